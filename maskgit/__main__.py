@@ -1,0 +1,5 @@
+"""`python -m maskgit` and `accelerate launch -m maskgit`: the command line."""
+
+from maskgit.cli import main
+
+main()

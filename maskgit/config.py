@@ -1,0 +1,336 @@
+"""The typed config of a run: YAML plus `a.b=c` overrides -> a frozen object; unknown keys and wrong values are refused.
+
+Every field has a default that works; a YAML file holds only what differs. An open choice is `{name: fsq, levels: [8, 6, 5]}`
+and its options are the keywords of the entry in its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
+
+from vqgan.registry import check, choose, suggest
+from vqgan.weights import replacing
+
+Choice = str | dict[str, Any]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+def _names(load_table: Callable[[], Mapping[str, Callable[..., Any]]], kind: str, given: Sequence[str] = ()) -> Any:
+    """A validator of an open choice; the table is imported only when a value is checked."""
+
+    def validate(spec: Choice | None) -> Choice | None:
+        if spec is not None:
+            check(load_table(), spec, kind, given)
+        return spec
+
+    return AfterValidator(validate)
+
+
+def _table(module: str, name: str) -> Callable[[], Any]:
+    from importlib import import_module
+
+    return lambda: getattr(import_module(module), name)
+
+
+def _member(load_table: Callable[[], Mapping[str, Any]], kind: str) -> Any:
+    """A validator of a plain name from a table."""
+
+    def validate(name: str) -> str:
+        choose(load_table(), name, kind)
+        return name
+
+    return AfterValidator(validate)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(_Section):
+    """Images: where from, and how they are cut."""
+
+    source: Annotated[Choice, _names(_table("maskgit.sources", "SOURCES"), "data source", ["split"])] = "mnist5k"
+    image_size: Positive = 28
+    channels: Literal[1, 3] = 1
+    crop: Literal["center", "random"] = "center"
+    max_scale: Annotated[float, Field(ge=1)] = 1.25
+    flip: bool = False
+    workers: Annotated[int, Field(ge=0)] = 0
+
+
+class TokenizerModel(_Section):
+    """vqgan.Tokenizer's own keywords."""
+
+    widths: tuple[Positive, ...] = (64, 128, 128)
+    num_blocks: Annotated[int, Field(ge=0)] = 2
+    patch_size: Positive = 1
+    attention: bool = False
+    latent_dim: Positive = 64
+    quantizer: Annotated[Choice, _names(_table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
+
+
+class AdversarialConfig(_Section):
+    """The discriminator and when it joins."""
+
+    discriminator: Annotated[
+        Choice, _names(_table("vqgan.discriminator", "DISCRIMINATORS"), "discriminator", ["channels"])
+    ] = "patchgan"
+    loss: Annotated[str, _member(_table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
+    weight: float = 0.8
+    adaptive: bool = True
+    start_step: Annotated[int, Field(ge=0)] = 10_000
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+
+
+class TokenizerLoss(_Section):
+    """What the tokenizer is trained on."""
+
+    pixel: Annotated[str, _member(_table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
+    perceptual: Annotated[Choice | None, _names(_table("vqgan.losses", "PERCEPTUAL"), "perceptual loss")] = None
+    perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
+    adversarial: AdversarialConfig | None = None
+
+
+class TransformerModel(_Section):
+    """maskgit.Transformer's own keywords; codebook size, grid and classes come from the code cache."""
+
+    dim: Positive = 256
+    depth: Positive = 6
+    heads: Positive = 4
+    dim_head: Positive = 64
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    dropout: Share = 0.0
+    label_in_input: bool = True
+
+
+class MaskingConfig(_Section):
+    """NonAutoregressiveWrapper's own keywords."""
+
+    schedule: Annotated[Choice, _names(_table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])] = "cosine"
+    no_replace_prob: Share = 0.0
+    random_token_prob: Share = 0.0
+    label_smoothing: Share = 0.1
+    visible_weight: Share = 0.0
+    normalization: Literal["cell", "image"] = "cell"
+    label_dropout: Share = 0.1
+
+
+class GuidanceConfig(_Section):
+    """u + s (c - u), with s growing by a schedule; scale 1 is no guidance."""
+
+    scale: Annotated[float, Field(ge=0)] = 2.0
+    schedule: Annotated[str, _member(_table("maskgit.guidance", "GUIDANCE_SCHEDULES"), "guidance schedule")] = "linear"
+
+
+class TrainConfig(_Section):
+    """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated parts."""
+
+    steps: Positive = 1000
+    batch_size: Positive = 64
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.96)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.03
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    final_share: Share = 0.02
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Share = 0.999
+    mixed_precision: Literal["no", "bf16"] = "bf16"
+    log_every: Positive = 10
+    eval_every: Positive = 250
+    preview_every: Positive = 250
+    save_every: Positive = 250
+    keep: Positive = 2
+    max_eval_images: Positive = 10_000
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+
+class TokenizerConfig(_Section):
+    """`task: tokenizer`: images -> a tokenizer."""
+
+    task: Literal["tokenizer"] = "tokenizer"
+    run: str = "runs/tokenizer"
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = DataConfig()
+    model: TokenizerModel = TokenizerModel()
+    loss: TokenizerLoss = TokenizerLoss()
+    train: TrainConfig = TrainConfig()
+
+
+class MaskGITConfig(_Section):
+    """`task: maskgit`: cached codes and labels -> a generator."""
+
+    task: Literal["maskgit"] = "maskgit"
+    run: str = "runs/maskgit"
+    seed: Annotated[int, Field(ge=0)] = 0
+    tokenizer: str = "runs/tokenizer"
+    codes: str = "runs/codes"
+    model: TransformerModel = TransformerModel()
+    loss: MaskingConfig = MaskingConfig()
+    sampler: Annotated[
+        Choice, _names(_table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
+    ] = "confidence"
+    guidance: GuidanceConfig = GuidanceConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class ClassifierModel(_Section):
+    """maskgit.Classifier's own keywords."""
+
+    width: Positive = 32
+
+
+class ClassifierConfig(_Section):
+    """`task: classifier`: real images -> a judge of class agreement."""
+
+    task: Literal["classifier"] = "classifier"
+    run: str = "runs/classifier"
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = DataConfig()
+    model: ClassifierModel = ClassifierModel()
+    train: TrainConfig = TrainConfig()
+
+
+Config = TokenizerConfig | MaskGITConfig | ClassifierConfig
+CONFIGS: dict[str, type[_Section]] = {
+    "tokenizer": TokenizerConfig,
+    "maskgit": MaskGITConfig,
+    "classifier": ClassifierConfig,
+}
+MAY_CHANGE = {f"train.{key}" for key in (
+    "steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers",
+)} | {"data.workers", "run"}  # fmt: skip
+"""What a resumed run may set anew."""
+
+
+def _config_folders() -> list[Path]:
+    """Where configs lie: beside the package in a checkout, inside it in an installed wheel."""
+    here = Path(__file__).parent
+    return [folder for folder in (here / "configs", here.parent / "configs") if folder.is_dir()]
+
+
+def known_configs() -> list[str]:
+    """The names of the configs that come with the package, such as `mnist/vqgan`."""
+    names = {p.relative_to(f).with_suffix("").as_posix() for f in _config_folders() for p in f.glob("*/*.yaml")}
+    return sorted(names)
+
+
+def find_config(name: str | Path) -> Path:
+    """A YAML file, or the name of a config that comes with the package."""
+    for path in (Path(name), *(folder / f"{name}.yaml" for folder in _config_folders())):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no config {name}{suggest(str(name), known_configs())}")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a YAML file with `a.b=c` overrides. ValueError names a wrong key, the place and the right ones."""
+    path = find_config(path)
+    try:
+        config = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    return parse(_override(config, overrides, str(path)), str(path))
+
+
+def _override(config: Any, overrides: Sequence[str], where: str) -> dict[str, Any]:
+    """Plain values with `a.b=c` set; a value that is a mapping replaces the old one whole."""
+    try:
+        for override in overrides:
+            key, equals, _ = override.partition("=")
+            if not equals or not key:
+                raise ValueError(f"an override is written section.key=value, not {override!r}")
+            value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+            OmegaConf.update(config, key, value, merge=False, force_add=True)
+        values = OmegaConf.to_container(config, resolve=False)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is not a mapping of sections")
+    return values
+
+
+def parse(values: Mapping[str, Any], where: str) -> Config:
+    """A plain mapping -> the config of its `task`."""
+    _refuse_interpolation(values, where)
+    schema = choose(CONFIGS, str(values.get("task", "")), "task")
+    try:
+        return schema.model_validate(values)  # type: ignore[return-value]
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_explain(error, schema)}") from error
+
+
+def _refuse_interpolation(values: Any, where: str) -> None:
+    """Nothing in a config reads the environment or another key."""
+    if isinstance(values, str) and "${" in values:
+        raise ValueError(f"{where}: {values!r}: interpolation is not allowed")
+    for value in values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ():
+        _refuse_interpolation(value, where)
+
+
+def _fields(schema: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys allowed in the section that `location` leads to."""
+    for part in location:
+        annotation = schema.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        schema = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(schema.model_fields)
+
+
+def _explain(error: ValidationError, schema: type[BaseModel]) -> str:
+    """The first problem in one line, with the nearest right key."""
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place}{suggest(str(problem['loc'][-1]), _fields(schema, problem['loc'][:-1]))}"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})"
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain JSON values of every field, the resolved config."""
+    return config.model_dump(mode="json")
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    with replacing(path) as aside:
+        OmegaConf.save(OmegaConf.create(to_dict(config)), aside)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> {"a.b": value}; lists become text, as trackers and comparisons want them."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def check_same(old: Config, new: Config, run: str | Path) -> None:
+    """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    different = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in MAY_CHANGE]
+    if different:
+        shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
+        raise ValueError(
+            f"{run} was started with another config ({shown}): set run=... to start a new run, or delete that folder"
+        )
+
+
+def override_section(schema: type[Any], section: BaseModel, name: str, overrides: Sequence[str]) -> Any:
+    """A section with `name.key=value` overrides; ValueError as in `load`."""
+    values = OmegaConf.create({name: section.model_dump(mode="json")})
+    try:
+        return schema.model_validate(_override(values, overrides, "overrides")[name])
+    except ValidationError as error:
+        raise ValueError(f"{name}: {_explain(error, schema)}") from error

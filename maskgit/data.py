@@ -1,0 +1,160 @@
+"""Data sets and the order of training: which images a step sees is a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from maskgit.images import Transform
+from maskgit.randomness import permutation
+from maskgit.sources import Source
+
+
+class Batch(NamedTuple):
+    """Images, or their cached codes, with labels."""
+
+    data: Tensor  # uint8 (batch, channels, height, width), or int64 codes (batch, h, w)
+    labels: Tensor  # (batch,) int64
+
+
+class Dataset(Protocol):
+    """What a loader needs: rows are asked for by (index, epoch), a whole micro-batch at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch: ...
+
+
+class Quarantine:
+    """The images that could not be read: each is reported once by name, and too many stop the run."""
+
+    def __init__(self, path: Path | None = None, max_share: float = 0.05) -> None:
+        self.path, self.max_share = path, max_share
+        self.names: set[str] = set()
+        if path is not None and path.is_file():
+            self.names = {json.loads(line)["name"] for line in path.read_text().splitlines()}
+
+    def add(self, name: str, reason: str, num_images: int) -> None:
+        """Report `name` if it is new; ValueError if over `max_share` of `num_images` are corrupt by now."""
+        if name in self.names:
+            return
+        self.names.add(name)
+        print(f"skipped a corrupt image: {name}: {reason}", file=sys.stderr, flush=True)
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"name": name, "reason": reason}) + "\n")
+        if len(self.names) > max(3, self.max_share * num_images):
+            raise ValueError(
+                f"{len(self.names)} of {num_images} images are corrupt, more than {self.max_share:.0%}"
+                + (f"; they are listed in {self.path}" if self.path else "")
+            )
+
+
+class ImageDataset:
+    """A source through a transform. A corrupt image is replaced by the next good one, the same one every time."""
+
+    def __init__(
+        self, source: Source, transform: Transform, *, seed: int = 0, augment: bool = False, quarantine: Quarantine
+    ) -> None:
+        self.source, self.transform, self.seed, self.augment = source, transform, seed, augment
+        self.quarantine = quarantine
+
+    def __len__(self) -> int:
+        return len(self.source.labels)
+
+    def read(self, index: int, draws: np.ndarray | None = None) -> np.ndarray | None:
+        """(channels, size, size) uint8, or none (and a report) if the image is corrupt."""
+        try:
+            return self.transform(self.source.image(index), draws)
+        except (OSError, ValueError, SyntaxError, Warning) as error:  # PIL raises SyntaxError for a broken PNG
+            self.quarantine.add(self.source.name(index), f"{type(error).__name__}: {error}", len(self))
+            return None
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """keys: (index, epoch) pairs -> a Batch of images."""
+        pixels, labels = [], []
+        for index, epoch in keys:
+            draws = np.random.default_rng([self.seed, epoch, index]).random(4) if self.augment else None
+            while (image := self.read(index, draws)) is None:
+                index = (index + 1) % len(self)
+            pixels.append(image)
+            labels.append(self.source.labels[index])
+        return Batch(torch.from_numpy(np.stack(pixels)), torch.tensor(np.array(labels)))
+
+
+class StepOrder:
+    """The (index, epoch) pairs of each micro-batch of one process, from step `start` to `stop`.
+
+    Step s sees positions s B .. (s + 1) B - 1 of the endless sequence of shuffled epochs, whatever the number of
+    processes; process r of n takes every n-th, in `accumulate` parts.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        if batch_size % (world * accumulate):
+            raise ValueError(
+                f"train.batch_size={batch_size} is the batch of a whole step: it must divide by "
+                f"{world} processes x accumulate={accumulate}"
+            )
+        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+        self.start, self.stop = start, stop
+        self.rank, self.world, self.accumulate = rank, world, accumulate
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        orders: dict[int, np.ndarray] = {}
+        for step in range(self.start, self.stop):
+            positions = step * self.batch_size + np.arange(self.batch_size)
+            keys = []
+            for position in positions[self.rank :: self.world].tolist():
+                epoch, offset = divmod(position, self.num_items)
+                if epoch not in orders:
+                    orders = {e: o for e, o in orders.items() if e >= epoch - 1}
+                    orders[epoch] = permutation(self.num_items, self.seed, epoch)
+                keys.append((int(orders[epoch][offset]), epoch))
+            size = len(keys) // self.accumulate
+            for part in range(self.accumulate):
+                yield keys[part * size : (part + 1) * size]
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Batch]:
+    """A loader of the micro-batches that `order` lists; pinned memory where there is an accelerator."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.accelerator.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def in_order(num_items: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[tuple[int, int]]]:
+    """Every index once, for evaluation: process r of n takes every n-th. Lists of (index, 0) of at most batch_size."""
+    mine = [(index, 0) for index in range(rank, num_items, world)]
+    return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]

@@ -1,0 +1,73 @@
+"""Guided: the labels and classifier-free guidance, as a Predictor.
+
+One definition everywhere: u + s (c - u), with c and u the logits with and without the label; s = 1 is no guidance
+(Ho & Salimans, arXiv:2207.12598). Others' numbers: Halton-MaskGIT's w is s - 1, MaskBit's S is s - 1, aMUSEd's S is s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vqgan.registry import choose
+
+
+def constant(r: float, scale: float) -> float:
+    """The same scale in every round."""
+    return scale
+
+
+def linear(r: float, scale: float) -> float:
+    """From 1 to `scale`: guidance on an empty canvas destroys variety (Muse, arXiv:2301.00704)."""
+    return 1 + (scale - 1) * r
+
+
+def power_cosine(r: float, scale: float, *, power: float = 1.0) -> float:
+    """1 + (s - 1) (1 - cos(pi r^power)) / 2 (MDTv2, arXiv:2303.14389)."""
+    return 1 + (scale - 1) * 0.5 * (1 - math.cos(math.pi * r**power))
+
+
+GUIDANCE_SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
+    "linear": linear,
+    "power_cosine": power_cosine,
+}
+
+
+class ConditionalNet(Protocol):
+    """What guidance needs of a net: our Transformer."""
+
+    num_classes: int
+    mask_id: int
+
+    def logits_at(self, codes: Tensor, labels: Tensor, cells: Tensor) -> Tensor:
+        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), codebook_size)."""
+        ...
+
+
+class Guided:
+    """A Predictor that knows the labels. labels: (batch,) int64 in [0, num_classes], num_classes meaning no label."""
+
+    def __init__(self, net: ConditionalNet, labels: Tensor, *, scale: float = 1.0, schedule: str = "constant") -> None:
+        self.net, self.labels, self.scale = net, labels, scale
+        self.mask_id = net.mask_id
+        self.schedule = choose(GUIDANCE_SCHEDULES, schedule, "guidance schedule")
+
+    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
+        """codes: (batch, h, w), cells: bool (batch, h, w) -> float32 (cells.sum(), codebook_size) in row-major order.
+
+        Both halves run as one batch, and no second half runs where the scale is 1.
+        """
+        scale = self.schedule(r, self.scale)
+        if scale == 1:
+            return self.net.logits_at(codes, self.labels, cells).float()
+        no_label = torch.full_like(self.labels, self.net.num_classes)
+        both = self.net.logits_at(
+            torch.cat((codes, codes)), torch.cat((self.labels, no_label)), torch.cat((cells, cells))
+        )
+        c, u = both.float().chunk(2)
+        return u + scale * (c - u)

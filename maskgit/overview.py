@@ -1,0 +1,116 @@
+"""What there is to choose from, and what a folder or file holds, in words."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskgit import config as configs
+from maskgit import runs
+from maskgit.codes import read_manifest
+
+
+def _tables() -> dict[str, Mapping[str, Any]]:
+    from maskgit.guidance import GUIDANCE_SCHEDULES
+    from maskgit.samplers import SAMPLERS
+    from maskgit.schedules import SCHEDULES
+    from maskgit.sources import SOURCES
+    from maskgit.tasks import TASKS
+    from vqgan.discriminator import DISCRIMINATORS
+    from vqgan.losses import ADVERSARIAL, PERCEPTUAL, PIXEL_LOSSES
+    from vqgan.quantizers import QUANTIZERS
+
+    return {
+        "tasks (task)": TASKS,
+        "data sources (data.source)": SOURCES,
+        "quantizers (model.quantizer)": QUANTIZERS,
+        "pixel losses (loss.pixel)": PIXEL_LOSSES,
+        "perceptual losses (loss.perceptual)": PERCEPTUAL,
+        "discriminators (loss.adversarial.discriminator)": DISCRIMINATORS,
+        "adversarial losses (loss.adversarial.loss)": ADVERSARIAL,
+        "mask schedules (loss.schedule, sampler.schedule)": SCHEDULES,
+        "samplers (sampler)": SAMPLERS,
+        "guidance schedules (guidance.schedule)": GUIDANCE_SCHEDULES,
+    }
+
+
+def _row(name: str, entry: Any) -> str:
+    """One line: the name, its options, and what it says of itself."""
+    if not callable(entry) or isinstance(entry, tuple):
+        return f"  {name}"
+    keywords = [p for p in inspect.signature(entry).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    options = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in keywords)
+    says = (inspect.getdoc(entry) or "").split("\n")[0]
+    return f"  {name}" + (f" ({options})" if options else "") + f": {says}"
+
+
+def list_tables() -> str:
+    """Every config that comes with the package, and every table with its entries and their options."""
+    lines = ["configs", *(f"  {name}" for name in configs.known_configs())]
+    for title, table in _tables().items():
+        lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
+    return "\n".join(lines)
+
+
+def describe_path(path: Path) -> str:
+    """What a run, a pipeline, a code cache or a weights file holds; FileNotFoundError if it is none of them."""
+    if path.is_file():
+        return _describe_weights(path)
+    if (path / "config.yaml").is_file():
+        return _describe_run(path)
+    if (path / "manifest.json").is_file():
+        return _describe_codes(path)
+    if (path / "model.safetensors").is_file():
+        return _describe_weights(path / "model.safetensors")
+    raise FileNotFoundError(f"{path} is no run, pipeline, code cache or weights file of ours")
+
+
+def _describe_weights(path: Path) -> str:
+    from safetensors import safe_open
+
+    from vqgan.weights import FORMAT
+
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path} was not written by maskgit")
+        sizes = [file.get_slice(name).get_shape() for name in file.keys()]
+    count = sum(_product(size) for size in sizes)
+    model = json.loads(metadata["config"])["model"]
+    lines = [f"{path}: {metadata['kind']}, {count / 1e6:.2f} M numbers in {len(sizes)} tensors"]
+    return "\n".join(lines + [f"  {key}: {value}" for key, value in model.items()])
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def _describe_run(path: Path) -> str:
+    config = configs.load(path / "config.yaml")
+    found = runs.checkpoints(path)
+    lines = [f"{path}: a {config.task} run of {config.train.steps} steps"]
+    lines.append(f"  checkpoints: {', '.join(p.name for p in found) or 'none yet'}")
+    latest: dict[str, Any] = {}
+    for row in runs.read_metrics(path / "metrics.jsonl"):
+        latest |= row
+    lines += [f"  {key}: {value:.5g}" for key, value in latest.items()]
+    for name in ("tokenizer.safetensors", "classifier.safetensors", "pipeline/model.safetensors"):
+        if (path / name).is_file():
+            lines.append(_describe_weights(path / name))
+    return "\n".join(lines)
+
+
+def _describe_codes(path: Path) -> str:
+    manifest = read_manifest(path)
+    lines = [f"{path}: codes of {manifest['source']} by tokenizer {manifest['tokenizer_sha256'][:12]}"]
+    lines.append(f"  codebook_size: {manifest['codebook_size']}; transform: {manifest['transform']}")
+    lines.append(f"  classes: {', '.join(manifest['class_names'][:20])}")
+    for split, entry in manifest["splits"].items():
+        lines.append(f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, {entry['skipped']} skipped")
+    return "\n".join(lines)

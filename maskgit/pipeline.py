@@ -1,0 +1,188 @@
+"""Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the metrics all use it.
+
+    folder/config.json  class names, sampler settings, the run's config
+    folder/model.safetensors  folder/tokenizer.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maskgit.guidance import Guided
+from maskgit.images import to_pil
+from maskgit.plots import image_grid
+from maskgit.samplers import SAMPLERS
+from maskgit.transformer import Transformer
+from vqgan.registry import choose, split, suggest
+from vqgan.tokenizer import Tokenizer
+from vqgan.weights import load_weights, save_weights
+
+FORMAT = "maskgit-pipeline-1"
+
+
+class Pipeline:
+    """A generator with its tokenizer, its class names and its default sampler settings.
+
+    sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with options; guidance: `{scale, schedule}`.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        tokenizer: Tokenizer,
+        class_names: Sequence[str],
+        *,
+        sampler: str | Mapping[str, Any] = "confidence",
+        guidance: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.transformer, self.tokenizer = transformer.eval(), tokenizer.eval()
+        self.class_names = tuple(class_names)
+        self.sampler, self.guidance, self.run = sampler, dict(guidance or {}), dict(run or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.transformer.parameters()).device
+
+    def to(self, device: torch.device | str) -> Pipeline:
+        """Move the weights."""
+        self.transformer.to(device)
+        self.tokenizer.to(device)
+        return self
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Pipeline:
+        """Load what `save_pretrained` wrote, from that folder or from the training run it lies in."""
+        folder = Path(folder)
+        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"no generator in {folder}: train one first (`maskgit train <config>`)")
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except ValueError as error:
+            raise ValueError(f"{folder / 'config.json'} is not JSON: {error}") from error
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise ValueError(f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version")
+        weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
+        transformer = Transformer(**weights["model"])
+        transformer.load_state_dict(tensors)
+        tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
+        rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
+        return cls(transformer, tokenizer, **rest)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the folder aside and put it in place of an earlier one."""
+        folder = Path(folder)
+        aside, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".tmp-old-{folder.name}")
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir(parents=True)
+        weights = {"model": self.transformer.config, "run": self.run}
+        save_weights(aside / "model.safetensors", self.transformer.state_dict(), "maskgit", weights)
+        self.tokenizer.save(aside / "tokenizer.safetensors")
+        config = {
+            "format": FORMAT,
+            "class_names": self.class_names,
+            "sampler": self.sampler,
+            "guidance": self.guidance,
+            "run": self.run,
+        }
+        (aside / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    def label(self, name: str) -> int:
+        """The label of a class name, or of a number in text; ValueError names the nearest class."""
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.isdecimal() and int(name) < len(self.class_names):
+            return int(name)
+        raise ValueError(f"no class {name!r}{suggest(name, self.class_names[:50])}")
+
+    def parse_labels(self, text: str) -> list[int]:
+        """`0-9`, `3,3,7`, `bag,ankle boot` or a mixture -> labels."""
+        labels: list[int] = []
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            first, dash, last = part.partition("-")
+            if dash and first.isdecimal() and last.isdecimal() and part not in self.class_names:
+                labels += range(self.label(first), self.label(last) + 1)
+            else:
+                labels.append(self.label(part))
+        if not labels:
+            raise ValueError("no labels given: write e.g. 0-9, or 3,7, or class names")
+        return labels
+
+    @torch.no_grad()
+    def rounds(
+        self,
+        labels: Sequence[int],
+        seeds: Sequence[int] | None = None,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """The grids (batch, h, w) after each round, hidden cells equal to `transformer.mask_id`; one batch.
+
+        guidance is the scale, 1 for none; options override the sampler's own, see SAMPLERS.
+        """
+        if any(not 0 <= label <= len(self.class_names) for label in labels):
+            raise ValueError(f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label")
+        seeds = list(range(len(labels))) if seeds is None else list(seeds)
+        if len(seeds) != len(labels):
+            raise ValueError(f"{len(labels)} labels need as many seeds, not {len(seeds)}")
+        name, settings = split(self.sampler, "sampler")
+        settings = settings | options | ({} if steps is None else {"steps": steps})
+        guide = self.guidance | ({} if guidance is None else {"scale": guidance})
+        predictor = Guided(self.transformer, torch.tensor(labels, device=self.device), **guide)
+        empty = torch.full((len(labels), *self.transformer.grid), self.transformer.mask_id, device=self.device)
+        yield from choose(SAMPLERS, name, "sampler")(predictor, empty, seeds, **settings)
+
+    @torch.no_grad()
+    def stream(
+        self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
+    ) -> Iterator[Tensor]:
+        """Images (channels, height, width) in [-1, 1] one by one, made in batches; options as in `rounds`."""
+        seeds = list(range(len(labels))) if seeds is None else list(seeds)
+        for start in range(0, len(labels), batch_size):
+            part = slice(start, start + batch_size)
+            *_, codes = self.rounds(labels[part], seeds[part], **options)
+            yield from self.tokenizer.decode(codes)
+
+    def generate(
+        self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
+    ) -> list[Image.Image]:
+        """One PIL image for each label. Image i depends on labels[i] and seeds[i] only (by default 0, 1, ...)."""
+        return [to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)]
+
+
+def class_grid(pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any) -> Image.Image:
+    """A picture with a named row for each label; the seeds run on from `seed` along the rows."""
+    many = [label for label in labels for _ in range(num_columns)]
+    images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))
+    return image_grid(images, num_columns=num_columns, row_names=[pipeline.class_names[label] for label in labels])
+
+
+@torch.no_grad()
+def strip(pipeline: Pipeline, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Image.Image:
+    """A picture with a row for each label: the grid after every round, hidden cells grey, and the image last."""
+    f = pipeline.tokenizer.downscale
+    columns = []
+    for codes in pipeline.rounds(labels, seeds, **options):
+        hidden = codes == pipeline.transformer.mask_id
+        images = pipeline.tokenizer.decode(codes, hidden)
+        pixels = hidden.repeat_interleave(f, 1).repeat_interleave(f, 2)[:, None]
+        columns.append(images.masked_fill(pixels, 0.0))
+    return image_grid(torch.stack(columns, 1).flatten(0, 1), num_columns=len(columns))

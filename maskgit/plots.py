@@ -1,0 +1,81 @@
+"""Pictures: grids of images, and curves (the only file that imports matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from maskgit.images import to_pil
+from vqgan.weights import replacing
+
+SMALLEST = 56
+"""Images are enlarged by a whole factor until a side is at least this many pixels."""
+
+
+def image_grid(images: Tensor, *, num_columns: int, row_names: Sequence[str] | None = None) -> Image.Image:
+    """images: (n, channels, height, width) in [-1, 1] -> one picture, row by row, small ones enlarged."""
+    from torchvision.utils import make_grid
+
+    zoom = max(1, -(-SMALLEST // images.shape[-1]))
+    large = images.detach().float().cpu().repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
+    gap = 4
+    picture = to_pil(make_grid(large, nrow=num_columns, padding=gap, pad_value=1.0)).convert("RGB")
+    if not row_names:
+        return picture
+    font = ImageFont.load_default(size=16)
+    margin = gap + int(max(font.getlength(name) for name in row_names)) + gap
+    named = Image.new("RGB", (picture.width + margin, picture.height), "white")
+    named.paste(picture, (margin, 0))
+    draw = ImageDraw.Draw(named)
+    for row, name in enumerate(row_names):
+        middle = gap + row * (large.shape[-2] + gap) + large.shape[-2] // 2
+        draw.text((margin - gap, middle), name, fill="black", font=font, anchor="rm")
+    return named
+
+
+def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
+    """A panel for each metric of each run: rows maps a title to the rows of its metrics.jsonl."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    wanted = ("loss", "validation_loss", "psnr", "accuracy", "codes_used")
+    panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for title, run in rows.items():
+        for key in wanted:
+            points = [(row["step"], row[key]) for row in run if key in row]
+            if points:
+                panel = f"{title}: {'loss' if key == 'validation_loss' else key}"
+                panels.setdefault(panel, {})[key] = tuple(zip(*points, strict=True))  # type: ignore[assignment]
+    columns = min(3, max(1, len(panels)))
+    height = -(-len(panels) // columns)
+    figure, axes = plt.subplots(height, columns, figsize=(4.2 * columns, 3 * height), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
+        for key, (steps, values) in lines.items():
+            axis.plot(steps, values, label=key.replace("_", " "), marker="." if len(steps) < 30 else None)
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+    plt.close(figure)
+    return path
+
+
+@torch.no_grad()
+def pairs(originals: Tensor, reconstructions: Tensor, num_columns: int = 10) -> Image.Image:
+    """Originals (n, c, h, w) in [-1, 1] with their reconstructions underneath, in double rows."""
+    rows = []
+    for start in range(0, len(originals), num_columns):
+        part = slice(start, start + num_columns)
+        rows += [originals[part], reconstructions[part]]
+    names = ["original", "decoded"] * (len(rows) // 2)
+    return image_grid(torch.cat(rows), num_columns=num_columns, row_names=names)

@@ -1,0 +1,45 @@
+"""Counter-based randomness: every draw is a function of where it is used, so nothing random is ever saved.
+
+order = f(seed, epoch) · augmentation = f(seed, epoch, index) · the model's draws = f(seed, step, rank) ·
+sampling noise = f(image seed, round). A resumed run therefore draws what an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def mixed_seed(*parts: int) -> int:
+    """One 63-bit seed from several integers; near parts give unrelated seeds."""
+    state = np.random.SeedSequence([part & (2**64 - 1) for part in parts]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def generator(*parts: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator whose state is a function of `parts`."""
+    return torch.Generator(device).manual_seed(mixed_seed(*parts))
+
+
+def permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of one epoch: (num_items,) int64."""
+    return np.random.default_rng([seed, epoch]).permutation(num_items)
+
+
+def coins(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """A fair coin for each (epoch, index): bool, of the shape of `indices` (the splitmix64 finalizer)."""
+    with np.errstate(over="ignore"):
+        z = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z ^= epochs.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(mixed_seed(seed))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((z ^ (z >> np.uint64(31))) & np.uint64(1)).astype(bool)
+
+
+def uniforms(seeds: Sequence[int], round_: int, shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1) for one sampler round: (len(seeds), *shape) float64 on the CPU; row i knows seed i only."""
+    rows = [np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), round_])).random(shape) for seed in seeds]
+    return torch.from_numpy(np.stack(rows))

@@ -1,0 +1,148 @@
+"""A run folder: its resolved config, its metrics, its checkpoints.
+
+    run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  checkpoints/step_00000500/  the exported weights
+
+A checkpoint is a folder of safetensors and JSON with a sha256 manifest. It is written aside, flushed to the disk,
+renamed, and only then are older ones pruned: whatever moment a process is killed at, the newest that verifies is whole.
+Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vqgan.weights import replacing, sha256
+
+TEMPORARY = ".tmp-"
+
+
+class Checkpoint(NamedTuple):
+    """What `load_latest` finds."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]  # file name -> tensors
+    state: dict[str, Any]
+
+
+def _flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(
+    run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+) -> Path:
+    """Write `checkpoints/step_N` so that a kill at any moment leaves it whole or absent; keep the newest `keep`."""
+    folder = run / "checkpoints"
+    target, aside = folder / f"step_{step:08d}", folder / f"{TEMPORARY}step_{step:08d}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, values in tensors.items():
+        save_file({k: v.detach().cpu().contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
+    (aside / "state.json").write_text(json.dumps({"step": step, **state}))
+    manifest = {path.name: sha256(path) for path in sorted(aside.iterdir())}
+    (aside / "manifest.json").write_text(json.dumps(manifest))
+    for path in (*aside.iterdir(), aside):
+        _flush(path)
+    if target.exists():  # an earlier, broken one of the same step
+        remove_folder(target)
+    os.rename(aside, target)
+    _flush(folder)
+    for old in checkpoints(run)[:-keep]:
+        remove_folder(old)
+    return target
+
+
+def remove_folder(path: Path) -> None:
+    """Rename it away first, so that it is never seen half removed."""
+    doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, verified or not."""
+    return sorted((run / "checkpoints").glob("step_*"))
+
+
+def why_broken(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or none."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        return f"its manifest cannot be read ({type(error).__name__})"
+    for name, digest in manifest.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if sha256(checkpoint / name) != digest:
+            return f"{name} does not match its sha256"
+    return None
+
+
+def clean(run: Path) -> None:
+    """Remove what an interrupted save left behind."""
+    for path in (run / "checkpoints").glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load_latest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies; those that do not are named on stderr, with the reason."""
+    for path in reversed(checkpoints(run)):
+        reason = why_broken(path)
+        if reason:
+            print(f"skipped the checkpoint {path}: {reason}", file=sys.stderr, flush=True)
+            continue
+        state = json.loads((path / "state.json").read_text())
+        return Checkpoint(state["step"], {p.stem: load_file(p) for p in path.glob("*.safetensors")}, state)
+    return None
+
+
+def weights_of(path: str | Path, name: str) -> Path:
+    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to get it."""
+    path = Path(path)
+    weights = path if path.is_file() else path / f"{name}.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {name} at {weights}: train it first (`maskgit train <config>`)")
+    return weights
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a line, each with its step; rows after a resumed step are dropped."""
+
+    def __init__(self, path: Path, after_step: int) -> None:
+        self.path = path
+        rows = [row for row in read_metrics(path) if row["step"] <= after_step]
+        with replacing(path) as aside:
+            aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one row and flush it."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

@@ -1,0 +1,72 @@
+"""Requests of the command line -> PNG files, with a progress bar; single images are spread over all processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from maskgit.images import save_png, to_pil
+from maskgit.pipeline import Pipeline, strip
+from maskgit.plots import image_grid
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which images: `per_label` for each label, their seeds running on from `seed`; options go to the sampler."""
+
+    labels: list[int]
+    per_label: int
+    seed: int
+    batch_size: int
+    options: dict[str, Any]
+
+    def items(self) -> list[tuple[int, int]]:
+        """(label, seed) of every image."""
+        many = [label for label in self.labels for _ in range(self.per_label)]
+        return [(label, self.seed + number) for number, label in enumerate(many)]
+
+
+def load_pipeline(run: Path) -> Pipeline:
+    """The pipeline of a run, on this process's device."""
+    return Pipeline.from_pretrained(run).to(PartialState().device)
+
+
+def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
+    """One picture with a named row for each label; the main process draws it."""
+    if not PartialState().is_main_process:
+        return None
+    images = torch.stack(list(_stream(pipeline, request, request.items())))
+    names = [pipeline.class_names[label] for label in request.labels]
+    return save_png(image_grid(images, num_columns=request.per_label, row_names=names), out)
+
+
+def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
+    """`out/<label>_<class>_<seed>.png` for each image; process r of n draws every n-th."""
+    state = PartialState()
+    mine = request.items()[state.process_index :: state.num_processes]
+    paths = []
+    for (label, seed), image in zip(mine, _stream(pipeline, request, mine), strict=True):
+        name = "".join(c if c.isalnum() else "-" for c in pipeline.class_names[label])
+        paths.append(save_png(to_pil(image), out / f"{label:03d}_{name}_{seed:06d}.png"))
+    state.wait_for_everyone()
+    return paths
+
+
+def draw_strip(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
+    """The first image of each label, round by round; the main process draws it."""
+    if not PartialState().is_main_process:
+        return None
+    firsts = request.items()[:: request.per_label]
+    return save_png(strip(pipeline, *map(list, zip(*firsts, strict=True)), **request.options), out)
+
+
+def _stream(pipeline: Pipeline, request: Request, items: list[tuple[int, int]]) -> Any:
+    """Images of (label, seed) pairs with a progress bar on the main process."""
+    labels, seeds = [label for label, _ in items], [seed for _, seed in items]
+    images = pipeline.stream(labels, seeds, batch_size=request.batch_size, **request.options)
+    return tqdm(images, total=len(items), unit="image", desc="sample", disable=not PartialState().is_main_process)

@@ -1,0 +1,51 @@
+"""TASKS: what can be trained. A task owns modules, optimisers and data; the trainer knows only `Task`.
+
+A task is made with `(config, accelerator)`, so that modules which ask whether they are distributed hear the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from maskgit.data import Batch, Dataset
+from maskgit.tasks.classifier import ClassifierTask
+from maskgit.tasks.learner import Learner
+from maskgit.tasks.maskgit import MaskGITTask
+from maskgit.tasks.tokenizer import TokenizerTask
+
+
+class Task(Protocol):
+    """All that the trainer may know."""
+
+    dataset: Dataset
+    learners: dict[str, Learner]
+    unit: str  # what "per second" counts in `num_units` of an image
+    num_units: int
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One optimiser step on the micro-batches of this process -> detached scalars."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Numbers on the validation split with the averaged weights; called on all processes together."""
+        ...
+
+    def preview(self) -> Image.Image | None:
+        """A picture of what the averaged weights do now; called on the main process."""
+        ...
+
+    def export(self) -> Path:
+        """Write the averaged weights, with their config, to the run folder; called on the main process."""
+        ...
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "tokenizer": TokenizerTask,
+    "maskgit": MaskGITTask,
+    "classifier": ClassifierTask,
+}

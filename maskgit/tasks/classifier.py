@@ -1,0 +1,83 @@
+"""ClassifierTask: real images -> the judge of class agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.classifier import Classifier
+from maskgit.config import ClassifierConfig, to_dict
+from maskgit.data import Batch, batches, in_order
+from maskgit.images import to_float
+from maskgit.randomness import generator
+from maskgit.tasks.learner import Learner
+from maskgit.tasks.tokenizer import image_datasets
+
+
+def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
+    """Each image moved by up to max_shift pixels in both directions, its border repeated."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (max_shift,) * 4, mode="replicate")
+    offsets = torch.randint(2 * max_shift + 1, (2, len(images)), generator=draws, device=images.device)
+    rows = offsets[0][:, None] + torch.arange(height, device=images.device)
+    columns = offsets[1][:, None] + torch.arange(width, device=images.device)
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.movedim(1, -1)[which, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+class ClassifierTask:
+    """Trains maskgit.classifier.Classifier."""
+
+    unit, num_units = "images", 1
+
+    def __init__(self, config: ClassifierConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.dataset, self.validation = image_datasets(config, Path(config.run))
+        self.class_names = self.dataset.source.class_names
+        classifier = Classifier(
+            channels=config.data.channels, num_classes=len(self.class_names), width=config.model.width
+        )
+        self.learners = {"classifier": Learner(classifier, accelerator, config.train)}
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step of cross-entropy on images shifted by up to two pixels."""
+        learner, device = self.learners["classifier"], self.accelerator.device
+        total = torch.zeros((), device=device)
+        for number, batch in enumerate(parts):
+            draws = generator(self.config.seed, step, self.accelerator.process_index, number, device=device)
+            images = shift(to_float(batch.data.to(device)), 2, draws)
+            with learner.together(number == len(parts) - 1):
+                loss = F.cross_entropy(learner.ddp(images), batch.labels.to(device), label_smoothing=0.05) / len(parts)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return {"loss": total, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """accuracy on held-out real images."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        num_images = min(len(self.validation), self.config.train.max_eval_images)
+        for batch in batches(self.validation, in_order(num_images, 100, rank=rank, world=world)):
+            logits = self.learners["classifier"].ema.module(to_float(batch.data.to(sums.device)))
+            right = (logits.argmax(-1) == batch.labels.to(sums.device)).double().sum()
+            sums += torch.stack((right, torch.tensor(float(len(logits)), device=sums.device)))
+        sums = self.accelerator.reduce(sums)
+        return {"accuracy": (sums[0] / sums[1]).item()}
+
+    def preview(self) -> Image.Image | None:
+        """A classifier has nothing to show."""
+        return None
+
+    def export(self) -> Path:
+        """Write `classifier.safetensors` with the class names."""
+        path = Path(self.config.run) / "classifier.safetensors"
+        names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
+        self.learners["classifier"].ema.module.save(path, names)
+        return path

@@ -1,0 +1,83 @@
+"""Learner: a module that is trained, with its optimiser, its moving average and its place among the processes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from maskgit.config import TrainConfig
+from maskgit.ema import EMA
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def learning_rate_at(step: int, train: TrainConfig, peak: float) -> float:
+    """Linear warm-up to `peak`, then a cosine down to final_share of it at the last step."""
+    if step < train.warmup_steps:
+        return peak * (step + 1) / train.warmup_steps
+    done = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)
+    return peak * (train.final_share + (1 - train.final_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def decayed(module: nn.Module) -> set[nn.Parameter]:
+    """The parameters that weight decay is for: matrices of linear and convolution layers, nothing else."""
+    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    return {layer.weight for layer in module.modules() if isinstance(layer, layers)}
+
+
+class Learner:
+    """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
+
+    def __init__(
+        self, module: nn.Module, accelerator: Accelerator, train: TrainConfig, *, learning_rate: float | None = None
+    ) -> None:
+        self.module = module.to(accelerator.device)
+        self.train, self.accelerator = train, accelerator
+        self.peak = train.learning_rate if learning_rate is None else learning_rate
+        self.ema = EMA(module, train.ema_decay)  # before `prepare`, which patches the module's forward
+        matrices = decayed(module)
+        groups = [
+            {"params": [p for p in module.parameters() if p in matrices], "weight_decay": train.weight_decay},
+            {"params": [p for p in module.parameters() if p not in matrices], "weight_decay": 0.0},
+        ]
+        self.optimizer = AdamW([g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True)
+        self.ddp: nn.Module = accelerator.prepare(module)
+
+    def together(self, last: bool) -> AbstractContextManager[None]:
+        """The context of one micro-batch: gradients are exchanged in the last one only."""
+        return nullcontext() if last else self.accelerator.no_sync(self.ddp)
+
+    def step(self, step: int) -> Tensor:
+        """Clip, step, average, clear; returns the gradient norm. FloatingPointError if that is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.train.clip_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError("the gradient is not finite")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, self.train, self.peak)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.module)
+        return norm
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Everything a resumed run needs: {"module": ..., "ema": ..., "optimizer": ...} of named tensors."""
+        values = self.optimizer.state_dict()["state"]
+        moments = {f"{index}:{key}": value for index, entry in values.items() for key, value in entry.items()}
+        return {"module": self.module.state_dict(), "ema": self.ema.state_dict(), "optimizer": moments}
+
+    def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Undo `state`."""
+        self.module.load_state_dict(state["module"])
+        self.ema.load_state_dict(state["ema"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state["optimizer"].items():
+            index, key = name.split(":")
+            moments.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

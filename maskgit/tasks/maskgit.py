@@ -1,0 +1,109 @@
+"""MaskGITTask: cached codes and labels -> a generator. No encoder runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.codes import CodeDataset, check_tokenizer
+from maskgit.config import MaskGITConfig, to_dict
+from maskgit.data import Batch, batches, in_order
+from maskgit.pipeline import Pipeline, class_grid
+from maskgit.randomness import generator
+from maskgit.runs import weights_of
+from maskgit.tasks.learner import Learner
+from maskgit.transformer import Transformer
+from maskgit.wrapper import NonAutoregressiveWrapper, count_hidden, stratified_times
+from vqgan.tokenizer import Tokenizer
+
+
+class MaskGITTask:
+    """Trains maskgit.Transformer through NonAutoregressiveWrapper."""
+
+    unit = "cells"
+
+    def __init__(self, config: MaskGITConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.dataset = CodeDataset(config.codes, "train", seed=config.seed, augment=True)
+        self.validation = CodeDataset(config.codes, "validation")
+        self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
+        tokenizer_path = weights_of(config.tokenizer, "tokenizer")
+        check_tokenizer(config.codes, self.dataset.manifest, tokenizer_path)
+        self.tokenizer = Tokenizer.load(tokenizer_path).to(accelerator.device)
+        self.class_names = tuple(self.dataset.manifest["class_names"])
+        transformer = Transformer(
+            codebook_size=self.tokenizer.codebook_size,
+            grid=self.dataset.grid,
+            num_classes=len(self.class_names),
+            **config.model.model_dump(),
+        )
+        wrapper = NonAutoregressiveWrapper(transformer, mask_id=transformer.mask_id, **config.loss.model_dump())
+        self.learners = {"maskgit": Learner(wrapper, accelerator, config.train)}
+
+    @property
+    def averaged(self) -> NonAutoregressiveWrapper:
+        """The wrapper with averaged weights."""
+        return self.learners["maskgit"].ema.module
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step. Progress t is spread over the whole batch of all processes, and the loss is averaged over it."""
+        learner, seed, device = self.learners["maskgit"], self.config.seed, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        by_cell = self.config.loss.normalization == "cell"
+        total = count_hidden(learner.module.schedule, all_t, self.num_units).sum() if by_cell else len(all_t)
+        loss = torch.zeros((), device=device)
+        for number, (batch, t) in enumerate(zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)):
+            with learner.together(number == len(parts) - 1):
+                losses = learner.ddp(
+                    batch.data.to(device),
+                    labels=batch.labels.to(device),
+                    t=t,
+                    normalizer=total / world,  # DDP averages over processes what should be summed
+                    generator=generator(seed, step, rank, number, device=device),
+                )
+                self.accelerator.backward(losses.loss)
+            loss += losses.loss.detach()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()}")
+        return {"loss": loss, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Cross-entropy on hidden cells of the validation split, nats a cell; the same cells are hidden every time."""
+        device, rank = self.accelerator.device, self.accelerator.process_index
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        num_images = min(len(self.validation), self.config.train.max_eval_images)
+        order = in_order(num_images, 100, rank=rank, world=self.accelerator.num_processes)
+        for number, batch in enumerate(batches(self.validation, order)):
+            codes, labels = batch.data.to(device), batch.labels.to(device)
+            draws = generator(0, number, rank, device=device)
+            with self.accelerator.autocast():
+                loss = self.averaged(codes, labels=labels, generator=draws).loss
+            sums += torch.stack((loss.double() * len(codes), torch.tensor(float(len(codes)), device=device)))
+        sums = self.accelerator.reduce(sums)
+        return {"validation_loss": (sums[0] / sums[1]).item()}
+
+    def pipeline(self) -> Pipeline:
+        """The averaged generator with its tokenizer."""
+        return Pipeline(
+            self.averaged.net,
+            self.tokenizer,
+            self.class_names,
+            sampler=self.config.sampler,
+            guidance=self.config.guidance.model_dump(),
+            run=to_dict(self.config),
+        )
+
+    def preview(self, num_rows: int = 10, num_columns: int = 6) -> Image.Image:
+        """Samples of the first classes, one row a class, always of the same seeds."""
+        return class_grid(self.pipeline(), range(min(num_rows, len(self.class_names))), num_columns)
+
+    def export(self) -> Path:
+        """Write the folder `pipeline`."""
+        return self.pipeline().save_pretrained(Path(self.config.run) / "pipeline")

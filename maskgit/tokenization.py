@@ -1,0 +1,145 @@
+"""Tokenise a data set once, over all processes, into the cache that maskgit.codes reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from maskgit import runs
+from maskgit.codes import SHARD_ROWS, describe, encode_images, shard_path, write_shard
+from maskgit.config import DataConfig, TokenizerConfig
+from maskgit.data import ImageDataset, Quarantine
+from maskgit.images import Transform
+from maskgit.sources import SPLITS, load_source
+from vqgan.tokenizer import Tokenizer
+from vqgan.weights import load_weights, replacing
+
+
+def tokenizer_data(tokenizer: str | Path) -> DataConfig:
+    """The data section that a tokenizer was trained with, from its weights' metadata."""
+    config, _ = load_weights(runs.weights_of(tokenizer, "tokenizer"), "tokenizer")
+    if "run" not in config:
+        raise ValueError(f"{tokenizer} does not say what data it was trained on: pass a config with a data section")
+    return TokenizerConfig.model_validate(config["run"]).data
+
+
+def tokenize_dataset(
+    tokenizer: str | Path,
+    out: str | Path,
+    data: DataConfig | None = None,
+    *,
+    splits: Sequence[str] = SPLITS,
+    batch_size: int = 128,
+    overwrite: bool = False,
+) -> Path:
+    """Write the code cache `out` -> its manifest's path. Run again, it continues, or says that all is done.
+
+    tokenizer: a run folder or a weights file; data: by default what the tokenizer was trained on. ValueError if `out`
+    holds the codes of another tokenizer, source or transform and not `overwrite`.
+    """
+    state, out = PartialState(), Path(out)
+    weights = runs.weights_of(tokenizer, "tokenizer")
+    model = Tokenizer.load(weights).to(state.device)
+    data = data or tokenizer_data(tokenizer)
+    if (data.channels, data.image_size % model.downscale) != (model.channels, 0):
+        model.check_size(data.image_size, data.image_size)
+        raise ValueError(f"the tokenizer takes {model.channels} channels, data.channels={data.channels}")
+    transform = Transform(data.image_size, data.channels, flip=data.flip)
+    wanted = describe(weights, model, data.source, transform)
+    manifest, parts = out / "manifest.json", out / "unfinished.json"
+    if _same_or_overwrite(out, wanted, overwrite, state) and manifest.is_file():
+        if state.is_main_process:
+            print(f"{out} is tokenised already", file=sys.stderr)
+        return manifest
+    if state.is_main_process:
+        with replacing(parts) as aside:
+            aside.write_text(json.dumps(wanted))
+    state.wait_for_everyone()
+    quarantine = Quarantine(out / "quarantine.jsonl")
+    entries: dict[str, Any] = {}
+    names: tuple[str, ...] = ()
+    for split in splits:
+        source = load_source(data.source, split)
+        names = source.class_names
+        dataset = ImageDataset(source, transform, quarantine=quarantine)
+        rows = _write_split(model, dataset, out, split, state, batch_size, data.workers)
+        entries[split] = {"images": len(dataset), "skipped": len(dataset) - sum(rows), "shards": rows}
+    if state.is_main_process:
+        with replacing(manifest) as aside:
+            aside.write_text(json.dumps({**wanted, "class_names": names, "splits": entries}, indent=1) + "\n")
+        parts.unlink()
+    state.wait_for_everyone()
+    return manifest
+
+
+def _same_or_overwrite(out: Path, wanted: dict[str, Any], overwrite: bool, state: PartialState) -> bool:
+    """Whether `out` holds (part of) what is wanted; it is emptied if not and `overwrite`."""
+    path = next((p for p in (out / "manifest.json", out / "unfinished.json") if p.is_file()), None)
+    if path is None:
+        return False
+    found = json.loads(path.read_text())
+    different = [key for key, value in wanted.items() if found.get(key) != value]
+    state.wait_for_everyone()
+    if not different:
+        return True
+    if not overwrite:
+        key = different[0]
+        raise ValueError(f"{out} holds other codes ({key}: {found.get(key)}, now {wanted[key]}): add --overwrite")
+    if state.is_main_process:
+        for old in (out / "manifest.json", out / "unfinished.json", *out.glob("*.safetensors")):
+            old.unlink(missing_ok=True)
+    state.wait_for_everyone()
+    return False
+
+
+def _write_split(
+    model: Tokenizer, dataset: ImageDataset, out: Path, split: str, state: PartialState, batch_size: int, workers: int
+) -> list[int]:
+    """Process r of n writes every n-th shard -> the rows of all shards. Shards of an interrupted call are kept."""
+    starts = list(range(0, len(dataset), SHARD_ROWS))
+    mine = range(state.process_index, len(starts), state.num_processes)
+    bar = tqdm(total=len(dataset), unit="image", desc=f"tokenise {split}", disable=not state.is_main_process)
+    with bar:
+        for number in mine:
+            path = shard_path(out, split, number)
+            indices = range(starts[number], min(starts[number] + SHARD_ROWS, len(dataset)))
+            if not path.is_file():
+                codes, labels = [], []
+                for some_codes, some_labels in encode_images(
+                    model, dataset, indices, batch_size=batch_size, workers=workers
+                ):
+                    codes.append(some_codes)
+                    labels.append(some_labels)
+                    bar.update(len(some_labels) * state.num_processes)
+                if not codes:
+                    raise ValueError(f"none of the images {indices.start} to {indices.stop} of {split} could be read")
+                write_shard(path, np.concatenate(codes), np.concatenate(labels), model.codebook_size)
+    state.wait_for_everyone()
+    return [_num_rows(shard_path(out, split, number)) for number in range(len(starts))]
+
+
+def _num_rows(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return int(file.get_slice("labels").get_shape()[0])
+
+
+def code_usage(folder: str | Path) -> float:
+    """Share of the codebook that the training split of a cache uses."""
+    from maskgit.codes import CodeDataset
+    from maskgit.metrics import code_counts, code_share
+
+    dataset = CodeDataset(folder, "train")
+    size = dataset.manifest["codebook_size"]
+    counts = sum(code_counts(torch.from_numpy(shard.astype(np.int64)), size) for shard in dataset.codes)
+    assert isinstance(counts, torch.Tensor)
+    return code_share(counts)

@@ -1,0 +1,256 @@
+"""One loop trains every task: accumulate, clip, average, log, evaluate, checkpoint, resume.
+
+To resume, run the same command again. Everything random is a function of (seed, step, rank), so a run that was killed
+at any moment ends with the weights of one that was not, bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+from tqdm import tqdm
+
+from maskgit import config as configs
+from maskgit import runs
+from maskgit.config import Config, TrainConfig
+from maskgit.data import StepOrder, batches
+from maskgit.images import save_png
+from maskgit.randomness import mixed_seed
+from maskgit.tasks import TASKS, Task
+
+
+class Stopped(Exception):
+    """A signal asked to stop; a checkpoint was written first."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}; the same command resumes")
+        self.signal_number = signal_number
+
+
+class _StopRequest:
+    """Remembers the first SIGTERM or SIGINT, until `release` gives the signals back."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._old: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except ValueError:  # not in the main thread, e.g. in a notebook's worker: then nobody can signal us
+                return
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+
+    def release(self) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+def train(config: Config, *, resumed: Callable[[int], None] | None = None) -> Path:
+    """Train to the last step, from the newest good checkpoint if there is one -> the path of the exported weights.
+
+    Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not finite, ValueError if
+    the run folder holds a run with another config.
+    """
+    accelerator = make_accelerator(config.train, Path(config.run))
+    return _Training(config, accelerator).run()
+
+
+def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
+    """The process group, the device and the precision. Buffers are not broadcast: codebooks synchronise themselves."""
+    return Accelerator(
+        mixed_precision=train.mixed_precision,
+        log_with=list(train.trackers) or None,
+        project_dir=str(run),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+class _Training:
+    """The state of one call of `train`."""
+
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self.config, self.train, self.accelerator = config, config.train, accelerator
+        self.folder = Path(config.run)
+        self._claim_folder()
+        torch.manual_seed(config.seed)
+        self.task: Task = TASKS[config.task](config, accelerator)
+        self.step = self._resume()
+        self.stop_request = _StopRequest()
+        self.sums: dict[str, Tensor] = {}
+        self.since, self.steps_since = time.perf_counter(), 0
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _claim_folder(self) -> None:
+        """Write config.yaml, or compare with the one there."""
+        path = self.folder / "config.yaml"
+        if path.is_file():
+            configs.check_same(configs.load(path), self.config, self.folder)
+        self.accelerator.wait_for_everyone()
+        if self.is_main:
+            configs.save(self.config, path)
+            runs.clean(self.folder)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint that verifies -> its step, 0 without one."""
+        found = runs.load_latest(self.folder)
+        step = found.step if found else 0
+        if found:
+            for name, learner in self.task.learners.items():
+                learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
+        if self.is_main:
+            self.metrics = runs.MetricsLog(self.folder / "metrics.jsonl", step)
+        return step
+
+    def run(self) -> Path:
+        """The loop."""
+        if self.step < self.train.steps:
+            self._start_trackers()
+            try:
+                self._loop()
+            finally:
+                self.stop_request.release()
+            self.accelerator.end_training()
+        elif self.is_main:
+            print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
+        path = self.task.export() if self.is_main else self.folder
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _start_trackers(self) -> None:
+        if self.train.trackers:
+            flat = {key: value if value is not None else "none" for key, value in configs.flatten(configs.to_dict(self.config)).items()}  # fmt: skip
+            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in self.train.trackers else {}
+            self.accelerator.init_trackers("logs", config=flat, init_kwargs=purge)
+
+    def _loop(self) -> None:
+        order = StepOrder(
+            len(self.task.dataset),
+            self.train.batch_size,
+            seed=self.config.seed,
+            start=self.step,
+            stop=self.train.steps,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            accumulate=self.train.accumulate,
+        )
+        data = getattr(self.config, "data", None)
+        parts = iter(batches(self.task.dataset, order, workers=data.workers if data else 0))
+        bar = tqdm(
+            total=self.train.steps, initial=self.step, unit="step", desc=self.folder.name, dynamic_ncols=True,
+            disable=not self.is_main, mininterval=1.0,
+        )  # fmt: skip
+        with bar:
+            while self.step < self.train.steps:
+                self._one_step([next(parts) for _ in range(self.train.accumulate)])
+                bar.update()
+                self._after_step(bar)
+
+    def _one_step(self, parts: list[Any]) -> None:
+        """The global generators are seeded too: dropout and codebook restarts in our dependencies draw from them."""
+        torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
+        try:
+            logs = self.task.update(self.step, parts)
+        except FloatingPointError as error:
+            rate = next(iter(self.task.learners.values())).optimizer.param_groups[0]["lr"]
+            good = runs.checkpoints(self.folder)
+            raise FloatingPointError(
+                f"{error} at step {self.step}, learning rate {rate:.3g}; "
+                + (f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was written yet")
+                + ": lower train.learning_rate or train.clip_norm"
+            ) from error
+        self.step += 1
+        self.steps_since += 1
+        for key, value in logs.items():
+            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+
+    def _after_step(self, bar: tqdm[Any]) -> None:
+        """What is due now. The order matters: a checkpoint is written after the rows that belong to its step."""
+        train, last = self.train, self.step == self.train.steps
+        stop = self._stop_signal()
+        if self.step % train.log_every == 0 or last or stop:
+            self._log(bar)
+        if self.step % train.eval_every == 0 or last:
+            self._evaluate(bar)
+        if self.step % train.preview_every == 0 or last:
+            self._preview()
+        if self.step % train.save_every == 0 or last or stop:
+            self._save()
+        if stop:
+            self.accelerator.end_training()
+            raise Stopped(stop, self.step)
+
+    def _stop_signal(self) -> int:
+        """The signal that any process has received, agreed among all of them."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_request.number
+        number = torch.tensor(self.stop_request.number, device=self.accelerator.device)
+        return int(self.accelerator.gather(number[None]).max().item())
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        """The means since the last log, over all processes, and the speed."""
+        seconds = time.perf_counter() - self.since
+        means = {key: self.accelerator.reduce(value / self.steps_since, "mean").item() for key, value in self.sums.items()}
+        images = self.steps_since * self.train.batch_size
+        means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
+        first = next(iter(self.task.learners.values()))
+        means["learning_rate"] = first.optimizer.param_groups[0]["lr"]
+        self._write(means)
+        bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+        self.sums, self.steps_since = {}, 0
+        self.since = time.perf_counter()
+
+    def _evaluate(self, bar: tqdm[Any]) -> None:
+        values = self.task.evaluate()
+        self._write(values)
+        if self.is_main:
+            bar.write(f"{self.folder.name} step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items()), file=sys.stderr)  # fmt: skip
+        self.since = time.perf_counter()
+
+    def _write(self, values: dict[str, float]) -> None:
+        if self.is_main:
+            self.metrics.write(self.step, values)
+        if self.train.trackers:
+            self.accelerator.log(values, step=self.step)
+
+    def _preview(self) -> None:
+        if self.is_main:
+            picture = self.task.preview()
+            if picture is not None:
+                save_png(picture, self.folder / "previews" / f"step_{self.step:08d}.png")
+                for tracker in self.accelerator.trackers:
+                    if hasattr(tracker, "log_images"):
+                        tracker.log_images({"preview": np.asarray(picture)[None]}, self.step, dataformats="NHWC")
+        self.accelerator.wait_for_everyone()
+        self.since = time.perf_counter()
+
+    def _save(self) -> None:
+        """A checkpoint and the exported weights, by the main process while the others wait."""
+        if self.is_main:
+            tensors = {
+                f"{name}.{part}": values
+                for name, learner in self.task.learners.items()
+                for part, values in learner.state().items()
+            }
+            state = {"processes": self.accelerator.num_processes, "pid": os.getpid()}
+            runs.save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
+            self.task.export()
+        self.accelerator.wait_for_everyone()
+        self.since = time.perf_counter()

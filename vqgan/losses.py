@@ -1,0 +1,132 @@
+"""What a tokenizer is trained on: a pixel loss, a perceptual loss, and an adversarial loss with its adaptive weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def l1(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return F.l1_loss(images, targets)
+
+
+def l2(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error."""
+    return F.mse_loss(images, targets)
+
+
+def l1_l2(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute plus mean squared error (ViT-VQGAN, arXiv:2110.04627)."""
+    return F.l1_loss(images, targets) + F.mse_loss(images, targets)
+
+
+PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "l1_l2": l1_l2}
+
+
+class TorchvisionFeatures(nn.Module):
+    """Distance between unit-length features of a torchvision classifier, averaged over layers (as LPIPS, unweighted).
+
+    model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...). weights: "default" to
+    download torchvision's, or a .pth / .safetensors state dict. layers: indices into `features`.
+    """
+
+    def __init__(
+        self, *, model: str = "vgg16", weights: str = "default", layers: tuple[int, ...] = (3, 8, 15, 22)
+    ) -> None:
+        super().__init__()
+        import torchvision
+
+        try:
+            net = torchvision.models.get_model(model, weights="DEFAULT" if weights == "default" else None)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot download torchvision's weights for {model} ({error}): give their file in "
+                "loss.perceptual.weights, or train with loss.perceptual=null"
+            ) from error
+        if weights != "default":
+            net.load_state_dict(_state_dict(Path(weights)))
+        self.features = net.features[: max(layers) + 1].eval().requires_grad_(False)
+        self.layers = tuple(layers)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def _units(self, images: Tensor) -> list[Tensor]:
+        x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
+        units = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.layers:
+                units.append(F.normalize(x, dim=1, eps=1e-6))
+        return units
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar, zero for equal images."""
+        with torch.no_grad():
+            wanted = self._units(targets)
+        distances = [(a - b).square().sum(1).mean() for a, b in zip(self._units(images), wanted, strict=True)]
+        return torch.stack(distances).mean()
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    """A state dict from .safetensors, or from .pth read without unpickling anything but tensors."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path} (loss.perceptual.weights)")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class LPIPS(nn.Module):
+    """The learned perceptual metric (arXiv:1801.03924) of the `lpips` package (extra `perceptual`)."""
+
+    def __init__(self, *, net: str = "vgg") -> None:
+        super().__init__()
+        try:
+            import lpips
+        except ImportError as error:
+            raise FileNotFoundError("loss.perceptual lpips needs `pip install lpips`") from error
+        self.lpips = lpips.LPIPS(net=net, verbose=False).eval().requires_grad_(False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar."""
+        return self.lpips(images.expand(-1, 3, -1, -1), targets.expand(-1, 3, -1, -1)).mean()
+
+
+PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {"torchvision": TorchvisionFeatures, "lpips": LPIPS}
+
+
+class Adversarial(NamedTuple):
+    """The two sides of a GAN loss on logits."""
+
+    generator: Callable[[Tensor], Tensor]  # logits of fakes -> scalar
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # logits of reals and of fakes -> scalar
+
+
+ADVERSARIAL = {
+    "hinge": Adversarial(
+        generator=lambda fake: -fake.mean(),
+        discriminator=lambda real, fake: 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean()),
+    ),
+    "non_saturating": Adversarial(
+        generator=lambda fake: F.softplus(-fake).mean(),
+        discriminator=lambda real, fake: 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean()),
+    ),
+}
+
+
+def adaptive_weight(reconstruction_loss: Tensor, adversarial_loss: Tensor, last_weight: Tensor) -> Tensor:
+    """lambda = |d L_rec / dW| / (|d L_gan / dW| + 1e-4), clamped to [0, 1e4] (VQGAN, arXiv:2012.09841, eq. 7).
+
+    last_weight: W, of the decoder's last convolution. Keeps the graph for the backward pass to come.
+    """
+    (rec,) = torch.autograd.grad(reconstruction_loss, last_weight, retain_graph=True)
+    (gan,) = torch.autograd.grad(adversarial_loss, last_weight, retain_graph=True)
+    return (rec.norm() / (gan.norm() + 1e-4)).clamp(0, 1e4).detach()

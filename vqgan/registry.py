@@ -1,0 +1,69 @@
+"""A table of names, and how an object is made from a name and its options.
+
+A table is a plain dict from a name to a function or class. It is the only place that knows the names: configs, command
+line, documentation and contract tests are made from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: what was perhaps meant, and all that is known."""
+    names = sorted(map(str, known))
+    near = get_close_matches(str(name), names, n=1)
+    meant = f", did you mean {near[0]!r}?" if near else ""
+    return f"{meant} (known: {', '.join(names)})"
+
+
+def choose(table: Mapping[str, T], name: str, kind: str) -> T:
+    """The entry of `table` called `name`; ValueError names the nearest and all known names."""
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}{suggest(name, table)}")
+    return table[name]
+
+
+def options_of(entry: Callable[..., Any], given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
+    """The options of a table entry that a user may set: its parameters but those in `given`."""
+    parameters = inspect.signature(entry).parameters
+    return {name: parameter for name, parameter in parameters.items() if name not in set(given) | {"self"}}
+
+
+def split(spec: str | Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    """`{name: vq, codebook_size: 512}` (or just `vq`) -> ("vq", {"codebook_size": 512})."""
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise ValueError(f"a {kind} is written {{name: ..., option: ...}}, not {spec!r}")
+    return spec["name"], {key: value for key, value in spec.items() if key != "name"}
+
+
+def check(
+    table: Mapping[str, Callable[..., Any]], spec: str | Mapping[str, Any], kind: str, given: Iterable[str] = ()
+) -> None:
+    """Raise a ValueError that teaches if `spec` names no entry, or an option that the entry does not have."""
+    name, options = split(spec, kind)
+    known = options_of(choose(table, name, kind), given)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{kind} {name!r} has no option {option!r}{suggest(option, known)}")
+    missing = [key for key, value in known.items() if value.default is value.empty and key not in options]
+    if missing:
+        raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
+
+
+def build(
+    table: Mapping[str, Callable[..., T]], spec: str | Mapping[str, Any], kind: str, /, *args: Any, **given: Any
+) -> T:
+    """Make the object that `spec` names, with its options, the positional `args` and the `given` keywords of the caller."""
+    name, options = split(spec, kind)
+    entry = choose(table, name, kind)
+    positional = list(inspect.signature(entry).parameters)[: len(args)]
+    check(table, spec, kind, given=[*given, *positional])
+    return entry(*args, **given, **options)

@@ -1,0 +1,124 @@
+"""Tokenizer: encode(images) -> codes, decode(codes) -> images. It knows no loss, no data set and no optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from vqgan.autoencoder import Decoder, Encoder
+from vqgan.quantizers import QUANTIZERS
+from vqgan.registry import build
+from vqgan.weights import load_weights, save_weights
+
+
+class Reconstructed(NamedTuple):
+    """What a training forward returns."""
+
+    images: Tensor  # (batch, channels, height, width), not clamped
+    codes: Tensor  # (batch, h, w) int64
+    loss: Tensor  # the quantizer's own loss, scalar
+
+
+class Tokenizer(nn.Module):
+    """A convolutional autoencoder with a discrete bottleneck (VQGAN, arXiv:2012.09841).
+
+    image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1 (grey) or 3 (RGB).
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 28,
+        channels: int = 1,
+        widths: Sequence[int] = (64, 128, 128),
+        num_blocks: int = 2,
+        patch_size: int = 1,
+        attention: bool = False,
+        latent_dim: int = 64,
+        quantizer: str | Mapping[str, Any] = "vq",
+    ) -> None:
+        super().__init__()
+        self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        self.downscale = patch_size * 2 ** (len(widths) - 1)
+        self.image_size, self.channels = image_size, channels
+        self.check_size(image_size, image_size)
+        shape: dict[str, Any] = {
+            "widths": widths, "num_blocks": num_blocks, "patch_size": patch_size, "attention": attention,
+        }  # fmt: skip
+        self.encoder = Encoder(channels, latent_dim, **shape)
+        self.quantizer = build(QUANTIZERS, quantizer, "quantizer", latent_dim)
+        self.decoder = Decoder(channels, latent_dim, **shape)
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes, K."""
+        return int(self.quantizer.codebook_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the codes of a training image."""
+        return self.image_size // self.downscale, self.image_size // self.downscale
+
+    def check_size(self, height: int, width: int) -> None:
+        """ValueError unless both sides are divisible by `downscale`; the message names sizes that would do."""
+        f = self.downscale
+        if height % f or width % f or not height or not width:
+            near = [max(f, round(side / f) * f) for side in (height, width)]
+            raise ValueError(
+                f"images of {height}x{width} do not divide by the tokenizer's downscale {f}; "
+                f"the nearest size that does is {near[0]}x{near[1]}"
+            )
+
+    def forward(self, images: Tensor, accumulate: bool = False) -> Reconstructed:
+        """images: (batch, channels, height, width) in [-1, 1] -> Reconstructed, for training.
+
+        Raises FloatingPointError, on all processes together, before a non-finite latent can reach the codebook: a
+        codebook that has seen one never recovers.
+        """
+        latents = self.encoder(images)
+        finite = torch.isfinite(latents).all()
+        if dist.is_available() and dist.is_initialized():
+            finite = finite.int()
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        if not finite:
+            raise FloatingPointError("the encoder's output is not finite")
+        quantized = self.quantizer(latents, accumulate=accumulate)
+        return Reconstructed(self.decoder(quantized.latents), quantized.codes, quantized.loss)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64. Never trains."""
+        self.check_size(*images.shape[-2:])
+        was_training = self.training
+        self.eval()
+        codes = self.quantizer(self.encoder(images)).codes
+        self.train(was_training)
+        return codes
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w) in [-1, 1].
+
+        hidden: bool (batch, h, w), cells whose code is unknown; they are decoded from a zero latent.
+        """
+        if hidden is None:
+            return self.decoder(self.quantizer.lookup(codes)).clamp(-1, 1)
+        latents = self.quantizer.lookup(codes.masked_fill(hidden, 0))
+        return self.decoder(latents.masked_fill(hidden[:, None], 0)).clamp(-1, 1)
+
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write one .safetensors file with the config (and `extra`, e.g. the run's own config) inside."""
+        save_weights(path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer of a file, in eval mode on the CPU."""
+        config, tensors = load_weights(path, "tokenizer")
+        tokenizer = cls(**config["model"])
+        tokenizer.load_state_dict(tensors)
+        return tokenizer.eval()

@@ -1,0 +1,64 @@
+"""One .safetensors file that carries its own config; what it does not know, it refuses.
+
+Nothing is ever unpickled. A file is written under a temporary name and renamed, so a kill leaves the old one whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "maskgit-1"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, flushed to the disk and renamed to it when the block ends well.
+
+    Whatever moment a process is killed at, `path` is the whole old file or the whole new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".tmp-{path.name}")
+    yield aside
+    with open(aside, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def save_weights(path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]) -> None:
+    """Write `tensors` and `config` (JSON values) to `path`; `kind` says what they are, e.g. "tokenizer"."""
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+    with replacing(path) as aside:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
+
+
+def load_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """-> (config, tensors on the CPU). FileNotFoundError or ValueError if `path` is not our `kind` of weights."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
+                found = f"{metadata.get('format', 'a foreign format')}, kind {metadata.get('kind', 'unknown')}"
+                raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind}")
+            return json.loads(metadata["config"]), {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file, or is cut short: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """The hash of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
