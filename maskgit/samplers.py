@@ -130,7 +130,7 @@ def confidence(
         scores = torch.full(u_choice.shape, torch.inf, device=codes.device)
         noise = gumbel(u_choice[hidden.flatten(1)]).float()
         scores[hidden.flatten(1)] = drawn.log_probs + choice_temperature * (1 - r) * noise
-        rank = scores.argsort(1, stable=True).argsort(1)  # 0 = least confident
+        rank = scores.argsort(dim=1, stable=True).argsort(dim=1)  # 0 = least confident
         codes[(rank < num_hidden[:, None]).view_as(codes)] = predictor.mask_id
         yield codes.clone()
 

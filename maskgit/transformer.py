@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from x_transformers import Encoder, TransformerWrapper
+
+with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+    from x_transformers import Encoder, TransformerWrapper
 
 MIN_ROWS = 16
 """Below 8 rows the CPU's matrix product takes another path, whose last bit may differ; measured on AVX-512."""
