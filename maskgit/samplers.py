@@ -89,7 +89,7 @@ def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iter
     left = num_hidden
     for k in range(steps):
         r = (k + 1) / steps
-        wanted = (num_hidden * schedule(torch.tensor(r, dtype=torch.float64)).item() + 1e-9).floor().long()
+        wanted = (num_hidden.double() * schedule(torch.tensor(r, dtype=torch.float64)).item() + 1e-9).floor().long()
         wanted = torch.minimum(wanted.clamp(min=1), left - 1).clamp(min=0)
         left = torch.zeros_like(left) if k == steps - 1 else wanted
         yield r, left

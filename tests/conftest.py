@@ -1,0 +1,144 @@
+"""Small things that many tests share: an oracle, tiny models, tiny data sets on disk. No network, no trained net."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+class Oracle:
+    """A Predictor that knows the exact conditionals of a joint distribution over a small grid of codes."""
+
+    def __init__(self, joint, grid):
+        """joint: (num_codes,) * num_cells, sums to 1."""
+        self.joint, self.grid, self.mask_id = joint.double(), grid, joint.shape[0]
+        self.calls = 0
+
+    def logits(self, codes, cells, r):
+        self.calls += 1
+        rows = [self.conditional(grid)[cell] for grid, cell in zip(codes.flatten(1), cells.flatten(1), strict=True)]
+        return torch.cat(rows).log()
+
+    def conditional(self, flat):
+        """(num_cells, num_codes): p(cell | the known cells), for one grid."""
+        table = self.joint
+        for axis, code in enumerate(flat.tolist()):
+            if code != self.mask_id:
+                table = table.index_select(axis, torch.tensor([code]))
+        out = []
+        for axis, code in enumerate(flat.tolist()):
+            others = [a for a in range(table.ndim) if a != axis]
+            marginal = table.sum(others)
+            if code != self.mask_id:
+                marginal = torch.eye(self.mask_id, dtype=torch.float64)[code]
+            out.append(marginal / marginal.sum())
+        return torch.stack(out)
+
+
+@pytest.fixture
+def oracle():
+    """4 cells in a 2 x 2 grid, 3 codes, a random table of 81 probabilities."""
+    joint = torch.rand([3] * 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 2
+    return Oracle(joint / joint.sum(), (2, 2))
+
+
+class Flat:
+    """A Predictor with fixed random logits for each cell, whatever is known."""
+
+    def __init__(self, grid, num_codes, seed=0):
+        self.table = torch.randn(*grid, num_codes, generator=torch.Generator().manual_seed(seed)) * 2
+        self.mask_id = num_codes
+        self.calls = 0
+
+    def logits(self, codes, cells, r):
+        self.calls += 1
+        return self.table.expand(len(codes), *self.table.shape)[cells]
+
+
+@pytest.fixture
+def flat_predictor():
+    return Flat
+
+
+def blob(label, rng, size=16, channels=1):
+    """A noisy picture whose class can be seen: a bright band at a height given by the label."""
+    image = rng.integers(0, 40, (size, size, channels), dtype=np.uint8)
+    row = 2 + 4 * label
+    image[row : row + 3] += 180
+    return image[..., 0] if channels == 1 else image
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """root/train and root/val, classes `bag` and `coat`, 16x16 grey PNGs."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for split, count in (("train", 12), ("val", 4)):
+        for label, name in enumerate(("bag", "coat")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(blob(label, rng)).save(folder / f"{i:02d}.png")
+    return root
+
+
+TINY_TOKENIZER = {"widths": [8, 8], "num_blocks": 0, "latent_dim": 4, "patch_size": 2}
+
+
+@pytest.fixture
+def tiny_configs(tmp_path, image_folder):
+    """(tokenizer, generator) configs that run two stages on `image_folder` in seconds."""
+    from maskgit.config import parse
+
+    train = {
+        "steps": 6, "batch_size": 8, "warmup_steps": 2, "log_every": 2, "eval_every": 3, "preview_every": 6,
+        "save_every": 2, "mixed_precision": "no", "trackers": [],
+    }  # fmt: skip
+    vqgan = {
+        "task": "tokenizer",
+        "run": str(tmp_path / "vqgan"),
+        "data": {"source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1, "flip": True},
+        "model": {**TINY_TOKENIZER, "quantizer": {"name": "vq", "codebook_size": 16, "codebook_dim": 4}},
+        "train": train,
+    }
+    generator = {
+        "task": "maskgit",
+        "run": str(tmp_path / "maskgit"),
+        "tokenizer": vqgan["run"],
+        "codes": str(tmp_path / "codes"),
+        "model": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8, "dropout": 0.1},
+        "sampler": {"name": "confidence", "steps": 3},
+        "train": train,
+    }
+    return parse(vqgan, "vqgan"), parse(generator, "maskgit")
+
+
+@pytest.fixture
+def tiny_pipeline():
+    """An untrained Pipeline of 4 x 4 grids of 16 codes and 3 classes."""
+    from maskgit.pipeline import Pipeline
+    from maskgit.transformer import Transformer
+    from vqgan.tokenizer import Tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": [4, 4]})
+    transformer = Transformer(codebook_size=16, grid=(4, 4), num_classes=3, dim=32, depth=2, heads=2, dim_head=16)
+    for parameter in transformer.parameters():  # the adaptive norms start at zero: without noise no label matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    return Pipeline(transformer, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4})
+
+
+def repo() -> Path:
+    """The checkout that holds the tests."""
+    return Path(__file__).parents[1]
+
+
+def all_grids(num_codes, num_cells):
+    """Every grid: (num_codes ** num_cells, num_cells)."""
+    return torch.tensor(list(itertools.product(range(num_codes), repeat=num_cells)))

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from maskgit.guidance import GUIDANCE_SCHEDULES, Guided
+
+
+class Net:
+    """Logits that say which label they were made with: 10 for the label, 1 without."""
+
+    num_classes, mask_id = 4, 3
+
+    def __init__(self):
+        self.batches = []
+
+    def logits_at(self, codes, labels, cells):
+        self.batches.append(len(codes))
+        value = torch.where(labels == self.num_classes, 1.0, 10.0)[:, None, None]
+        return value.expand(codes.shape)[cells][:, None].expand(-1, 3)
+
+
+def logits(scale, r=1.0, schedule="constant"):
+    net = Net()
+    cells = torch.tensor([[[True, False]], [[True, True]]])
+    guided = Guided(net, torch.tensor([0, 1]), scale=scale, schedule=schedule)
+    return guided.logits(torch.zeros(2, 1, 2, dtype=torch.int64), cells, r), net.batches
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0, 1.0), (2, 19.0), (3.5, 32.5)])
+def test_guidance_is_u_plus_s_times_c_minus_u(scale, expected):
+    values, batches = logits(scale)
+    assert values.shape == (3, 3) and (values == expected).all()
+    assert batches == [4], "both halves run as one batch"
+
+
+def test_no_second_pass_where_the_scale_is_one():
+    values, batches = logits(1)
+    assert batches == [2] and (values == 10).all()
+
+
+@pytest.mark.parametrize("name", GUIDANCE_SCHEDULES)
+def test_schedules_end_at_the_scale(name):
+    assert GUIDANCE_SCHEDULES[name](1.0, 3.0) == pytest.approx(3.0)
+    assert GUIDANCE_SCHEDULES[name](0.3, 1.0) == pytest.approx(1.0)
+
+
+def test_ramps_start_at_one():
+    assert GUIDANCE_SCHEDULES["linear"](0, 3.0) == GUIDANCE_SCHEDULES["power_cosine"](0, 3.0) == 1
+    assert GUIDANCE_SCHEDULES["power_cosine"](0.5, 3.0) == pytest.approx(2.0)
+    assert logits(3, r=0.5, schedule="linear")[0][0, 0] == 19

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from vqgan.discriminator import DISCRIMINATORS
+from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, TorchvisionFeatures, adaptive_weight
+
+VALUES = {"l1": 0.5, "l2": 0.25, "l1_l2": 0.75}
+
+
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
+def test_pixel_losses_have_their_closed_values(name):
+    assert PIXEL_LOSSES[name](torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, 1, 2, 2)).item() == VALUES[name]
+
+
+def test_hinge_and_non_saturating_have_their_closed_values():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5])
+    assert ADVERSARIAL["hinge"].discriminator(real, fake).item() == pytest.approx(0.5 * (0.25 + 0.75))
+    assert ADVERSARIAL["hinge"].generator(fake).item() == pytest.approx(0.75)
+    zero = torch.zeros(3)
+    assert ADVERSARIAL["non_saturating"].discriminator(zero, zero).item() == pytest.approx(0.6931, abs=1e-4)
+    assert ADVERSARIAL["non_saturating"].generator(zero).item() == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
+    """Against finite differences in double precision."""
+    torch.manual_seed(0)
+    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(5, 4, dtype=torch.float64)
+
+    def losses(w):
+        out = x @ w.T
+        return out.square().mean(), out.sin().mean()
+
+    def norm(which):
+        eye = torch.eye(weight.numel(), dtype=torch.float64).view(-1, *weight.shape) * 1e-6
+        return torch.stack([(losses(weight + e)[which] - losses(weight - e)[which]) / 2e-6 for e in eye]).norm()
+
+    expected = norm(0) / (norm(1) + 1e-4)
+    assert adaptive_weight(*losses(weight), weight).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 32, 32), (3, 48, 32)])
+def test_a_discriminator_gives_a_grid_of_logits_each_image_for_itself(name, channels, height, width):
+    torch.manual_seed(0)
+    judge = DISCRIMINATORS[name](channels)
+    images = torch.randn(2, channels, height, width)
+    logits = judge(images)
+    assert logits.shape[:2] == (2, 1) and logits.ndim == 4
+    assert torch.allclose(judge(images[:1]), logits[:1], atol=1e-5)
+
+
+def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    path = tmp_path / "net.pth"
+    torch.save(torchvision.models.get_model("squeezenet1_1").state_dict(), path)
+    loss = TorchvisionFeatures(model="squeezenet1_1", weights=str(path), layers=(1, 4))
+    grey = torch.rand(2, 1, 32, 32) * 2 - 1
+    assert loss(grey, grey).item() == 0
+    other = (-grey).requires_grad_()
+    value = loss(other, grey)
+    value.backward()
+    assert value > 0 and other.grad.abs().sum() > 0
+    assert all(not p.requires_grad for p in loss.parameters())
+
+
+def test_missing_perceptual_weights_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"):
+        TorchvisionFeatures(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
+
+
+def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):
+    class Boom:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"a": Boom()}, tmp_path / "bad.pth")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        TorchvisionFeatures(model="squeezenet1_1", weights=str(tmp_path / "bad.pth"), layers=(1,))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_patchgan_learns_to_tell(tmp_path):
+    torch.manual_seed(0)
+    judge = DISCRIMINATORS["patchgan"](1, width=8, num_layers=2)
+    optimizer = torch.optim.Adam(judge.parameters(), 1e-3)
+    for _ in range(20):
+        real, fake = torch.rand(8, 1, 16, 16), -torch.rand(8, 1, 16, 16)
+        loss = ADVERSARIAL["hinge"].discriminator(judge(real), judge(fake))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss < 0.7 and isinstance(judge, nn.Module)

@@ -1,0 +1,133 @@
+"""The contract of every entry of QUANTIZERS."""
+
+import pytest
+import torch
+
+from vqgan.quantizers import QUANTIZERS
+
+DIM = 8
+SMALL = {"vq": {"codebook_size": 16, "codebook_dim": 4}, "fsq": {"levels": [4, 4]}, "lfq": {"codebook_size": 16}}
+each = pytest.mark.parametrize("name", QUANTIZERS)
+
+
+def make(name):
+    torch.manual_seed(0)
+    return QUANTIZERS[name](DIM, **SMALL.get(name, {}))
+
+
+def latents(batch=2, height=3, width=5, scale=1.0):
+    return scale * torch.randn(batch, DIM, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def trained(name):
+    """After a few training steps, so that a codebook has seen data."""
+    quantizer = make(name).train()
+    for _ in range(5):
+        quantizer(latents(16, scale=3.0))
+    return quantizer.eval()
+
+
+@each
+@pytest.mark.parametrize("batch", [1, 2])
+def test_shapes_types_and_range(name, batch):
+    quantizer = trained(name)
+    out = quantizer(latents(batch))
+    assert out.latents.shape == (batch, DIM, 3, 5) and out.latents.dtype == torch.float32
+    assert out.codes.shape == (batch, 3, 5) and out.codes.dtype == torch.int64
+    assert 0 <= out.codes.min() and out.codes.max() < quantizer.codebook_size == 16
+    assert out.loss.shape == () and out.loss == 0, "no loss in eval mode"
+
+
+@each
+def test_lookup_gives_back_the_latents(name):
+    quantizer = trained(name)
+    out = quantizer(latents())
+    assert torch.allclose(quantizer.lookup(out.codes), out.latents, atol=1e-5)
+
+
+@each
+def test_eval_neither_moves_the_codebook_nor_draws(name):
+    quantizer = trained(name)
+    before = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    assert torch.equal(quantizer(latents()).codes, quantizer(latents()).codes)
+    assert all(torch.equal(value, before[key]) for key, value in quantizer.state_dict().items())
+
+
+@each
+def test_gradients_pass_straight_through(name):
+    quantizer = trained(name).train()
+    x = latents().requires_grad_()
+    out = quantizer(x)
+    out.latents.square().sum().backward()
+    assert x.grad is not None and (x.grad != 0).any(1).double().mean() > 0.9
+
+
+@each
+def test_every_code_is_reached(name):
+    quantizer = trained(name)
+    codes = quantizer(latents(64, 8, 8, scale=3.0)).codes
+    assert len(codes.unique()) == quantizer.codebook_size
+
+
+@each
+def test_bf16_autocast_changes_no_code(name):
+    quantizer, x = trained(name), latents(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = quantizer(x).codes
+    assert torch.equal(codes, quantizer(x).codes)
+    assert quantizer(x.bfloat16()).latents.dtype == torch.float32
+
+
+@each
+@pytest.mark.parametrize("wrong", [-1, 16])
+def test_codes_outside_the_codebook_are_refused(name, wrong):
+    codes = torch.zeros(1, 2, 2, dtype=torch.int64)
+    codes[0, 1, 1] = wrong
+    with pytest.raises(ValueError, match=r"codes must lie in \[0, 16\)"):
+        trained(name).lookup(codes)
+
+
+@each
+def test_state_round_trips(name):
+    quantizer, other = trained(name), make(name).eval()
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other(latents()).codes, quantizer(latents()).codes)
+
+
+def test_vq_restarts_codes_that_nobody_uses():
+    torch.manual_seed(0)
+    quantizer = QUANTIZERS["vq"](DIM, codebook_size=64, codebook_dim=4).train()
+    with torch.no_grad():
+        quantizer.vq._codebook.embed[:, 1:] = -quantizer.vq._codebook.embed[:, :1]
+    for step in range(200):
+        quantizer(torch.randn(16, DIM, 4, 4, generator=torch.Generator().manual_seed(step)))
+    codes = quantizer.eval()(torch.randn(64, DIM, 8, 8, generator=torch.Generator().manual_seed(0))).codes
+    assert len(codes.unique()) > 58
+
+
+def test_vq_parts_of_a_step_move_the_codebook_as_the_whole():
+    whole, parts = make("vq").train(), make("vq").train()
+    x = latents(4)
+    for quantizer in (whole, parts):
+        quantizer.vq._codebook.threshold_ema_dead_code = 0
+        quantizer.vq._codebook.has_dead_code_replacement = False
+    whole(x)
+    parts(x[:2], accumulate=True)
+    parts(x[2:])
+    assert torch.allclose(whole.vq.codebook, parts.vq.codebook, atol=1e-6)
+
+
+def test_lfq_wants_a_power_of_two():
+    with pytest.raises(ValueError, match="power of two, not 12"):
+        QUANTIZERS["lfq"](DIM, codebook_size=12)
+
+
+def test_lfq_codes_are_big_endian_signs():
+    quantizer = QUANTIZERS["lfq"](4, codebook_size=16).eval()
+    codes = quantizer(torch.tensor([1.0, -1, 1, 1]).view(1, 4, 1, 1)).codes
+    assert codes.item() == 0b1011
+
+
+def test_fsq_counts_its_levels():
+    assert QUANTIZERS["fsq"](DIM, levels=[8, 5, 5]).codebook_size == 200
+    assert QUANTIZERS["fsq"](DIM, levels=[2, 2, 2]).codebook_size == 8

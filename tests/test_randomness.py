@@ -1,0 +1,30 @@
+import numpy as np
+import torch
+
+from maskgit.randomness import coins, generator, mixed_seed, permutation, uniforms
+
+
+def test_draws_are_functions_of_their_place():
+    assert mixed_seed(1, 2, 3) == mixed_seed(1, 2, 3) != mixed_seed(1, 3, 2)
+    assert torch.equal(torch.rand(4, generator=generator(1, 2)), torch.rand(4, generator=generator(1, 2)))
+    assert (permutation(10, 0, 1) == permutation(10, 0, 1)).all()
+    assert (permutation(10, 0, 1) != permutation(10, 0, 2)).any()
+
+
+def test_a_row_of_noise_knows_its_seed_only():
+    both = uniforms([5, 9], 2, (3,))
+    assert torch.equal(both[1:], uniforms([9], 2, (3,)))
+    assert not torch.equal(both[0], uniforms([5], 3, (3,))[0])
+
+
+def test_uniforms_are_uniform():
+    draws = uniforms(range(200), 0, (500,)).flatten()
+    assert abs(draws.mean().item() - 0.5) < 4 / (12 * len(draws)) ** 0.5
+    assert 0 <= draws.min() and draws.max() < 1
+
+
+def test_coins_are_fair_and_change_with_the_epoch():
+    indices = np.arange(20_000)
+    first, second = (coins(0, np.full_like(indices, epoch), indices) for epoch in (0, 1))
+    for share in (first.mean(), (first == second).mean(), (first[1:] == first[:-1]).mean()):
+        assert abs(share - 0.5) < 4 * 0.5 / len(indices) ** 0.5

@@ -1,0 +1,161 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskgit.samplers import SAMPLERS, draw, gumbel, keep_top_k, keep_top_p, num_hidden_after
+from maskgit.schedules import SCHEDULES, get_schedule
+from tests.conftest import Flat, all_grids
+
+GRID, NUM_CODES = (4, 6), 16
+
+
+def run(name, predictor, codes, seeds, **options):
+    return list(SAMPLERS[name](predictor, codes, seeds, **options))
+
+
+def empty(batch, grid=GRID, mask_id=NUM_CODES):
+    return torch.full((batch, *grid), mask_id)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_cell_is_filled_with_a_code(name, steps):
+    rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=steps)
+    assert rounds[-1].min() >= 0 and rounds[-1].max() < NUM_CODES
+    assert len(rounds) == min(steps, 24)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_round_reveals_and_all_but_the_last_leave_some(name):
+    rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
+    hidden = [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds]
+    assert all(a > b for before, after in zip([[24, 24], *hidden], hidden) for a, b in zip(before, after))
+    assert hidden[-1] == [0, 0] and 0 not in hidden[-2]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_given_cells_stay(name):
+    codes = empty(2)
+    codes[0, 1:3], codes[1, :, 2] = 7, 3
+    known = codes != NUM_CODES
+    for after in run(name, Flat(GRID, NUM_CODES), codes, [0, 1], steps=5):
+        assert torch.equal(after[known], codes[known])
+    assert (codes[~known] == NUM_CODES).all(), "the argument itself is not written to"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_images_with_different_holes_are_filled_together(name):
+    codes = empty(3)
+    codes[0], codes[1, 0, 1:] = 5, 2
+    assert (run(name, Flat(GRID, NUM_CODES), codes, [0, 1, 2], steps=6)[-1] < NUM_CODES).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_full_grid_runs_no_network(name):
+    predictor = Flat(GRID, NUM_CODES)
+    assert run(name, predictor, torch.zeros(1, *GRID, dtype=torch.int64), [0]) == []
+    assert predictor.calls == 0
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_steps_beyond_the_hidden_cells_run_no_network(name):
+    codes = torch.zeros(1, *GRID, dtype=torch.int64)
+    codes[0, 0, :3] = NUM_CODES
+    predictor = Flat(GRID, NUM_CODES)
+    run(name, predictor, codes, [0], steps=50)
+    assert predictor.calls == 3
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_image_depends_on_its_own_seed_only(name):
+    predictor = Flat(GRID, NUM_CODES)
+    together = run(name, predictor, empty(3), [4, 5, 6], steps=5)[-1]
+    alone = run(name, predictor, empty(1), [5], steps=5)[-1]
+    reordered = run(name, predictor, empty(3), [6, 5, 4], steps=5)[-1]
+    assert torch.equal(together[1:2], alone) and torch.equal(reordered.flip(0), together)
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle):
+    """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4 cells of 3 codes."""
+    n = 20_000
+    codes = run(name, oracle, torch.full((n, 2, 2), 3), range(n), steps=1)[-1].flatten(1)
+    marginals = oracle.conditional(torch.full((4,), 3))
+    counts = torch.stack([(codes == code).sum(0) for code in range(3)], dim=1)
+    chi_square = ((counts - n * marginals) ** 2 / (n * marginals)).sum()
+    assert chi_square < 26.1  # 8 degrees of freedom, p = 0.001
+
+
+@pytest.mark.slow
+def test_confidence_alone_does_not_draw_the_joint_but_a_random_order_does(oracle):
+    """With an endless choice temperature the order is random: one cell a round then draws the joint exactly."""
+    n = 20_000
+    options = {"steps": 4, "schedule": "linear", "choice_temperature": 1e6}
+    codes = run("confidence", oracle, torch.full((n, 2, 2), 3), range(n), **options)[-1].flatten(1)
+    expected = n * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
+    index = (codes * torch.tensor([27, 9, 3, 1])).sum(1)
+    counts = torch.bincount(index, minlength=81)
+    # the last round ends at r = 1 and so has no noise, but then one cell is left: every order is as likely
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 124.8  # 80 degrees of freedom, p = 0.001
+
+
+@given(st.integers(1, 40), st.integers(1, 84), st.sampled_from(sorted(SCHEDULES)))
+@settings(max_examples=200, deadline=None)
+def test_counts_follow_the_schedule(steps, num_cells, name):
+    gamma = get_schedule(name)
+    left = num_cells
+    for k, (r, hidden) in enumerate(num_hidden_after(gamma, steps, torch.tensor([num_cells]))):
+        wanted = int(num_cells * gamma(torch.tensor(r, dtype=torch.float64)).item() + 1e-9)
+        last = k == steps - 1
+        assert hidden.item() == (0 if last else max(0, min(max(wanted, 1), left - 1)))
+        left = hidden.item()
+    assert left == 0
+
+
+def test_the_cosine_schedule_of_maskgit():
+    """256 cells in 8 rounds, as Google's code reveals them."""
+    hidden = [n.item() for _, n in num_hidden_after(get_schedule("cosine"), 8, torch.tensor([256]))]
+    assert hidden == [251, 236, 212, 181, 142, 97, 49, 0]
+
+
+def test_draw_inverts_the_cumulative_distribution():
+    logits = torch.tensor([[0.2, 0.5, 0.3]]).log().expand(4, 3)
+    drawn = draw(logits, torch.tensor([0.0, 0.19, 0.21, 0.999], dtype=torch.float64))
+    assert drawn.codes.tolist() == [0, 0, 1, 2]
+    assert drawn.log_probs.exp().tolist() == pytest.approx([0.2, 0.2, 0.5, 0.3])
+
+
+def test_draw_never_takes_what_was_filtered_out():
+    logits = torch.randn(500, 30, generator=torch.Generator().manual_seed(0))
+    u = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    u[:2] = torch.tensor([0.0, 1 - 2**-53])
+    codes = draw(logits, u, top_k=3).codes
+    assert (codes[:, None] == logits.topk(3).indices).any(1).all()
+
+
+def test_draw_reports_the_log_probability_it_drew_with():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    drawn = draw(logits, torch.tensor([0.999]), temperature=0.5, top_k=2)
+    assert drawn.log_probs.item() == pytest.approx(torch.tensor([2.0, 4.0]).log_softmax(0)[1].item())
+
+
+def test_temperature_zero_takes_the_most_likely_code():
+    assert draw(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.01]), temperature=0).codes.item() == 1
+
+
+def test_top_k_and_top_p_keep_what_they_should():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    assert keep_top_k(logits, 2).isfinite().tolist() == [[True, True, False, False]]
+    assert keep_top_p(logits, 0.7).isfinite().tolist() == [[True, True, False, False]]
+    assert keep_top_p(logits, 0.81).isfinite().tolist() == [[True, True, True, False]]
+    assert keep_top_p(logits, 1e-9).isfinite().tolist() == [[True, False, False, False]]
+
+
+def test_gumbel_noise_has_its_mean_and_no_infinity():
+    u = torch.rand(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = gumbel(torch.cat((u, torch.tensor([0.0, 1 - 2**-53]))))
+    assert noise.isfinite().all()
+    assert noise[:-2].mean().item() == pytest.approx(0.5772, abs=0.012)

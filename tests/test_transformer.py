@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, num_parameters
+
+
+def transformer(**options):
+    torch.manual_seed(0)
+    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=2, heads=2, dim_head=16, **options)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return net.eval()
+
+
+def test_logits_have_one_column_for_each_code_and_none_for_the_mask():
+    logits = transformer()(torch.full((1, 4, 6), 16), torch.tensor([2]))
+    assert logits.shape == (1, 4, 6, 16)
+
+
+def test_the_head_on_chosen_cells_equals_the_whole():
+    net, codes, labels = transformer(), torch.randint(17, (3, 4, 6)), torch.tensor([0, 1, 3])
+    cells = torch.rand(3, 4, 6) < 0.4
+    assert torch.allclose(net.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5)
+
+
+def test_no_labels_means_no_label():
+    net, codes = transformer(), torch.randint(17, (2, 4, 6))
+    assert torch.equal(net(codes), net(codes, torch.tensor([3, 3])))
+    assert not torch.allclose(net(codes), net(codes, torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("label_in_input", [True, False])
+def test_the_label_matters_by_the_adaptive_norms_alone_too(label_in_input):
+    net, codes = transformer(label_in_input=label_in_input), torch.randint(17, (1, 4, 6))
+    assert not torch.allclose(net(codes, torch.tensor([0])), net(codes, torch.tensor([1])))
+
+
+def test_sum_embeds_are_added_to_the_input():
+    net, codes = transformer(), torch.randint(17, (1, 4, 6))
+    extra = torch.randn(1, 4, 6, 32)
+    assert torch.allclose(net(codes, sum_embeds=0 * extra), net(codes), atol=1e-6)
+    assert not torch.allclose(net(codes, sum_embeds=extra), net(codes), atol=1e-3)
+
+
+def test_all_cells_see_each_other():
+    net, codes = transformer(), torch.zeros(1, 4, 6, dtype=torch.int64)
+    changed = codes.clone()
+    changed[0, 3, 5] = 7
+    assert (net(codes) != net(changed)).any(-1).all()
+
+
+def test_positions_matter():
+    logits = transformer()(torch.full((1, 4, 6), 16))
+    assert len(torch.unique(logits[0].flatten(0, 1).round(decimals=4), dim=0)) == 24
+
+
+def test_another_grid_is_refused():
+    with pytest.raises(ValueError, match=r"grids of \(4, 6\), got \(6, 4\)"):
+        transformer()(torch.zeros(1, 6, 4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 8, MIN_ROWS, 40])
+def test_rows_of_a_linear_layer_do_not_depend_on_their_number(rows):
+    torch.manual_seed(0)
+    layer, x = RowInvariantLinear(64, 48).eval(), torch.randn(100, 64)
+    with torch.no_grad():
+        assert torch.equal(layer(x[:rows]), layer(x)[:rows])
+
+
+def test_every_linear_layer_is_row_invariant():
+    kinds = {type(layer) for layer in transformer().modules() if isinstance(layer, torch.nn.Linear)}
+    assert kinds == {RowInvariantLinear}
+
+
+def test_canary_a_fresh_net_ignores_its_condition_until_trained():
+    """x-transformers starts the adaptive gains at zero; our label embedding into the input carries the class at first."""
+    torch.manual_seed(0)
+    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=1, label_in_input=False).eval()
+    codes = torch.randint(17, (1, 4, 6))
+    assert torch.equal(net(codes, torch.tensor([0])), net(codes, torch.tensor([1])))
+
+
+def test_parameters_are_counted():
+    assert num_parameters(torch.nn.Linear(3, 2)) == 8

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vqgan.weights import load_weights, replacing, save_weights, sha256
+
+
+def test_weights_carry_their_config(tmp_path):
+    path = tmp_path / "a" / "w.safetensors"
+    save_weights(path, {"x": torch.arange(3)}, "tokenizer", {"model": {"widths": [1, 2]}})
+    config, tensors = load_weights(path, "tokenizer")
+    assert config == {"model": {"widths": [1, 2]}} and torch.equal(tensors["x"], torch.arange(3))
+
+
+def test_what_is_not_ours_is_refused(tmp_path):
+    foreign, kind, broken = tmp_path / "f.safetensors", tmp_path / "k.safetensors", tmp_path / "b.safetensors"
+    save_file({"x": torch.zeros(2)}, foreign)
+    save_weights(kind, {"x": torch.zeros(2)}, "maskgit", {})
+    broken.write_bytes(kind.read_bytes()[:40])
+    with pytest.raises(ValueError, match="a foreign format, kind unknown; expected maskgit-1, kind tokenizer"):
+        load_weights(foreign, "tokenizer")
+    with pytest.raises(ValueError, match="kind maskgit; expected maskgit-1, kind tokenizer"):
+        load_weights(kind, "tokenizer")
+    with pytest.raises(ValueError, match="is not a safetensors file, or is cut short"):
+        load_weights(broken, "maskgit")
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_weights(tmp_path / "nowhere", "maskgit")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as aside:
+        aside.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+
+
+def test_sha256_of_nothing(tmp_path):
+    (tmp_path / "empty").touch()
+    assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
