@@ -1,0 +1,10 @@
+"""Tokenise a data set once.
+
+    accelerate launch scripts/tokenize_dataset.py runs/mnist/vqgan --out runs/mnist/codes
+"""
+
+import sys
+
+from maskgit.cli import main
+
+main(["tokenize", *sys.argv[1:]])

@@ -1,0 +1,100 @@
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskgit.cli import main
+from maskgit.config import save
+from tests.conftest import repo
+
+
+def run(*arguments):
+    """-> exit status of the command, in this process."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+@pytest.fixture
+def yamls(tiny_configs, tmp_path):
+    for config in tiny_configs:
+        save(config, tmp_path / f"{config.task}.yaml")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_from_images_to_samples(yamls, capfd):
+    assert run("train", yamls / "tokenizer.yaml") == 0
+    assert capfd.readouterr().out.strip() == str(yamls / "vqgan" / "tokenizer.safetensors")
+    assert run("train", yamls / "maskgit.yaml") == 2
+    assert "no code cache" in capfd.readouterr().err
+    assert run("tokenize", yamls / "vqgan", "--out", yamls / "codes") == 0
+    assert run("train", yamls / "maskgit.yaml", "train.steps=4") == 0
+    capfd.readouterr()
+    options = ("--per-label", 3, "--seed", 5, "--steps", 2, "--guidance", 1.5)
+    assert run("sample", yamls / "maskgit", "--out", yamls / "grid.png", *options, "--strip", yamls / "strip.png") == 0
+    assert capfd.readouterr().out.split() == [str(yamls / "grid.png"), str(yamls / "strip.png")]
+    assert run("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options) == 0
+    names = sorted(p.name for p in (yamls / "many").iterdir())
+    assert names == ["000_bag_000008.png", "000_bag_000009.png", "000_bag_000010.png", "001_coat_000005.png", "001_coat_000006.png", "001_coat_000007.png"]  # fmt: skip
+    assert np.asarray(Image.open(yamls / "many" / names[0])).shape == (16, 16)
+    capfd.readouterr()
+    for path in ("vqgan", "codes", "maskgit", "maskgit/pipeline", "vqgan/tokenizer.safetensors"):
+        assert run("info", yamls / path) == 0
+        assert str(yamls / path) in capfd.readouterr().out
+
+
+WRONG = {
+    ("train", "mnist/vqgan", "train.step=3"): "unknown key train.step, did you mean 'steps'",
+    ("train", "nowhere.yaml"): "no config nowhere.yaml",
+    ("tokenize", "nowhere", "--out", "x"): "no tokenizer at nowhere",
+    ("sample", "nowhere", "--out", "x.png"): "no generator in nowhere",
+    ("info", "nowhere"): "is no run, pipeline, code cache or weights file of ours",
+    ("quickstart", "mnist", "vqgn.seed=1"): "unknown stage 'vqgn', did you mean 'vqgan'",
+    ("tokenize", "nowhere"): "Missing option '--out'",
+    ("sample", "nowhere", "--out", "x.png", "--steps", "0"): "Invalid value for '--steps'",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    error = capfd.readouterr().err
+    assert WRONG[arguments] in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_names_every_config_and_table(capfd):
+    assert run("list") == 0
+    out = capfd.readouterr().out
+    for word in ("mnist/vqgan", "imagenet256/maskgit", "fsq (levels=(8, 6, 5))", "confidence", "huggingface", "arccos"):
+        assert word in out
+
+
+def test_help_and_import_are_quick():
+    """Neither imports torch; half a second is generous on any machine."""
+    code = "import sys, maskgit, vqgan, maskgit.cli; assert not {'torch', 'x_transformers', 'accelerate'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=repo())
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "maskgit", "--help"], capture_output=True, text=True, cwd=repo())
+    assert "quickstart" in done.stdout and time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (repo() / "scripts").glob("*.py")))
+def test_a_script_is_a_door_to_a_command(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(repo() / "scripts" / script), "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repo())},
+    )
+    assert done.returncode == 0 and "Usage" in done.stdout
+    assert len((repo() / "scripts" / script).read_text().splitlines()) < 15

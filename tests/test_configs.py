@@ -1,0 +1,67 @@
+"""Every config that ships: it loads, says how to run it and what to expect, and its model can be made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskgit.config import find_config, known_configs, load, parse, to_dict
+from maskgit.runs import load_latest
+from maskgit.tokenization import tokenize_dataset
+from maskgit.trainer import train
+from maskgit.transformer import Transformer
+from tests.test_sources import make_cifar, make_imagenet
+from vqgan.tokenizer import Tokenizer
+
+DATA_SETS = ("mnist", "fashion_mnist", "cifar10", "imagenet256")
+
+
+def test_every_data_set_has_both_stages():
+    assert {f"{name}/{stage}" for name in DATA_SETS for stage in ("vqgan", "maskgit")} <= set(known_configs())
+
+
+@pytest.mark.parametrize("name", known_configs())
+def test_a_config_opens_with_its_command(name):
+    header = [line for line in find_config(name).read_text().splitlines() if line.startswith("#")]
+    assert any(f"configs/{name}.yaml" in line for line in header), "the command that runs it"
+    assert any("measured" in line or "not trained" in line for line in header), "what to expect, honestly"
+
+
+@pytest.mark.parametrize("name", [n for n in known_configs() if n.endswith("vqgan")])
+def test_the_two_stages_fit(name):
+    vqgan, generator = load(name), load(name.replace("vqgan", "maskgit"))
+    assert generator.tokenizer == vqgan.run
+    with torch.device("meta"):
+        tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
+        net = Transformer(
+            codebook_size=tokenizer.codebook_size, grid=tokenizer.grid, num_classes=10, **generator.model.model_dump()
+        )
+    assert net.mask_id == tokenizer.codebook_size
+    assert generator.model.dim_head * generator.model.heads == generator.model.dim
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["cifar10", "imagenet256"])
+def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monkeypatch):
+    """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's."""
+    root = make_cifar(tmp_path, monkeypatch) if data == "cifar10" else make_imagenet(tmp_path / "imagenet", size=256)
+    small = {"steps": 2, "batch_size": 2, "accumulate": 1, "trackers": [], "log_every": 1, "max_eval_images": 4, "mixed_precision": "no"}
+    values = to_dict(load(f"{data}/vqgan"))
+    values["run"] = str(tmp_path / "vqgan")
+    values["data"] |= {"source": {"name": values["data"]["source"]["name"], "root": str(root)}, "workers": 0}
+    values["train"] |= small
+    values["loss"]["perceptual"] = None  # its weights are a download
+    if values["loss"]["adversarial"]:
+        values["loss"]["adversarial"]["start_step"] = 1
+    if data == "imagenet256":
+        values["model"]["widths"] = [width // 8 for width in values["model"]["widths"]]
+    train(parse(values, data))
+    tokenize_dataset(values["run"], tmp_path / "codes", batch_size=4)
+    values = to_dict(load(f"{data}/maskgit"))
+    values |= {"run": str(tmp_path / "maskgit"), "tokenizer": str(tmp_path / "vqgan"), "codes": str(tmp_path / "codes")}
+    values["train"] |= small
+    values["sampler"] = {"name": "confidence", "steps": 2}
+    if data == "imagenet256":
+        values["model"] |= {"dim": 64, "depth": 2, "heads": 1}
+    train(parse(values, data))
+    assert load_latest(Path(values["run"])).step == 2

@@ -1,0 +1,84 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskgit import images
+from maskgit.images import Transform, open_image, save_png, to_float, to_mode, to_pil
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    image = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
+    assert np.asarray(to_mode(image, 1)).tolist() == [[0, 128, 255]]
+
+
+def test_float_grey_in_unit_range_is_scaled():
+    image = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
+    assert np.asarray(to_mode(image, 1)).tolist() == [[0, 128, 255]]
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (1, 1), (255, 0, 0, 0))
+    assert np.asarray(to_mode(image, 3)).tolist() == [[[255, 255, 255]]]
+    palette = Image.new("RGBA", (1, 1), (0, 0, 0, 0)).convert("P")
+    palette.info["transparency"] = 0
+    assert to_mode(palette, 3).mode == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_grey_or_rgb(mode, channels):
+    assert to_mode(Image.new(mode, (4, 3)), channels).mode == ("L" if channels == 1 else "RGB")
+
+
+def test_exif_turns_the_image():
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(buffer, "JPEG", exif=exif)
+    assert open_image(buffer.getvalue()).size == (4, 8)
+
+
+def test_a_picture_bomb_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match="4x4 is more than 10 pixels"):
+        open_image(buffer.getvalue())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 16), (16, 50), (100, 31), (7, 9)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transform_gives_a_square(size, channels):
+    transform = Transform(16, channels, crop="random", flip=True)
+    for draws in (None, np.array([0.99, 0.99, 0.99, 0.0])):
+        out = transform(Image.new("RGB", size), draws)
+        assert out.shape == (channels, 16, 16) and out.dtype == np.uint8
+
+
+def test_flip_is_a_coin_of_the_draws_and_only_with_flip():
+    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    plain = Transform(4, 1)(image)
+    assert (Transform(4, 1, flip=True)(image, np.array([0, 0, 0, 0.1])) == plain[..., ::-1]).all()
+    assert (Transform(4, 1, flip=True)(image, np.array([0, 0, 0, 0.9])) == plain).all()
+    assert (Transform(4, 1, flip=False)(image, np.array([0, 0, 0, 0.1])) == plain).all()
+    assert (Transform(4, 1, flip=True)(image) == plain).all()
+
+
+def test_resize_is_antialiased():
+    stripes = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (64, 32)))
+    assert np.abs(Transform(16, 1)(stripes).astype(int) - 127).max() < 20
+
+
+def test_float_and_back():
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert np.array_equal(np.asarray(to_pil(to_float(pixels))), pixels[0].numpy())
+    assert to_float(pixels).min() == -1 and to_float(pixels).max() == 1
+    assert to_pil(torch.zeros(3, 2, 5)).size == (5, 2)
+
+
+def test_a_png_is_renamed_into_place(tmp_path):
+    path = save_png(Image.new("L", (2, 2)), tmp_path / "a" / "b.png")
+    assert [p.name for p in path.parent.iterdir()] == ["b.png"]

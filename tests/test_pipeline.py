@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from maskgit.pipeline import Pipeline, class_grid, strip
+
+LABELS, SEEDS = [0, 1, 2, 2, 0, 3, 1, 0, 1], list(range(20, 29))
+
+
+def arrays(images):
+    return [np.asarray(image) for image in images]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_an_image_is_bit_identical_whatever_the_batch(tiny_pipeline, batch_size, guidance):
+    whole = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=9, guidance=guidance)))
+    parts = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=guidance)))
+    assert torch.equal(whole, parts)
+    assert len(torch.unique(whole, dim=0)) > 6, "and the images are different ones"
+
+
+def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
+    net, codes = tiny_pipeline.transformer, torch.randint(17, (9, 4, 4))
+    labels = torch.tensor(LABELS)
+    with torch.no_grad():
+        whole = net(codes, labels)
+        assert all(torch.equal(net(codes[i : i + n], labels[i : i + n]), whole[i : i + n]) for n in (1, 2, 4, 7) for i in (0, 2))
+
+
+def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+    for folder in (tmp_path / "run", tmp_path / "run" / "pipeline"):
+        again = Pipeline.from_pretrained(folder)
+        assert again.class_names == tiny_pipeline.class_names
+        for a, b in zip(arrays(again.generate(LABELS, SEEDS)), arrays(tiny_pipeline.generate(LABELS, SEEDS)), strict=True):
+            assert (a == b).all()
+    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["pipeline"], "replaced, with nothing left beside it"
+
+
+def test_options_of_the_sampler_can_be_given(tiny_pipeline):
+    few, many = (len(list(tiny_pipeline.rounds([0], [0], steps=steps))) for steps in (2, 6))
+    assert (few, many) == (2, 6) and len(list(tiny_pipeline.rounds([0], [0]))) == 4
+
+
+def test_labels_are_numbers_ranges_or_names(tiny_pipeline):
+    assert tiny_pipeline.parse_labels("0-2") == [0, 1, 2]
+    assert tiny_pipeline.parse_labels("2, t-shirt,bag") == [2, 1, 0]
+    with pytest.raises(ValueError, match="no class 'cot', did you mean 'coat'"):
+        tiny_pipeline.parse_labels("cot")
+    with pytest.raises(ValueError, match="no class '3'"):
+        tiny_pipeline.parse_labels("0-3")
+    with pytest.raises(ValueError, match="no labels given"):
+        tiny_pipeline.parse_labels(",")
+
+
+def test_wrong_labels_and_seeds_are_refused(tiny_pipeline):
+    with pytest.raises(ValueError, match=r"labels lie in 0 \.\. 2, or 3 for no label"):
+        tiny_pipeline.generate([4])
+    with pytest.raises(ValueError, match="2 labels need as many seeds, not 1"):
+        list(tiny_pipeline.rounds([0, 1], [5]))
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no generator in"):
+        Pipeline.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Amused"}))
+    with pytest.raises(ValueError, match="is not a maskgit-pipeline-1"):
+        Pipeline.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        Pipeline.from_pretrained(tmp_path)
+
+
+def test_pictures_have_a_row_for_each_label(tiny_pipeline):
+    grid = class_grid(tiny_pipeline, [0, 2], 3)
+    cell = 16 * 4 + 4  # enlarged to at least 56 pixels, and a gap
+    assert grid.height == 2 * cell + 4 and grid.width > 3 * cell + 4
+    assert strip(tiny_pipeline, [0, 1, 2], steps=4).size == (4 * cell + 4, 3 * cell + 4)

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+
+from maskgit.runs import MetricsLog, checkpoints, clean, load_latest, read_metrics, save_checkpoint, weights_of
+
+
+def save(run, step, keep=2):
+    return save_checkpoint(run, step, {"a.module": {"x": torch.full((3,), float(step))}}, {"note": step}, keep)
+
+
+def test_the_newest_is_loaded_and_old_ones_are_pruned(tmp_path):
+    for step in (5, 10, 15):
+        save(tmp_path, step)
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000010", "step_00000015"]
+    found = load_latest(tmp_path)
+    assert found.step == 15 and found.state["note"] == 15
+    assert found.tensors["a.module"]["x"].tolist() == [15.0] * 3
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+BREAKS = {
+    "does not match its sha256": lambda folder: flip_a_bit(folder / "a.module.safetensors"),
+    "is missing": lambda folder: (folder / "a.module.safetensors").unlink(),
+    "its manifest cannot be read": lambda folder: (folder / "manifest.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("reason", BREAKS)
+def test_a_broken_checkpoint_is_skipped_with_the_reason(tmp_path, capsys, reason):
+    save(tmp_path, 5)
+    BREAKS[reason](save(tmp_path, 10))
+    assert load_latest(tmp_path).step == 5
+    error = capsys.readouterr().err
+    assert "skipped the checkpoint" in error and "step_00000010" in error and reason in error
+
+
+def test_a_broken_checkpoint_is_written_again(tmp_path):
+    BREAKS["is missing"](save(tmp_path, 10))
+    save(tmp_path, 10)
+    assert load_latest(tmp_path).step == 10
+
+
+def test_leftovers_are_removed(tmp_path):
+    leftover = tmp_path / "checkpoints" / ".tmp-step_00000005"
+    leftover.mkdir(parents=True)
+    clean(tmp_path)
+    assert not leftover.exists() and load_latest(tmp_path) is None
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path):
+    assert {p.suffix for p in save(tmp_path, 1).iterdir()} == {".json", ".safetensors"}
+
+
+def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, 0)
+    for step in (1, 2, 3):
+        log.write(step, {"loss": 1.0 / step})
+    with open(path, "a") as file:
+        file.write('{"step": 4, "lo')
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+    MetricsLog(path, 2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tokenizer at .*: train it first"):
+        weights_of(tmp_path, "tokenizer")
