@@ -148,6 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"maskgit: {error}", file=sys.stderr)
         sys.exit(128 + number)
+    finally:
+        if "torch" in sys.modules:
+            from maskgit.processes import leave_group
+
+            leave_group()
 
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ def _override(config: Any, overrides: Sequence[str], where: str) -> dict[str, An
             key, equals, _ = override.partition("=")
             if not equals or not key:
                 raise ValueError(f"an override is written section.key=value, not {override!r}")
+            _refuse_interpolation(override, where)  # before OmegaConf would follow it
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
             OmegaConf.update(config, key, value, merge=False, force_add=True)
         values = OmegaConf.to_container(config, resolve=False)

@@ -22,11 +22,10 @@ def open_image(data: str | Path | bytes) -> Image.Image:
     """A decoded image, turned upright by its EXIF tag. Raises OSError or ValueError for what is no good image."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
-        image.load()
-    return ImageOps.exif_transpose(image)
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+            return ImageOps.exif_transpose(image)
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:

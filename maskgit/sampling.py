@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
 from maskgit.images import save_png, to_pil
 from maskgit.pipeline import Pipeline, strip
 from maskgit.plots import image_grid
+from maskgit.processes import this_process
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Request:
 
 def load_pipeline(run: Path) -> Pipeline:
     """The pipeline of a run, on this process's device."""
-    return Pipeline.from_pretrained(run).to(PartialState().device)
+    return Pipeline.from_pretrained(run).to(this_process().device)
 
 
 def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     """One picture with a named row for each label; the main process draws it."""
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return None
     images = torch.stack(list(_stream(pipeline, request, request.items())))
     names = [pipeline.class_names[label] for label in request.labels]
@@ -47,7 +47,7 @@ def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
 
 def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
     """`out/<label>_<class>_<seed>.png` for each image; process r of n draws every n-th."""
-    state = PartialState()
+    state = this_process()
     mine = request.items()[state.process_index :: state.num_processes]
     paths = []
     for (label, seed), image in zip(mine, _stream(pipeline, request, mine), strict=True):
@@ -59,7 +59,7 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
 
 def draw_strip(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     """The first image of each label, round by round; the main process draws it."""
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return None
     firsts = request.items()[:: request.per_label]
     return save_png(strip(pipeline, *map(list, zip(*firsts, strict=True)), **request.options), out)
@@ -69,4 +69,4 @@ def _stream(pipeline: Pipeline, request: Request, items: list[tuple[int, int]]) 
     """Images of (label, seed) pairs with a progress bar on the main process."""
     labels, seeds = [label for label, _ in items], [seed for _, seed in items]
     images = pipeline.stream(labels, seeds, batch_size=request.batch_size, **request.options)
-    return tqdm(images, total=len(items), unit="image", desc="sample", disable=not PartialState().is_main_process)
+    return tqdm(images, total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process)

@@ -113,7 +113,7 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
     except RuntimeError as error:
         raise FileNotFoundError(
             f"no CIFAR-10 in {Path(root) / 'cifar-10-batches-py'} (missing, or its md5 sums are wrong): unpack "
-            "cifar-10-python.tar.gz there, or set data.source.hub=true"
+            "cifar-10-python.tar.gz there, set data.source.root to its folder, or data.source.hub=true"
         ) from error
     return _from_arrays(data.data, np.asarray(data.targets), tuple(data.classes), f"cifar10/{split}")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
 from maskgit import runs
@@ -18,6 +17,7 @@ from maskgit.codes import SHARD_ROWS, describe, encode_images, shard_path, write
 from maskgit.config import DataConfig, TokenizerConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform
+from maskgit.processes import PartialState, this_process
 from maskgit.sources import SPLITS, load_source
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing
@@ -45,7 +45,7 @@ def tokenize_dataset(
     tokenizer: a run folder or a weights file; data: by default what the tokenizer was trained on. ValueError if `out`
     holds the codes of another tokenizer, source or transform and not `overwrite`.
     """
-    state, out = PartialState(), Path(out)
+    state, out = this_process(), Path(out)
     weights = runs.weights_of(tokenizer, "tokenizer")
     model = Tokenizer.load(weights).to(state.device)
     data = data or tokenizer_data(tokenizer)

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +26,7 @@ from maskgit import runs
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
+from maskgit.processes import cpu_only
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
 
@@ -59,7 +59,7 @@ class _StopRequest:
             signal.signal(number, old)
 
 
-def train(config: Config, *, resumed: Callable[[int], None] | None = None) -> Path:
+def train(config: Config) -> Path:
     """Train to the last step, from the newest good checkpoint if there is one -> the path of the exported weights.
 
     Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not finite, ValueError if
@@ -72,6 +72,7 @@ def train(config: Config, *, resumed: Callable[[int], None] | None = None) -> Pa
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     """The process group, the device and the precision. Buffers are not broadcast: codebooks synchronise themselves."""
     return Accelerator(
+        cpu=cpu_only(),
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_dir=str(run),
@@ -127,7 +128,8 @@ class _Training:
                 self._loop()
             finally:
                 self.stop_request.release()
-            self.accelerator.end_training()
+                for tracker in self.accelerator.trackers:
+                    tracker.finish()
         elif self.is_main:
             print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
         path = self.task.export() if self.is_main else self.folder
@@ -194,7 +196,6 @@ class _Training:
         if self.step % train.save_every == 0 or last or stop:
             self._save()
         if stop:
-            self.accelerator.end_training()
             raise Stopped(stop, self.step)
 
     def _stop_signal(self) -> int:

@@ -59,6 +59,14 @@ def cut_short(owner, name, number):
     setattr(owner, name, wrapper)
 
 
+class Seen:
+    """A module as one importer sees it, so that a patch reaches nobody else."""
+
+    def __init__(self, module):
+        self.__dict__.update(vars(module))
+
+
+runs.os = Seen(os)
 STEP = (trainer._Training, "_one_step")
 MOMENTS = {
     "before the first step": lambda: on_call(*STEP, 1, die),
@@ -67,7 +75,7 @@ MOMENTS = {
     "in the middle of a file of a save": lambda: cut_short(runs, "save_file", 4),
     "before a finished save is renamed": lambda: on_call(runs.os, "rename", 2, die),
     "between rename and pruning": lambda: on_call(runs, "remove_folder", 1, die),
-    "while old checkpoints are pruned": lambda: on_call(runs.shutil, "rmtree", 7, die),
+    "while old checkpoints are pruned": lambda: on_call(runs.os, "rename", 4, die, before=False),
     "while a tokenizer is exported": lambda: on_call(Tokenizer, "save", 2, die),
     "while a generator is exported": lambda: on_call(Pipeline, "save_pretrained", 2, die),
     "SIGTERM": lambda: on_call(*STEP, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)),

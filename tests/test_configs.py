@@ -31,8 +31,8 @@ def test_a_config_opens_with_its_command(name):
 def test_the_two_stages_fit(name):
     vqgan, generator = load(name), load(name.replace("vqgan", "maskgit"))
     assert generator.tokenizer == vqgan.run
+    tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
     with torch.device("meta"):
-        tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
         net = Transformer(
             codebook_size=tokenizer.codebook_size, grid=tokenizer.grid, num_classes=10, **generator.model.model_dump()
         )

@@ -9,7 +9,8 @@ from tests.conftest import repo
 LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
-    {"quickstart", "overview", "sampling"},
+    {"quickstart", "overview"},
+    {"sampling"},
     {"trainer", "tokenization"},
     {"tasks"},
     {"pipeline"},
@@ -20,7 +21,7 @@ LAYERS = [
     {"wrapper", "transformer"},
     {"guidance", "samplers"},
     {"schedules"},
-    {"randomness"},
+    {"randomness", "processes"},
 ]
 DOORS = {
     "x_transformers": {"maskgit/transformer.py"},
@@ -32,7 +33,7 @@ DOORS = {
     "typer": {"maskgit/cli.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/tasks/learner.py", "maskgit/tasks/tokenizer.py", "maskgit/tasks/maskgit.py",
-        "maskgit/tasks/classifier.py", "maskgit/tokenization.py", "maskgit/sampling.py",
+        "maskgit/tasks/classifier.py", "maskgit/processes.py",
     },
 }  # fmt: skip
 FILES = sorted(path for package in ("maskgit", "vqgan", "scripts") for path in (repo() / package).rglob("*.py"))

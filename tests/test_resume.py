@@ -36,7 +36,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     truth = results.pop("undisturbed")
     assert truth.pop("ended") == 0
     killed = [name for name, result in results.items() if result.pop("ended") in (-9, 143)]
-    assert len(killed) == len(results) - 1, "each task exports one kind of weights, all other moments must come"
+    missed = {"while a generator is exported"} if task == "tokenizer" else set()
+    assert set(results) - set(killed) == missed, "every moment must come"
     for name, result in results.items():
         assert result == truth, name
     assert truth["step"] == "step_00000006" and truth["leftovers"] == []

@@ -17,7 +17,8 @@ T = TypeVar("T")
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: what was perhaps meant, and all that is known."""
     names = sorted(map(str, known))
-    near = get_close_matches(str(name), names, n=1)
+    near = get_close_matches(str(name), names)
+    near.sort(key=lambda other: sorted(other) != sorted(str(name)))  # letters swapped: the likeliest slip
     meant = f", did you mean {near[0]!r}?" if near else ""
     return f"{meant} (known: {', '.join(names)})"
 

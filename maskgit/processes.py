@@ -1,0 +1,22 @@
+"""This process among those of a launch, as accelerate sees it."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import PartialState
+
+
+def cpu_only() -> bool:
+    """Whether there is nothing but CPUs; accelerate forms a group of CPU processes only when told so."""
+    return not torch.accelerator.is_available()
+
+
+def leave_group() -> None:
+    """End the process group, if this process is in one; called once, when a command is done."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def this_process() -> PartialState:
+    """Its index, its device, the number of processes, and `wait_for_everyone`."""
+    return PartialState(cpu=cpu_only())
