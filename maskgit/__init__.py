@@ -1,7 +1,7 @@
 """Image-token generation, MaskGIT style: train, sample and share class-conditional masked-code models.
 
-    from maskgit import Pipeline
-    images = Pipeline.from_pretrained("runs/mnist/maskgit").generate(labels=[3, 3, 7], seeds=[0, 1, 2])
+from maskgit import Pipeline
+images = Pipeline.from_pretrained("runs/mnist/maskgit").generate(labels=[3, 3, 7], seeds=[0, 1, 2])
 """
 
 from importlib import import_module

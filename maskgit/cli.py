@@ -1,4 +1,4 @@
-"""The command line: one short function for each command, that parses, then calls. torch is imported where it is used."""
+"""The command line: one short function for each command, that parses, then calls; torch is imported where used."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def sample(
     temperature: Temperature = None,
     choice_temperature: Choice = None,
     batch_size: BatchSize = 64,
-    strip: Annotated[Path | None, typer.Option(help="Also a .png of the first image of each label, round by round.")] = None,
+    strip: Annotated[
+        Path | None, typer.Option(help="Also a .png of the first image of each label, round by round.")
+    ] = None,
 ) -> None:
     """Draw images by class, as one grid or as a PNG for each."""
     from maskgit.sampling import Request, draw_grid, draw_images, draw_strip, load_pipeline
@@ -104,7 +106,9 @@ def list_names() -> None:
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, or a weights file.")]) -> None:
+def info(
+    path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, or a weights file.")],
+) -> None:
     """What a run, a pipeline, a code cache or a weights file holds."""
     from maskgit.overview import describe_path
 
@@ -115,7 +119,8 @@ def info(path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-ca
 def quickstart(
     configs: Annotated[str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")] = "mnist",
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64.")
+        list[str] | None,
+        typer.Argument(help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64."),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the run folder first.")] = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """The typed config of a run: YAML plus `a.b=c` overrides -> a frozen object; unknown keys and wrong values are refused.
 
-Every field has a default that works; a YAML file holds only what differs. An open choice is `{name: fsq, levels: [8, 6, 5]}`
-and its options are the keywords of the entry in its table.
+Every field has a default that works; a YAML file holds only what differs. An open choice is written
+`{name: fsq, levels: [8, 6, 5]}`, its options being the keywords of the entry in its table.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _override(config: Any, overrides: Sequence[str], where: str) -> dict[str, An
             _refuse_interpolation(override, where)  # before OmegaConf would follow it
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
             OmegaConf.update(config, key, value, merge=False, force_add=True)
-        values = OmegaConf.to_container(config, resolve=False)
+        values: Any = OmegaConf.to_container(config, resolve=False)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -307,20 +307,22 @@ def save(config: Config, path: Path) -> None:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings -> {"a.b": value}; lists become text, as trackers and comparisons want them."""
+    """Nested mappings -> {"a.b": value}; lists and none become text, as trackers and comparisons want them."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
+            flat[f"{prefix}{key}"] = str(value) if value is None or isinstance(value, list | tuple) else value
     return flat
 
 
 def check_same(old: Config, new: Config, run: str | Path) -> None:
     """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
-    different = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in MAY_CHANGE]
+    different = [
+        key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in MAY_CHANGE
+    ]
     if different:
         shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
         raise ValueError(

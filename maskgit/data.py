@@ -158,3 +158,9 @@ def in_order(num_items: int, batch_size: int, *, rank: int = 0, world: int = 1) 
     """Every index once, for evaluation: process r of n takes every n-th. Lists of (index, 0) of at most batch_size."""
     mine = [(index, 0) for index in range(rank, num_items, world)]
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+
+
+def spread(num_items: int, num_wanted: int) -> list[int]:
+    """At most num_wanted indices spread evenly over a data set, which may be sorted by class."""
+    num_wanted = min(num_items, num_wanted)
+    return [i * num_items // num_wanted for i in range(num_wanted)]

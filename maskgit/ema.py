@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Params = tuple[Tensor, ...] | list[Tensor]
+
 
 class EMA(AveragedModel):
     """`ema.module` follows a module: parameters averaged, buffers (e.g. codebooks, averages already) copied.
@@ -18,6 +20,6 @@ class EMA(AveragedModel):
         self.decay = decay
         self.module.eval().requires_grad_(False)
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-        weight = 1 - torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
-        torch._foreach_lerp_(averaged, current, weight.to(averaged[0].dtype).expand(()).item())
+    def _average(self, averaged: Params, current: Params, num_averaged: Tensor | int) -> None:
+        decay = min(self.decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)

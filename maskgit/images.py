@@ -35,12 +35,22 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0 if values.max(initial=0) <= 255 else 65535.0
+        top = (
+            1.0
+            if image.mode == "F" and values.max(initial=0) <= 1
+            else 255.0
+            if values.max(initial=0) <= 255
+            else 65535.0
+        )
         image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+PLAIN = (0.0, 0.5, 0.5, 1.0)
+"""The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +68,20 @@ class Transform:
     flip: bool = False
 
     def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
-        """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by; none for a plain view."""
+        """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or a plain view."""
+        larger, right, down, mirror = PLAIN if draws is None else draws.tolist()
+        if self.crop == "center":
+            larger, right, down = PLAIN[:3]
         image = to_mode(image, self.channels)
         size = self.image_size
-        random_crop = draws is not None and self.crop == "random"
-        short = round(size * (1 + (self.max_scale - 1) * draws[0])) if random_crop and draws is not None else size
+        short = round(size * (1 + (self.max_scale - 1) * larger))
         if min(image.size) != short:
             scale = short / min(image.size)
             width, height = (max(short, round(side * scale)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
-        free_x, free_y = image.width - size, image.height - size
-        x, y = (int(free_x * draws[1]), int(free_y * draws[2])) if random_crop and draws is not None else (free_x // 2, free_y // 2)  # fmt: skip
+        x, y = int((image.width - size) * right), int((image.height - size) * down)
         pixels = np.asarray(image.crop((x, y, x + size, y + size)))
-        if draws is not None and self.flip and draws[3] < 0.5:
+        if self.flip and mirror < 0.5:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1))
 

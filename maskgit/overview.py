@@ -112,5 +112,7 @@ def _describe_codes(path: Path) -> str:
     lines.append(f"  codebook_size: {manifest['codebook_size']}; transform: {manifest['transform']}")
     lines.append(f"  classes: {', '.join(manifest['class_names'][:20])}")
     for split, entry in manifest["splits"].items():
-        lines.append(f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, {entry['skipped']} skipped")
+        lines.append(
+            f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, {entry['skipped']} skipped"
+        )
     return "\n".join(lines)

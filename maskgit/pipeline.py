@@ -1,7 +1,7 @@
 """Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the metrics all use it.
 
-    folder/config.json  class names, sampler settings, the run's config
-    folder/model.safetensors  folder/tokenizer.safetensors
+folder/config.json  class names, sampler settings, the run's config
+folder/model.safetensors  folder/tokenizer.safetensors
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Pipeline:
         except ValueError as error:
             raise ValueError(f"{folder / 'config.json'} is not JSON: {error}") from error
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise ValueError(f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version")
+            raise ValueError(
+                f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version"
+            )
         weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
         transformer = Transformer(**weights["model"])
         transformer.load_state_dict(tensors)
@@ -168,7 +170,9 @@ class Pipeline:
         return [to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)]
 
 
-def class_grid(pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any) -> Image.Image:
+def class_grid(
+    pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any
+) -> Image.Image:
     """A picture with a named row for each label; the seeds run on from `seed` along the rows."""
     many = [label for label in labels for _ in range(num_columns)]
     images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))

@@ -55,7 +55,9 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
                 panels.setdefault(panel, {})[key] = tuple(zip(*points, strict=True))  # type: ignore[assignment]
     columns = min(3, max(1, len(panels)))
     height = -(-len(panels) // columns)
-    figure, axes = plt.subplots(height, columns, figsize=(4.2 * columns, 3 * height), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        height, columns, figsize=(4.2 * columns, 3 * height), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):

@@ -20,7 +20,7 @@ from maskgit import metrics, runs
 from maskgit.classifier import Classifier
 from maskgit.codes import read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
-from maskgit.data import ImageDataset, Quarantine
+from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
 from maskgit.pipeline import strip
 from maskgit.plots import curves, pairs
@@ -65,7 +65,9 @@ def run_quickstart(folder: str, overrides: Sequence[str] = (), *, fresh: bool = 
         choose(by_stage, stage if dot else override, "stage").append(rest)
     vqgan, maskgit, judge = (load(find_config(f"{folder}/{stage}"), by_stage[stage]) for stage in STAGES)
     if not (
-        isinstance(vqgan, TokenizerConfig) and isinstance(maskgit, MaskGITConfig) and isinstance(judge, ClassifierConfig)
+        isinstance(vqgan, TokenizerConfig)
+        and isinstance(maskgit, MaskGITConfig)
+        and isinstance(judge, ClassifierConfig)
     ):
         raise ValueError(f"{folder} must hold vqgan, maskgit and classifier configs with those tasks")
     out = Path(maskgit.run).parent
@@ -98,23 +100,23 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     data = vqgan.data
     transform = Transform(data.image_size, data.channels)
     real = ImageDataset(load_source(data.source, "validation"), transform, quarantine=Quarantine())
-    keys = [(i * len(real) // NUM_JUDGED, 0) for i in range(NUM_JUDGED)] if len(real) > NUM_JUDGED else [(i, 0) for i in range(len(real))]  # fmt: skip
-    batch = real.__getitems__(keys)
+    batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_JUDGED)])
     images = to_float(batch.data)
     tokenizer = Tokenizer.load(runs.weights_of(vqgan.run, "tokenizer"))
     decoded = torch.cat([tokenizer.decode(tokenizer.encode(part)) for part in images.split(100)])
-    some = torch.arange(30) * len(images) // 30
+    some = spread(len(images), 30)
     classifier, _ = Classifier.load(runs.weights_of(judge.run, "classifier"))
     pipeline = load_pipeline(Path(maskgit.run))
     num_classes = len(pipeline.class_names)
     labels = [i % num_classes for i in range(NUM_JUDGED)]
+    folders = (vqgan.run, maskgit.run, judge.run)
     start = time.perf_counter()
     drawn = torch.stack(list(pipeline.stream(labels, range(10_000, 10_000 + NUM_JUDGED), batch_size=100)))
     seconds = time.perf_counter() - start
     pictures = [
         save_png(pairs(images[some], decoded[some]), out / "reconstructions.png"),
-        curves({Path(c.run).name: runs.read_metrics(Path(c.run) / "metrics.jsonl") for c in (vqgan, maskgit, judge)}, out / "curves.png"),
-    ]  # fmt: skip
+        curves({Path(run).name: runs.read_metrics(Path(run) / "metrics.jsonl") for run in folders}, out / "curves.png"),
+    ]
     return {
         "pictures": pictures,
         "codes": f"{code_usage(maskgit.codes):.1%} of {read_manifest(maskgit.codes)['codebook_size']}",

@@ -123,9 +123,8 @@ def confidence(
     for k, (r, num_hidden) in enumerate(rounds):
         hidden = codes == predictor.mask_id
         u_code, u_choice = uniforms(seeds, k, (2, num_cells)).to(codes.device).unbind(1)
-        drawn = draw(
-            predictor.logits(codes, hidden, r), u_code[hidden.flatten(1)], temperature=temperature, top_k=top_k, top_p=top_p
-        )  # fmt: skip
+        logits = predictor.logits(codes, hidden, r)
+        drawn = draw(logits, u_code[hidden.flatten(1)], temperature=temperature, top_k=top_k, top_p=top_p)
         codes[hidden] = drawn.codes
         scores = torch.full(u_choice.shape, torch.inf, device=codes.device)
         noise = gumbel(u_choice[hidden.flatten(1)]).float()

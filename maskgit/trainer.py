@@ -31,7 +31,7 @@ from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
     """A signal asked to stop; a checkpoint was written first."""
 
     def __init__(self, signal_number: int, step: int) -> None:
@@ -138,7 +138,7 @@ class _Training:
 
     def _start_trackers(self) -> None:
         if self.train.trackers:
-            flat = {key: value if value is not None else "none" for key, value in configs.flatten(configs.to_dict(self.config)).items()}  # fmt: skip
+            flat = configs.flatten(configs.to_dict(self.config))
             purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in self.train.trackers else {}
             self.accelerator.init_trackers("logs", config=flat, init_kwargs=purge)
 
@@ -208,7 +208,9 @@ class _Training:
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
         seconds = time.perf_counter() - self.since
-        means = {key: self.accelerator.reduce(value / self.steps_since, "mean").item() for key, value in self.sums.items()}
+        means = {
+            key: self.accelerator.reduce(value / self.steps_since, "mean").item() for key, value in self.sums.items()
+        }
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         first = next(iter(self.task.learners.values()))
@@ -222,7 +224,8 @@ class _Training:
         values = self.task.evaluate()
         self._write(values)
         if self.is_main:
-            bar.write(f"{self.folder.name} step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items()), file=sys.stderr)  # fmt: skip
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+            bar.write(f"{self.folder.name} step {self.step}: {shown}", file=sys.stderr)
         self.since = time.perf_counter()
 
     def _write(self, values: dict[str, float]) -> None:

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         sum_embeds: Tensor | None = None,
         return_embeddings: bool = False,
     ) -> Tensor:
-        """codes: (batch, height, width) -> logits: (batch, height, width, codebook_size), or the embeddings before them.
+        """codes: (batch, height, width) -> logits: (batch, height, width, codebook_size), or embeddings.
 
         labels: (batch,), none meaning "no label" for all; sum_embeds: (batch, height, width, dim) added to the input.
         """

@@ -81,7 +81,8 @@ class _Unconditional:
     """A Predictor over a net that knows no `labels`; other conditioning is passed on to it."""
 
     def __init__(self, net: nn.Module, mask_id: int, conditioning: Mapping[str, Any]) -> None:
-        self.net, self.mask_id, self.conditioning = net, mask_id, conditioning
+        self.net: Any = net
+        self.mask_id, self.conditioning = mask_id, conditioning
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """Drops the mask token where the net's head has one: it must never be generated."""
@@ -120,7 +121,8 @@ class NonAutoregressiveWrapper(nn.Module):
         super().__init__()
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization is one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
-        self.net, self.mask_id, self.steps = net, mask_id, steps
+        self.net: Any = net  # any module with the surface named above
+        self.mask_id, self.steps = mask_id, steps
         self.schedule = get_schedule(schedule)
         self.sampling_schedule = get_schedule(schedule if sampling_schedule is None else sampling_schedule)
         self.no_replace_prob, self.random_token_prob = no_replace_prob, random_token_prob
@@ -184,9 +186,8 @@ class NonAutoregressiveWrapper(nn.Module):
         """The head runs on the rows that cost something: hidden cells, and visible ones only if they have a weight."""
         cells = torch.ones_like(hidden) if self.visible_weight else hidden
         logits = self.net.to_logits(embeddings[cells])
-        losses = F.cross_entropy(
-            logits.float(), codes[cells], reduction="none", label_smoothing=self.label_smoothing if self.training else 0.0
-        )  # fmt: skip
+        smoothing = self.label_smoothing if self.training else 0.0
+        losses = F.cross_entropy(logits.float(), codes[cells], reduction="none", label_smoothing=smoothing)
         weights = torch.ones_like(losses)
         if self.visible_weight:
             weights = torch.where(hidden[cells], 1.0, self.visible_weight)
@@ -224,7 +225,7 @@ class NonAutoregressiveWrapper(nn.Module):
         was_training = self.training
         self.eval()
         predictor = (
-            Guided(self.net, labels.to(device), scale=guidance)  # type: ignore[arg-type]
+            Guided(self.net, labels.to(device), scale=guidance)
             if labels is not None
             else _Unconditional(self.net, self.mask_id, conditioning or {})
         )

@@ -1,6 +1,6 @@
 """Draw one grid of images by class.
 
-    python scripts/sample.py runs/mnist/maskgit --out grid.png
+python scripts/sample.py runs/mnist/maskgit --out grid.png
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Draw a folder of PNGs for every class; several processes share the work.
 
-    accelerate launch scripts/sample_classes.py runs/mnist/maskgit --per-label 100 --out samples
+accelerate launch scripts/sample_classes.py runs/mnist/maskgit --per-label 100 --out samples
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Tokenise a data set once.
 
-    accelerate launch scripts/tokenize_dataset.py runs/mnist/vqgan --out runs/mnist/codes
+accelerate launch scripts/tokenize_dataset.py runs/mnist/vqgan --out runs/mnist/codes
 """
 
 import sys

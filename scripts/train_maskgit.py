@@ -1,6 +1,6 @@
 """Train a generator on cached codes.
 
-    accelerate launch scripts/train_maskgit.py configs/mnist/maskgit.yaml
+accelerate launch scripts/train_maskgit.py configs/mnist/maskgit.yaml
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Train a tokenizer.
 
-    accelerate launch scripts/train_vqgan.py configs/mnist/vqgan.yaml train.steps=500
+accelerate launch scripts/train_vqgan.py configs/mnist/vqgan.yaml train.steps=500
 """
 
 import sys

@@ -103,7 +103,12 @@ def tiny_configs(tmp_path, image_folder):
     vqgan = {
         "task": "tokenizer",
         "run": str(tmp_path / "vqgan"),
-        "data": {"source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1, "flip": True},
+        "data": {
+            "source": {"name": "folder", "root": str(image_folder)},
+            "image_size": 16,
+            "channels": 1,
+            "flip": True,
+        },
         "model": {**TINY_TOKENIZER, "quantizer": {"name": "vq", "codebook_size": 16, "codebook_dim": 4}},
         "train": train,
     }

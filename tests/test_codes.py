@@ -16,7 +16,9 @@ from vqgan.tokenizer import Tokenizer
 
 def make_tokenizer(path, levels=(4, 4), seed=0):
     torch.manual_seed(seed)
-    tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": list(levels)})
+    tokenizer = Tokenizer(
+        image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": list(levels)}
+    )
     tokenizer.save(path)
     return path
 
@@ -48,7 +50,9 @@ def test_the_cache_holds_what_the_tokenizer_says(tmp_path, data, monkeypatch, sh
     keys = [(i, epoch) for epoch in (0, 1, 2) for i in (20, 3, 11, 0)]
     batch, truth = cached.__getitems__(keys), images.__getitems__(keys)
     views = torch.stack([tokenizer.encode(to_float(truth.data)), tokenizer.encode(to_float(truth.data).flip(-1))])
-    seen = torch.stack([torch.tensor([torch.equal(a, b) for a, b in zip(batch.data, view, strict=True)]) for view in views])
+    seen = torch.stack(
+        [torch.tensor([torch.equal(a, b) for a, b in zip(batch.data, view, strict=True)]) for view in views]
+    )
     assert seen.any(0).all() and not seen[0].all() and not seen[1].all(), "a coin chooses the view"
     assert torch.equal(batch.labels, truth.labels) and batch.data.dtype == torch.int64
     plain = CodeDataset(tmp_path / "codes", "train").__getitems__(keys)
@@ -89,7 +93,9 @@ def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, m
         tokenize_dataset(path, out, data)
     with pytest.raises(FileNotFoundError, match="no code cache"):
         CodeDataset(out, "train")
-    monkeypatch.setattr(tokenization, "write_shard", lambda shard, *rest: (written.append(shard.name), real(shard, *rest)))
+    monkeypatch.setattr(
+        tokenization, "write_shard", lambda shard, *rest: (written.append(shard.name), real(shard, *rest))
+    )
     tokenize_dataset(path, out, data)
     assert sorted(written) == sorted(set(written)) and len(CodeDataset(out, "train")) == 24
 

@@ -14,14 +14,19 @@ def yaml(tmp_path):
 
 
 def test_a_file_holds_only_what_differs(yaml):
-    config = load(yaml("task: tokenizer\ntrain: {learning_rate: 1e-4}\n"), ["train.steps=7", "model.quantizer.name=fsq"])
+    config = load(
+        yaml("task: tokenizer\ntrain: {learning_rate: 1e-4}\n"), ["train.steps=7", "model.quantizer.name=fsq"]
+    )
     assert (config.train.learning_rate, config.train.steps, config.train.batch_size) == (1e-4, 7, 64)
     assert config.model.quantizer == {"name": "fsq"}
 
 
 def test_an_override_with_a_mapping_replaces_the_old_one(yaml):
     path = yaml("task: tokenizer\nmodel: {quantizer: {name: vq, codebook_size: 64}}\n")
-    assert load(path, ["model.quantizer={name: fsq, levels: [4, 4]}"]).model.quantizer == {"name": "fsq", "levels": [4, 4]}
+    assert load(path, ["model.quantizer={name: fsq, levels: [4, 4]}"]).model.quantizer == {
+        "name": "fsq",
+        "levels": [4, 4],
+    }
 
 
 WRONG = {
@@ -73,4 +78,4 @@ def test_configs_are_frozen():
 
 
 def test_flatten_gives_trackers_plain_values():
-    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": None}
+    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": "None"}

@@ -45,7 +45,15 @@ def test_the_two_stages_fit(name):
 def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monkeypatch):
     """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's."""
     root = make_cifar(tmp_path, monkeypatch) if data == "cifar10" else make_imagenet(tmp_path / "imagenet", size=256)
-    small = {"steps": 2, "batch_size": 2, "accumulate": 1, "trackers": [], "log_every": 1, "max_eval_images": 4, "mixed_precision": "no"}
+    small = {
+        "steps": 2,
+        "batch_size": 2,
+        "accumulate": 1,
+        "trackers": [],
+        "log_every": 1,
+        "max_eval_images": 4,
+        "mixed_precision": "no",
+    }
     values = to_dict(load(f"{data}/vqgan"))
     values["run"] = str(tmp_path / "vqgan")
     values["data"] |= {"source": {"name": values["data"]["source"]["name"], "root": str(root)}, "workers": 0}

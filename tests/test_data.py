@@ -20,7 +20,9 @@ def test_a_step_sees_the_same_images_for_any_number_of_processes(num_items, spli
     world, accumulate = split
     whole = list(StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3))
     per_rank = [
-        list(StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3, rank=r, world=world, accumulate=accumulate))
+        list(
+            StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3, rank=r, world=world, accumulate=accumulate)
+        )
         for r in range(world)
     ]
     for step in range(3):

@@ -66,7 +66,10 @@ def test_arrows_go_down(path):
     if package == "vqgan":
         assert "maskgit" not in roots
     if package == "scripts":
-        assert {name for name in imports(path) if name.startswith(("maskgit", "vqgan"))} <= {"maskgit.cli", "maskgit.cli.main"}
+        assert {name for name in imports(path) if name.startswith(("maskgit", "vqgan"))} <= {
+            "maskgit.cli",
+            "maskgit.cli.main",
+        }
     if package == "maskgit":
         known = {module for layer in LAYERS for module in layer}
         used = {name.split(".")[1] for name in imports(path) if name.startswith("maskgit.")} & known

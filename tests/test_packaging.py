@@ -25,13 +25,19 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     python = tmp_path / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
     subprocess.run(install, check=True)
-    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True)
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+    )
     Path(site.stdout.strip(), "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     away = tmp_path / "elsewhere"
     away.mkdir()
     for command in (["--help"], ["list"]):
-        done = subprocess.run([tmp_path / "env" / "bin" / "maskgit", *command], capture_output=True, text=True, cwd=away)
+        done = subprocess.run(
+            [tmp_path / "env" / "bin" / "maskgit", *command], capture_output=True, text=True, cwd=away
+        )
         assert done.returncode == 0, done.stderr
     assert "mnist/vqgan" in done.stdout
-    where = subprocess.run([python, "-c", "import maskgit; print(maskgit.__file__)"], capture_output=True, text=True, cwd=away)
+    where = subprocess.run(
+        [python, "-c", "import maskgit; print(maskgit.__file__)"], capture_output=True, text=True, cwd=away
+    )
     assert str(tmp_path / "env") in where.stdout

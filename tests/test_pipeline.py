@@ -27,7 +27,11 @@ def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
     labels = torch.tensor(LABELS)
     with torch.no_grad():
         whole = net(codes, labels)
-        assert all(torch.equal(net(codes[i : i + n], labels[i : i + n]), whole[i : i + n]) for n in (1, 2, 4, 7) for i in (0, 2))
+        assert all(
+            torch.equal(net(codes[i : i + n], labels[i : i + n]), whole[i : i + n])
+            for n in (1, 2, 4, 7)
+            for i in (0, 2)
+        )
 
 
 def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
@@ -35,7 +39,9 @@ def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
     for folder in (tmp_path / "run", tmp_path / "run" / "pipeline"):
         again = Pipeline.from_pretrained(folder)
         assert again.class_names == tiny_pipeline.class_names
-        for a, b in zip(arrays(again.generate(LABELS, SEEDS)), arrays(tiny_pipeline.generate(LABELS, SEEDS)), strict=True):
+        for a, b in zip(
+            arrays(again.generate(LABELS, SEEDS)), arrays(tiny_pipeline.generate(LABELS, SEEDS)), strict=True
+        ):
             assert (a == b).all()
     tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["pipeline"], "replaced, with nothing left beside it"

@@ -34,7 +34,7 @@ def test_shapes_types_and_range(name, batch):
     out = quantizer(latents(batch))
     assert out.latents.shape == (batch, DIM, 3, 5) and out.latents.dtype == torch.float32
     assert out.codes.shape == (batch, 3, 5) and out.codes.dtype == torch.int64
-    assert 0 <= out.codes.min() and out.codes.max() < quantizer.codebook_size == 16
+    assert out.codes.min() >= 0 and out.codes.max() < quantizer.codebook_size == 16
     assert out.loss.shape == () and out.loss == 0, "no loss in eval mode"
 
 

@@ -20,7 +20,7 @@ def test_a_row_of_noise_knows_its_seed_only():
 def test_uniforms_are_uniform():
     draws = uniforms(range(200), 0, (500,)).flatten()
     assert abs(draws.mean().item() - 0.5) < 4 / (12 * len(draws)) ** 0.5
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
 
 
 def test_coins_are_fair_and_change_with_the_epoch():

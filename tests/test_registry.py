@@ -11,7 +11,9 @@ TABLE = {"cosine": cosine, "linear": lambda t: t}
 
 
 def test_a_wrong_name_is_told_the_right_one():
-    with pytest.raises(ValueError, match=r"unknown schedule 'cosin', did you mean 'cosine'\? \(known: cosine, linear\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown schedule 'cosin', did you mean 'cosine'\? \(known: cosine, linear\)"
+    ):
         choose(TABLE, "cosin", "schedule")
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,7 +32,7 @@ def test_every_cell_is_filled_with_a_code(name, steps):
 def test_every_round_reveals_and_all_but_the_last_leave_some(name):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
     hidden = [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds]
-    assert all(a > b for before, after in zip([[24, 24], *hidden], hidden) for a, b in zip(before, after))
+    assert all(a > b for before, after in pairwise([[24, 24], *hidden]) for a, b in zip(before, after, strict=True))
     assert hidden[-1] == [0, 0] and 0 not in hidden[-2]
 
 

@@ -34,7 +34,10 @@ def make_cifar(root, monkeypatch, per_batch=20):
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    names = [name.encode() for name in "airplane automobile bird cat deer dog frog horse ship truck".split()]
+    names = [
+        name.encode()
+        for name in ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    ]
 
     def write(name, value):
         data = pickle.dumps(value, protocol=2)
@@ -72,7 +75,10 @@ def make_parquet(root):
     rng = np.random.default_rng(0)
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["bag", "coat"])})
     for split, count in (("train", 12), ("test", 4)):
-        rows = {"picture": [Image.fromarray(blob(i % 2, rng)) for i in range(count)], "kind": [i % 2 for i in range(count)]}
+        rows = {
+            "picture": [Image.fromarray(blob(i % 2, rng)) for i in range(count)],
+            "kind": [i % 2 for i in range(count)],
+        }
         datasets.Dataset.from_dict(rows, features=features).to_parquet(root / f"{split}.parquet")
     return {"train": str(root / "train.parquet"), "test": str(root / "test.parquet")}
 
@@ -82,7 +88,11 @@ def spec_of(name, tmp_path, monkeypatch):
     if name == "mnist5k":
         return name
     if name == "huggingface":
-        options = {"image_column": "picture", "label_column": "kind", "splits": {"train": "train", "validation": "test"}}
+        options = {
+            "image_column": "picture",
+            "label_column": "kind",
+            "splits": {"train": "train", "validation": "test"},
+        }
         return {"name": name, "path": "parquet", "data_files": make_parquet(tmp_path), **options}
     makers = {
         "fashion_mnist": make_fashion,
@@ -101,7 +111,7 @@ def test_every_source_gives_images_labels_and_names(name, tmp_path, monkeypatch)
         source = load_source(spec, split)
         sizes[split] = len(source.labels)
         assert source.labels.dtype == np.int64 and source.labels.ndim == 1
-        assert 0 <= source.labels.min() and source.labels.max() < len(source.class_names)
+        assert source.labels.min() >= 0 and source.labels.max() < len(source.class_names)
         for index in (0, len(source.labels) - 1):
             assert isinstance(source.image(index), Image.Image)
             assert isinstance(source.name(index), str)
@@ -150,7 +160,9 @@ def test_a_flat_folder_is_one_class_split_by_name(tmp_path):
     train, validation = (load_source({"name": "folder", "root": str(tmp_path)}, split) for split in SPLITS)
     assert train.class_names == (tmp_path.name,) and len(train.labels) + len(validation.labels) == 200
     assert 0 < len(validation.labels) < 30
-    names = {train.name(i) for i in range(len(train.labels))} & {validation.name(i) for i in range(len(validation.labels))}
+    names = {train.name(i) for i in range(len(train.labels))} & {
+        validation.name(i) for i in range(len(validation.labels))
+    }
     assert not names
 
 

@@ -99,7 +99,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
         return real(task, step, parts)
 
     monkeypatch.setattr(TASKS["tokenizer"], "update", poisoned)
-    with pytest.raises(FloatingPointError, match=r"not finite at step 4, learning rate 0.000\d+; the last good .*step_00000004"):
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at step 4, learning rate 0.000\d+; the last good .*step_00000004"
+    ):
         train(vqgan)
     assert all(v.isfinite().all() for v in load_latest(Path(vqgan.run)).tensors["tokenizer.module"].values())
 

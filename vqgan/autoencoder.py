@@ -7,6 +7,7 @@ pixels into channels before the first convolution (space to depth), which saves 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -87,7 +88,7 @@ class Encoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(patch_size)] if patch_size > 1 else []
         layers.append(nn.Conv2d(in_channels * patch_size**2, widths[0], 3, padding=1))
-        for width, wider in zip(widths[:-1], widths[1:], strict=True):
+        for width, wider in pairwise(widths):
             layers += [ResBlock(width, width) for _ in range(num_blocks)]
             layers.append(nn.Conv2d(width, wider, 4, stride=2, padding=1))
         layers += _bottom(widths[-1], num_blocks, attention)

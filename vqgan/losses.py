@@ -36,6 +36,9 @@ class TorchvisionFeatures(nn.Module):
     download torchvision's, or a .pth / .safetensors state dict. layers: indices into `features`.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, *, model: str = "vgg16", weights: str = "default", layers: tuple[int, ...] = (3, 8, 15, 22)
     ) -> None:

@@ -62,7 +62,7 @@ def check(
 def build(
     table: Mapping[str, Callable[..., T]], spec: str | Mapping[str, Any], kind: str, /, *args: Any, **given: Any
 ) -> T:
-    """Make the object that `spec` names, with its options, the positional `args` and the `given` keywords of the caller."""
+    """Make the object that `spec` names, with its options and the arguments of the caller."""
     name, options = split(spec, kind)
     entry = choose(table, name, kind)
     positional = list(inspect.signature(entry).parameters)[: len(args)]

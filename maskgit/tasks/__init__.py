@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor
@@ -22,10 +22,14 @@ from maskgit.tasks.tokenizer import TokenizerTask
 class Task(Protocol):
     """All that the trainer may know."""
 
-    dataset: Dataset
-    learners: dict[str, Learner]
-    unit: str  # what "per second" counts in `num_units` of an image
+    learners: dict[str, Learner[Any]]
+    unit: str  # what "per second" counts, `num_units` of it in an image
     num_units: int
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it is trained on."""
+        ...
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimiser step on the micro-batches of this process -> detached scalars."""

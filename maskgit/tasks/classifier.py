@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,11 +44,12 @@ class ClassifierTask:
         classifier = Classifier(
             channels=config.data.channels, num_classes=len(self.class_names), width=config.model.width
         )
-        self.learners = {"classifier": Learner(classifier, accelerator, config.train)}
+        self.main = Learner(classifier, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of cross-entropy on images shifted by up to two pixels."""
-        learner, device = self.learners["classifier"], self.accelerator.device
+        learner, device = self.main, self.accelerator.device
         total = torch.zeros((), device=device)
         for number, batch in enumerate(parts):
             draws = generator(self.config.seed, step, self.accelerator.process_index, number, device=device)
@@ -65,7 +67,7 @@ class ClassifierTask:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         num_images = min(len(self.validation), self.config.train.max_eval_images)
         for batch in batches(self.validation, in_order(num_images, 100, rank=rank, world=world)):
-            logits = self.learners["classifier"].ema.module(to_float(batch.data.to(sums.device)))
+            logits = self.main.averaged(to_float(batch.data.to(sums.device)))
             right = (logits.argmax(-1) == batch.labels.to(sums.device)).double().sum()
             sums += torch.stack((right, torch.tensor(float(len(logits)), device=sums.device)))
         sums = self.accelerator.reduce(sums)
@@ -79,5 +81,5 @@ class ClassifierTask:
         """Write `classifier.safetensors` with the class names."""
         path = Path(self.config.run) / "classifier.safetensors"
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
-        self.learners["classifier"].ema.module.save(path, names)
+        self.main.averaged.save(path, names)
         return path

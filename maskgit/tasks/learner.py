@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,19 @@ def learning_rate_at(step: int, train: TrainConfig, peak: float) -> float:
 def decayed(module: nn.Module) -> set[nn.Parameter]:
     """The parameters that weight decay is for: matrices of linear and convolution layers, nothing else."""
     layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-    return {layer.weight for layer in module.modules() if isinstance(layer, layers)}
+    return {cast(nn.Parameter, layer.weight) for layer in module.modules() if isinstance(layer, layers)}
 
 
-class Learner:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Learner(Generic[Module]):
     """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
 
     def __init__(
-        self, module: nn.Module, accelerator: Accelerator, train: TrainConfig, *, learning_rate: float | None = None
+        self, module: Module, accelerator: Accelerator, train: TrainConfig, *, learning_rate: float | None = None
     ) -> None:
-        self.module = module.to(accelerator.device)
+        self.module: Module = module.to(accelerator.device)
         self.train, self.accelerator = train, accelerator
         self.peak = train.learning_rate if learning_rate is None else learning_rate
         self.ema = EMA(module, train.ema_decay)  # before `prepare`, which patches the module's forward
@@ -48,6 +51,11 @@ class Learner:
         ]
         self.optimizer = AdamW([g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True)
         self.ddp: nn.Module = accelerator.prepare(module)
+
+    @property
+    def averaged(self) -> Module:
+        """The module with averaged weights, in eval mode."""
+        return cast(Module, self.ema.module)
 
     def together(self, last: bool) -> AbstractContextManager[None]:
         """The context of one micro-batch: gradients are exchanged in the last one only."""

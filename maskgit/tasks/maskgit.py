@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -43,16 +44,12 @@ class MaskGITTask:
             **config.model.model_dump(),
         )
         wrapper = NonAutoregressiveWrapper(transformer, mask_id=transformer.mask_id, **config.loss.model_dump())
-        self.learners = {"maskgit": Learner(wrapper, accelerator, config.train)}
-
-    @property
-    def averaged(self) -> NonAutoregressiveWrapper:
-        """The wrapper with averaged weights."""
-        return self.learners["maskgit"].ema.module
+        self.main = Learner(wrapper, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step. Progress t is spread over the whole batch of all processes, and the loss is averaged over it."""
-        learner, seed, device = self.learners["maskgit"], self.config.seed, self.accelerator.device
+        learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
         by_cell = self.config.loss.normalization == "cell"
@@ -84,7 +81,7 @@ class MaskGITTask:
             codes, labels = batch.data.to(device), batch.labels.to(device)
             draws = generator(0, number, rank, device=device)
             with self.accelerator.autocast():
-                loss = self.averaged(codes, labels=labels, generator=draws).loss
+                loss = self.main.averaged(codes, labels=labels, generator=draws).loss
             sums += torch.stack((loss.double() * len(codes), torch.tensor(float(len(codes)), device=device)))
         sums = self.accelerator.reduce(sums)
         return {"validation_loss": (sums[0] / sums[1]).item()}
@@ -92,7 +89,7 @@ class MaskGITTask:
     def pipeline(self) -> Pipeline:
         """The averaged generator with its tokenizer."""
         return Pipeline(
-            self.averaged.net,
+            cast(Transformer, self.main.averaged.net),
             self.tokenizer,
             self.class_names,
             sampler=self.config.sampler,

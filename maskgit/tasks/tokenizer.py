@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskgit import metrics
 from maskgit.config import TokenizerConfig, to_dict
-from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order
+from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
 from maskgit.images import Transform, to_float
 from maskgit.plots import image_grid
 from maskgit.sources import load_source
@@ -44,9 +44,11 @@ class TokenizerTask:
     def __init__(self, config: TokenizerConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.dataset, self.validation = image_datasets(config, Path(config.run))
-        size = {"image_size": config.data.image_size, "channels": config.data.channels}
-        tokenizer = Tokenizer(**size, **config.model.model_dump())
-        self.learners = {"tokenizer": Learner(tokenizer, accelerator, config.train)}
+        tokenizer = Tokenizer(
+            image_size=config.data.image_size, channels=config.data.channels, **config.model.model_dump()
+        )
+        self.main = Learner(tokenizer, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"tokenizer": self.main}
         self.pixel = PIXEL_LOSSES[config.loss.pixel]
         self.perceptual = None
         if config.loss.perceptual is not None:
@@ -57,14 +59,9 @@ class TokenizerTask:
             rate = gan.learning_rate
             self.learners["discriminator"] = Learner(judge, accelerator, config.train, learning_rate=rate)
 
-    @property
-    def averaged(self) -> Tokenizer:
-        """The tokenizer with averaged weights."""
-        return self.learners["tokenizer"].ema.module
-
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of the tokenizer, then (once it has joined) one of the discriminator."""
-        learner = self.learners["tokenizer"]
+        learner = self.main
         gan = self.config.loss.adversarial
         is_judged = gan is not None and step >= gan.start_step
         logs: dict[str, Tensor] = {}
@@ -108,7 +105,7 @@ class TokenizerTask:
         adversarial = ADVERSARIAL[gan.loss].generator(judge(images))
         weight = torch.tensor(gan.weight, device=images.device)
         if gan.adaptive:
-            last = self.learners["tokenizer"].module.decoder.to_pixels.weight
+            last = self.main.module.decoder.to_pixels.weight
             weight = weight * adaptive_weight(reconstruction_loss, adversarial, last)
         judge.requires_grad_(True)
         logs |= {"adversarial_loss": adversarial.detach(), "adversarial_weight": weight.detach()}
@@ -131,20 +128,20 @@ class TokenizerTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """psnr (dB, mean over images), codes_used (share) and perplexity on the validation split."""
-        tokenizer, device = self.averaged, self.accelerator.device
+        tokenizer, device = self.main.averaged, self.accelerator.device
         counts = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=device)
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         num_images = min(len(self.validation), self.config.train.max_eval_images)
-        order = in_order(
-            num_images, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes
-        )
+        order = in_order(num_images, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes)
         for batch in batches(self.validation, order, workers=self.config.data.workers):
             images = to_float(batch.data.to(device))
             with self.accelerator.autocast():
                 codes = tokenizer.encode(images)
                 decoded = tokenizer.decode(codes).float()
             counts += metrics.code_counts(codes, tokenizer.codebook_size)
-            sums += torch.stack((metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device)))
+            sums += torch.stack(
+                (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
+            )
         counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
         used, spread = metrics.code_share(counts), metrics.perplexity(counts)
         return {"psnr": (sums[0] / sums[1]).item(), "codes_used": used, "perplexity": spread}
@@ -152,24 +149,18 @@ class TokenizerTask:
     @torch.no_grad()
     def preview(self, num_images: int = 16) -> Image.Image:
         """Validation images in one row, what the tokenizer makes of them in the next."""
-        keys = [(i, 0) for i in _spread(len(self.validation), num_images)]
+        keys = [(i, 0) for i in spread(len(self.validation), num_images)]
         images = to_float(self.validation.__getitems__(keys).data.to(self.accelerator.device))
-        decoded = self.averaged.decode(self.averaged.encode(images))
+        decoded = self.main.averaged.decode(self.main.averaged.encode(images))
         return image_grid(torch.cat((images, decoded)), num_columns=len(images))
 
     def export(self) -> Path:
         """Write `tokenizer.safetensors`."""
         path = Path(self.config.run) / "tokenizer.safetensors"
-        self.averaged.save(path, {"run": to_dict(self.config)})
+        self.main.averaged.save(path, {"run": to_dict(self.config)})
         return path
 
 
 def _check_finite(loss: Tensor) -> None:
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()}")
-
-
-def _spread(num_items: int, num_wanted: int) -> list[int]:
-    """Indices spread evenly over a data set (which may be sorted by class)."""
-    num_wanted = min(num_items, num_wanted)
-    return [i * num_items // num_wanted for i in range(num_wanted)]
