@@ -3,7 +3,8 @@
     codes/manifest.json            what was tokenised, by which tokenizer, how (written last: without it, no cache)
     codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type, "labels" (rows,)
 
-View 0 is the image, view 1 (where the transform flips) its mirror image. Training the second stage reads nothing else.
+View 0 is the image, view 1 (where the transform flips) its mirror image, and extra views are augmented by its random
+crop and flip: small data sets need them. A validation split has view 0 only. The second stage reads nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch
 from safetensors.numpy import save_file
 
 from maskgit.data import Batch, ImageDataset, batches
-from maskgit.images import to_float
-from maskgit.randomness import coins
+from maskgit.images import MIRRORED, Transform, to_float
+from maskgit.randomness import choices
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import replacing, sha256
 
@@ -33,37 +34,44 @@ def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if codebook_size <= 2**8 else np.uint16 if codebook_size <= 2**16 else np.int32)
 
 
-def encode_images(
-    tokenizer: Tokenizer, dataset: ImageDataset, indices: Sequence[int], *, batch_size: int, workers: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (codes (rows, views, h, w), labels (rows,)) of the plain views; corrupt images are left out."""
-    device = next(tokenizer.parameters()).device
-    good = _GoodOnly(dataset)
-    order = [[(i, 0) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    for batch in batches(good, order, workers=workers):
-        if not len(batch.labels):
-            continue
-        images = to_float(batch.data.to(device))
-        views = [images, images.flip(-1)] if dataset.transform.flip else [images]
-        codes = torch.stack([tokenizer.encode(view) for view in views], dim=1)
-        yield codes.cpu().numpy(), batch.labels.numpy()
+class Views:
+    """The images of a data set in all their views, for a cache: an image at most once, corrupt ones left out."""
 
-
-class _GoodOnly:
-    """A data set without the replacement of corrupt images: a cache holds each image at most once."""
-
-    def __init__(self, dataset: ImageDataset) -> None:
+    def __init__(self, dataset: ImageDataset, extra_views: int = 0, *, training: bool = True) -> None:
         self.dataset = dataset
+        self.draws: list[int | tuple[float, ...] | None] = [None]
+        if training:
+            self.draws += [MIRRORED] * dataset.transform.flip + [*range(extra_views)]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def _view(self, index: int, draws: int | tuple[float, ...] | None) -> np.ndarray | None:
+        if isinstance(draws, int):
+            return self.dataset.read(index, np.random.default_rng([draws, index]).random(4))
+        return self.dataset.read(index, None if draws is None else np.array(draws))
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        rows = [(index, pixels) for index, _ in keys if (pixels := self.dataset.read(index)) is not None]
-        if not rows:
+        """-> images: (good ones, views, channels, height, width) uint8, and their labels."""
+        rows = [(index, [self._view(index, draws) for draws in self.draws]) for index, _ in keys]
+        good = [(index, np.stack(views)) for index, views in rows if views[0] is not None]  # type: ignore[arg-type]
+        if not good:
             return Batch(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-        labels = self.dataset.source.labels[[index for index, _ in rows]]
-        return Batch(torch.from_numpy(np.stack([pixels for _, pixels in rows])), torch.from_numpy(labels))
+        labels = self.dataset.source.labels[[index for index, _ in good]]
+        return Batch(torch.from_numpy(np.stack([views for _, views in good])), torch.from_numpy(labels))
+
+
+def encode_images(
+    tokenizer: Tokenizer, views: Views, indices: Sequence[int], *, batch_size: int, workers: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (codes (rows, views, h, w), labels (rows,))."""
+    device = next(tokenizer.parameters()).device
+    size = max(1, batch_size // len(views.draws))
+    order = [[(i, 0) for i in indices[start : start + size]] for start in range(0, len(indices), size)]
+    for batch in batches(views, order, workers=workers):
+        if len(batch.labels):
+            codes = tokenizer.encode(to_float(batch.data.to(device).flatten(0, 1)))
+            yield codes.unflatten(0, batch.data.shape[:2]).cpu().numpy(), batch.labels.numpy()
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
@@ -77,7 +85,9 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray, codebook_size
         save_file({"codes": codes.astype(smallest_dtype(codebook_size)), "labels": labels.astype(np.int64)}, aside)
 
 
-def describe(tokenizer_path: str | Path, tokenizer: Tokenizer, source: Any, transform: Any) -> dict[str, Any]:
+def describe(
+    tokenizer_path: str | Path, tokenizer: Tokenizer, source: Any, transform: Transform, extra_views: int
+) -> dict[str, Any]:
     """The part of a manifest that says which images and which tokenizer; a cache is good only while it is the same."""
     return {
         "format": FORMAT,
@@ -85,6 +95,7 @@ def describe(tokenizer_path: str | Path, tokenizer: Tokenizer, source: Any, tran
         "codebook_size": tokenizer.codebook_size,
         "source": json.loads(json.dumps(source)),
         "transform": asdict(transform),
+        "extra_views": extra_views,
     }
 
 
@@ -125,7 +136,7 @@ def _map_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 class CodeDataset:
-    """The cached grids of one split. While training, the view is a coin of (seed, epoch, index); else it is view 0."""
+    """The cached grids of one split. In training the view is a function of (seed, epoch, index), else it is view 0."""
 
     def __init__(self, folder: str | Path, split: str, *, seed: int = 0, augment: bool = False) -> None:
         self.manifest = read_manifest(folder)
@@ -157,7 +168,7 @@ class CodeDataset:
         indices, epochs = np.array(keys, dtype=np.int64).T
         views = np.zeros(len(indices), dtype=np.int64)
         if self.augment and self.num_views > 1:
-            views = coins(self.seed, epochs, indices).astype(np.int64)
+            views = choices(self.num_views, self.seed, epochs, indices)
         shards = np.searchsorted(self.starts, indices, side="right") - 1
         grids = np.empty((len(indices), *self.grid), dtype=np.int64)
         for shard in np.unique(shards):

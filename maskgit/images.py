@@ -52,6 +52,9 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
 PLAIN = (0.0, 0.5, 0.5, 1.0)
 """The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
 
+MIRRORED = (0.0, 0.5, 0.5, 0.0)
+"""The same, mirrored."""
+
 
 @dataclass(frozen=True)
 class Transform:

@@ -6,6 +6,7 @@ Every stage is the command of its own that the README shows; run again, each con
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -24,6 +25,7 @@ from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
 from maskgit.pipeline import strip
 from maskgit.plots import curves, pairs
+from maskgit.processes import peak_memory
 from maskgit.sampling import Request, draw_grid, load_pipeline
 from maskgit.sources import load_source
 from maskgit.tokenization import code_usage, tokenize_dataset
@@ -132,6 +134,8 @@ def _report(pictures: list[Path], numbers: dict[str, Any], seconds: dict[str, fl
     lines = ["", "pictures"]
     lines += [f"  {path}" for path in [*pictures, *numbers["pictures"]]]
     lines += ["stages"]
+    install = os.environ.get("INSTALL_SECONDS")  # `make demo` tells
+    seconds = ({"install": float(install)} if install else {}) | seconds
     lines += [f"  {name:<22}{value:7.1f} s" for name, value in seconds.items()]
     lines += [f"  {'together':<22}{sum(seconds.values()):7.1f} s"]
     lines += [
@@ -141,5 +145,6 @@ def _report(pictures: list[Path], numbers: dict[str, Any], seconds: dict[str, fl
         f"  class agreement        {numbers['agreement']:.1%} of {NUM_JUDGED} samples are read as the class asked for",
         f"  the judge's accuracy   {numbers['real']:.1%} on the {numbers['num_real']} held-out real images",
         f"  sampling               {numbers['per_second']:.1f} images/s",
+        f"  peak memory            {peak_memory():.0f} MiB",
     ]
     return "\n".join(lines)

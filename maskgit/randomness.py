@@ -29,14 +29,14 @@ def permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_items)
 
 
-def coins(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """A fair coin for each (epoch, index): bool, of the shape of `indices` (the splitmix64 finalizer)."""
+def choices(num_choices: int, seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """A uniform choice in [0, num_choices) for each (epoch, index): int64 (the splitmix64 finalizer)."""
     with np.errstate(over="ignore"):
         z = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z ^= epochs.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(mixed_seed(seed))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return ((z ^ (z >> np.uint64(31))) & np.uint64(1)).astype(bool)
+        return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64) % num_choices
 
 
 def uniforms(seeds: Sequence[int], round_: int, shape: tuple[int, ...]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from maskgit import runs
-from maskgit.codes import SHARD_ROWS, describe, encode_images, shard_path, write_shard
+from maskgit.codes import SHARD_ROWS, Views, describe, encode_images, shard_path, write_shard
 from maskgit.config import DataConfig, TokenizerConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform
@@ -52,8 +52,8 @@ def tokenize_dataset(
     if (data.channels, data.image_size % model.downscale) != (model.channels, 0):
         model.check_size(data.image_size, data.image_size)
         raise ValueError(f"the tokenizer takes {model.channels} channels, data.channels={data.channels}")
-    transform = Transform(data.image_size, data.channels, flip=data.flip)
-    wanted = describe(weights, model, data.source, transform)
+    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
+    wanted = describe(weights, model, data.source, transform, data.extra_views)
     manifest, parts = out / "manifest.json", out / "unfinished.json"
     if _same_or_overwrite(out, wanted, overwrite, state) and manifest.is_file():
         if state.is_main_process:
@@ -70,7 +70,8 @@ def tokenize_dataset(
         source = load_source(data.source, split)
         names = source.class_names
         dataset = ImageDataset(source, transform, quarantine=quarantine)
-        rows = _write_split(model, dataset, out, split, state, batch_size, data.workers)
+        views = Views(dataset, data.extra_views, training=split == "train")
+        rows = _write_split(model, views, out, split, state, batch_size, data.workers)
         entries[split] = {"images": len(dataset), "skipped": len(dataset) - sum(rows), "shards": rows}
     if state.is_main_process:
         with replacing(manifest) as aside:
@@ -101,20 +102,20 @@ def _same_or_overwrite(out: Path, wanted: dict[str, Any], overwrite: bool, state
 
 
 def _write_split(
-    model: Tokenizer, dataset: ImageDataset, out: Path, split: str, state: PartialState, batch_size: int, workers: int
+    model: Tokenizer, views: Views, out: Path, split: str, state: PartialState, batch_size: int, workers: int
 ) -> list[int]:
     """Process r of n writes every n-th shard -> the rows of all shards. Shards of an interrupted call are kept."""
-    starts = list(range(0, len(dataset), SHARD_ROWS))
+    starts = list(range(0, len(views), SHARD_ROWS))
     mine = range(state.process_index, len(starts), state.num_processes)
-    bar = tqdm(total=len(dataset), unit="image", desc=f"tokenise {split}", disable=not state.is_main_process)
+    bar = tqdm(total=len(views), unit="image", desc=f"tokenise {split}", disable=not state.is_main_process)
     with bar:
         for number in mine:
             path = shard_path(out, split, number)
-            indices = range(starts[number], min(starts[number] + SHARD_ROWS, len(dataset)))
+            indices = range(starts[number], min(starts[number] + SHARD_ROWS, len(views)))
             if not path.is_file():
                 codes, labels = [], []
                 for some_codes, some_labels in encode_images(
-                    model, dataset, indices, batch_size=batch_size, workers=workers
+                    model, views, indices, batch_size=batch_size, workers=workers
                 ):
                     codes.append(some_codes)
                     labels.append(some_labels)

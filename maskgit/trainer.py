@@ -26,7 +26,7 @@ from maskgit import runs
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
-from maskgit.processes import cpu_only
+from maskgit.processes import cpu_only, peak_memory
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
 
@@ -214,6 +214,7 @@ class _Training:
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         first = next(iter(self.task.learners.values()))
+        means["peak_memory_mib"] = peak_memory()
         means["learning_rate"] = first.optimizer.param_groups[0]["lr"]
         self._write(means)
         bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)

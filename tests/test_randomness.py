@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from maskgit.randomness import coins, generator, mixed_seed, permutation, uniforms
+from maskgit.randomness import choices, generator, mixed_seed, permutation, uniforms
 
 
 def test_draws_are_functions_of_their_place():
@@ -23,8 +23,10 @@ def test_uniforms_are_uniform():
     assert draws.min() >= 0 and draws.max() < 1
 
 
-def test_coins_are_fair_and_change_with_the_epoch():
+def test_choices_are_uniform_and_change_with_the_epoch():
     indices = np.arange(20_000)
-    first, second = (coins(0, np.full_like(indices, epoch), indices) for epoch in (0, 1))
+    counts = np.bincount(choices(8, 0, np.zeros_like(indices), indices))
+    assert ((counts - 2500) ** 2 / 2500).sum() < 24.3  # 7 degrees of freedom, p = 0.001
+    first, second = (choices(2, 0, np.full_like(indices, epoch), indices) for epoch in (0, 1))
     for share in (first.mean(), (first == second).mean(), (first[1:] == first[:-1]).mean()):
         assert abs(share - 0.5) < 4 * 0.5 / len(indices) ** 0.5

@@ -1,0 +1,103 @@
+"""README blocks are run: Python as it stands, commands with their sizes turned down, or checked where their data is not at hand."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+
+from maskgit.cli import main
+from maskgit.config import load
+from tests.conftest import repo
+
+TEXT = (repo() / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+]
+TINY = {
+    "vqgan": ["model.widths=[8, 8]"],
+    "maskgit": ["model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8"],
+}
+SHORT = [
+    f"train.{option}"
+    for option in (
+        "steps=2",
+        "batch_size=8",
+        "max_eval_images=8",
+        "trackers=[]",
+        "preview_every=2",
+        "mixed_precision=no",
+    )
+]
+
+
+def words_of(command):
+    """A command of ours without its launcher -> its words, none for what is not ours."""
+    words = shlex.split(command)
+    if words[0] == "maskgit":
+        return words[1:]
+    if words[0] not in ("accelerate", "torchrun") or words[1] == "config":
+        return None
+    if "-m" in words:
+        at = words.index("-m")
+        assert words[at + 1] == "maskgit"
+        return words[at + 2 :]
+    at = next(i for i, word in enumerate(words) if word.startswith("scripts/"))
+    script = (repo() / words[at]).read_text()
+    return [re.search(r'main\(\["(\w+)"', script).group(1), *words[at + 1 :]]
+
+
+def test_commands_are_known():
+    for command in COMMANDS:
+        if words_of(command) is None:
+            first, *rest = shlex.split(command)
+            assert (
+                (first == "make" and all(f"\n{target}:" in (repo() / "Makefile").read_text() for target in rest))
+                or command == ".ci/run"
+                or command == "accelerate config"
+            ), command
+
+
+@pytest.mark.slow
+def test_the_commands_for_mnist_run_one_after_the_other(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(repo() / "configs", tmp_path / "configs")
+    ran = 0
+    for words in filter(None, map(words_of, COMMANDS)):
+        if words[0] not in ("list", "info") and "mnist" not in " ".join(words):
+            continue
+        words = ["8" if word == "100" else word for word in words]
+        if words[0] == "train":
+            words += (
+                [*SHORT, *TINY[words[1].split("/")[1]]] if ran < 4 else ["train.steps=3", *SHORT[1:], *TINY["maskgit"]]
+            )
+        main(words)
+        ran += 1
+    assert ran >= 9
+    assert (tmp_path / "grid.png").is_file() and len(list((tmp_path / "samples").iterdir())) == 16
+    monkeypatch.setattr("sys.stdout", None)
+    exec(PYTHON[0], {})
+    assert (tmp_path / "three.png").is_file()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if words_of(c) and words_of(c)[0] == "train"])
+def test_every_training_command_is_a_valid_config(command):
+    _, name, *overrides = words_of(command)
+    load(name, overrides)
+
+
+@pytest.mark.parametrize("number", range(1, len(PYTHON)))
+def test_python_blocks_run(number):
+    exec(PYTHON[number], {})
+
+
+def test_pictures_and_files_exist():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", TEXT) + re.findall(r"`((?:vqgan|maskgit|tests)/\w+\.py)`", TEXT):
+        assert (repo() / path).is_file(), path
+
+
+def test_nothing_is_left_to_fill_in():
+    assert "@" not in re.sub(r"\S+@\S+\.\S+", "", TEXT)
