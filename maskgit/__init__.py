@@ -18,7 +18,7 @@ _HOMES = {
     "GUIDANCE_SCHEDULES": "guidance",
     "SCHEDULES": "schedules",
     "SAMPLERS": "samplers",
-    "SOURCES": "data",
+    "SOURCES": "sources",
     "TASKS": "tasks",
 }
 __all__ = list(_HOMES)

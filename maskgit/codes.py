@@ -3,14 +3,14 @@
     codes/manifest.json            what was tokenised, by which tokenizer, how (written last: without it, no cache)
     codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type, "labels" (rows,)
 
-View 0 is the image, view 1 (where the transform flips) its mirror image, and extra views are augmented by its random
-crop and flip: small data sets need them. A validation split has view 0 only. The second stage reads nothing else.
+View 0 is the image, view 1 (of a training split, where the transform flips) its mirror image. The second stage reads
+nothing else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import torch
 from safetensors.numpy import save_file
 
 from maskgit.data import Batch, ImageDataset, batches
-from maskgit.images import MIRRORED, Transform, to_float
+from maskgit.images import MIRRORED, PLAIN, Transform, to_float
 from maskgit.randomness import choices
+from maskgit.sources import Source
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import replacing, sha256
+from vqgan.weights import content_hash, replacing
 
 FORMAT = "maskgit-codes-1"
 SHARD_ROWS = 65_536
@@ -37,23 +38,16 @@ def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
 class Views:
     """The images of a data set in all their views, for a cache: an image at most once, corrupt ones left out."""
 
-    def __init__(self, dataset: ImageDataset, extra_views: int = 0, *, training: bool = True) -> None:
+    def __init__(self, dataset: ImageDataset, *, training: bool = True) -> None:
         self.dataset = dataset
-        self.draws: list[int | tuple[float, ...] | None] = [None]
-        if training:
-            self.draws += [MIRRORED] * dataset.transform.flip + [*range(extra_views)]
+        self.draws = [PLAIN, MIRRORED] if training and dataset.transform.flip else [PLAIN]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def _view(self, index: int, draws: int | tuple[float, ...] | None) -> np.ndarray | None:
-        if isinstance(draws, int):
-            return self.dataset.read(index, np.random.default_rng([draws, index]).random(4))
-        return self.dataset.read(index, None if draws is None else np.array(draws))
-
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """-> images: (good ones, views, channels, height, width) uint8, and their labels."""
-        rows = [(index, [self._view(index, draws) for draws in self.draws]) for index, _ in keys]
+        rows = [(index, [self.dataset.read(index, np.array(draws)) for draws in self.draws]) for index, _ in keys]
         good = [(index, np.stack(views)) for index, views in rows if views[0] is not None]  # type: ignore[arg-type]
         if not good:
             return Batch(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
@@ -86,16 +80,20 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray, codebook_size
 
 
 def describe(
-    tokenizer_path: str | Path, tokenizer: Tokenizer, source: Any, transform: Transform, extra_views: int
+    tokenizer_path: str | Path, tokenizer: Tokenizer, spec: Any, sources: Mapping[str, Source], transform: Transform
 ) -> dict[str, Any]:
-    """The part of a manifest that says which images and which tokenizer; a cache is good only while it is the same."""
+    """The part of a manifest that says which images and which tokenizer; a cache is good only while it is the same.
+
+    spec: how the config names the data source; sources: split -> what was found there.
+    """
     return {
         "format": FORMAT,
-        "tokenizer_sha256": sha256(tokenizer_path),
+        "tokenizer_sha256": content_hash(tokenizer_path, "tokenizer"),
         "codebook_size": tokenizer.codebook_size,
-        "source": json.loads(json.dumps(source)),
+        "source": json.loads(json.dumps(spec)),
+        "images": {split: len(source.labels) for split, source in sources.items()},
+        "class_names": list(next(iter(sources.values())).class_names),
         "transform": asdict(transform),
-        "extra_views": extra_views,
     }
 
 
@@ -114,7 +112,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 def check_tokenizer(folder: str | Path, manifest: dict[str, Any], tokenizer_path: str | Path) -> None:
     """ValueError if the cache was made by another tokenizer than the weights at `tokenizer_path`."""
-    found = sha256(tokenizer_path)
+    found = content_hash(tokenizer_path, "tokenizer")
     if manifest["tokenizer_sha256"] != found:
         raise ValueError(
             f"the code cache in {folder} was made by tokenizer {manifest['tokenizer_sha256'][:12]}, but "
@@ -142,10 +140,12 @@ class CodeDataset:
         self.manifest = read_manifest(folder)
         if split not in self.manifest["splits"]:
             raise ValueError(f"the code cache in {folder} has no {split} split: it was not tokenised")
-        shards = [
-            _map_tensors(shard_path(Path(folder), split, n))
-            for n in range(len(self.manifest["splits"][split]["shards"]))
-        ]
+        paths = [shard_path(Path(folder), split, n) for n in range(len(self.manifest["splits"][split]["shards"]))]
+        if missing := [path for path in paths if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]} is missing: make the cache again with `maskgit tokenize --overwrite`"
+            )
+        shards = [_map_tensors(path) for path in paths]
         counts = [len(shard["labels"]) for shard in shards]
         if counts != self.manifest["splits"][split]["shards"]:
             raise ValueError(f"the shards in {folder} hold {counts} rows, not what its manifest says: make it again")

@@ -7,7 +7,6 @@ folder/model.safetensors  folder/tokenizer.safetensors
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from maskgit.samplers import SAMPLERS
 from maskgit.transformer import Transformer
 from vqgan.registry import choose, split, suggest
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, save_weights
+from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-1"
 
@@ -82,15 +81,11 @@ class Pipeline:
         return cls(transformer, tokenizer, **rest)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder aside and put it in place of an earlier one."""
+        """Write three files, each whole or not at all; other files of the folder are left alone."""
         folder = Path(folder)
-        aside, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".tmp-old-{folder.name}")
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir(parents=True)
+        self.tokenizer.save(folder / "tokenizer.safetensors")
         weights = {"model": self.transformer.config, "run": self.run}
-        save_weights(aside / "model.safetensors", self.transformer.state_dict(), "maskgit", weights)
-        self.tokenizer.save(aside / "tokenizer.safetensors")
+        save_weights(folder / "model.safetensors", self.transformer.state_dict(), "maskgit", weights)
         config = {
             "format": FORMAT,
             "class_names": self.class_names,
@@ -98,11 +93,8 @@ class Pipeline:
             "guidance": self.guidance,
             "run": self.run,
         }
-        (aside / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with replacing(folder / "config.json") as aside:
+            aside.write_text(json.dumps(config, indent=1) + "\n")
         return folder
 
     def label(self, name: str) -> int:

@@ -61,8 +61,10 @@ def save_checkpoint(
         remove_folder(target)
     os.rename(aside, target)
     _flush(folder)
-    for old in checkpoints(run)[:-keep]:
-        remove_folder(old)
+    older = [path for path in checkpoints(run) if path.name <= target.name]
+    newer = [path for path in checkpoints(run) if path.name > target.name]  # broken: we resumed from before them
+    for path in (*older[:-keep], *newer):
+        remove_folder(path)
     return target
 
 
@@ -97,6 +99,11 @@ def clean(run: Path) -> None:
     """Remove what an interrupted save left behind."""
     for path in (run / "checkpoints").glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_good(run: Path) -> Path | None:
+    """The newest checkpoint that verifies."""
+    return next((path for path in reversed(checkpoints(run)) if why_broken(path) is None), None)
 
 
 def load_latest(run: Path) -> Checkpoint | None:

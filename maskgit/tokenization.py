@@ -53,7 +53,10 @@ def tokenize_dataset(
         model.check_size(data.image_size, data.image_size)
         raise ValueError(f"the tokenizer takes {model.channels} channels, data.channels={data.channels}")
     transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
-    wanted = describe(weights, model, data.source, transform, data.extra_views)
+    sources = {split: load_source(data.source, split) for split in splits}
+    if len({source.class_names for source in sources.values()}) > 1:
+        raise ValueError(f"the splits of {data.source} have different classes: their labels would not agree")
+    wanted = describe(weights, model, data.source, sources, transform)
     manifest, parts = out / "manifest.json", out / "unfinished.json"
     if _same_or_overwrite(out, wanted, overwrite, state) and manifest.is_file():
         if state.is_main_process:
@@ -65,17 +68,14 @@ def tokenize_dataset(
     state.wait_for_everyone()
     quarantine = Quarantine(out / "quarantine.jsonl")
     entries: dict[str, Any] = {}
-    names: tuple[str, ...] = ()
-    for split in splits:
-        source = load_source(data.source, split)
-        names = source.class_names
+    for split, source in sources.items():
         dataset = ImageDataset(source, transform, quarantine=quarantine)
-        views = Views(dataset, data.extra_views, training=split == "train")
+        views = Views(dataset, training=split == "train")
         rows = _write_split(model, views, out, split, state, batch_size, data.workers)
-        entries[split] = {"images": len(dataset), "skipped": len(dataset) - sum(rows), "shards": rows}
+        entries[split] = {"skipped": len(dataset) - sum(rows), "shards": rows}
     if state.is_main_process:
         with replacing(manifest) as aside:
-            aside.write_text(json.dumps({**wanted, "class_names": names, "splits": entries}, indent=1) + "\n")
+            aside.write_text(json.dumps({**wanted, "splits": entries}, indent=1) + "\n")
         parts.unlink()
     state.wait_for_everyone()
     return manifest
@@ -84,11 +84,11 @@ def tokenize_dataset(
 def _same_or_overwrite(out: Path, wanted: dict[str, Any], overwrite: bool, state: PartialState) -> bool:
     """Whether `out` holds (part of) what is wanted; it is emptied if not and `overwrite`."""
     path = next((p for p in (out / "manifest.json", out / "unfinished.json") if p.is_file()), None)
-    if path is None:
+    found = json.loads(path.read_text()) if path is not None else {}
+    state.wait_for_everyone()  # all have looked before the first one writes
+    if not found:
         return False
-    found = json.loads(path.read_text())
     different = [key for key, value in wanted.items() if found.get(key) != value]
-    state.wait_for_everyone()
     if not different:
         return True
     if not overwrite:

@@ -63,9 +63,10 @@ def test_the_manifest_says_what_was_tokenised(tmp_path, data):
     path = make_tokenizer(tmp_path / "t.safetensors")
     manifest = json.loads(tokenize_dataset(path, tmp_path / "codes", data).read_text())
     assert manifest["class_names"] == ["bag", "coat"] and manifest["codebook_size"] == 16
+    assert manifest["images"] == {"train": 24, "validation": 8}
     assert manifest["transform"]["flip"] is True and manifest["source"] == data.source
-    assert manifest["splits"]["train"] == {"images": 24, "skipped": 0, "shards": [24]}
-    assert manifest["splits"]["validation"] == {"images": 8, "skipped": 0, "shards": [8]}
+    assert manifest["splits"]["train"] == {"skipped": 0, "shards": [24]}
+    assert manifest["splits"]["validation"] == {"skipped": 0, "shards": [8]}
 
 
 def test_run_again_it_is_done_and_never_encodes(tmp_path, data, monkeypatch, capsys):
@@ -118,7 +119,7 @@ def test_corrupt_images_are_left_out_and_counted(tmp_path, data, image_folder, c
     (image_folder / "train" / "bag" / "05.png").write_bytes(b"not a png")
     path = make_tokenizer(tmp_path / "t.safetensors")
     manifest = json.loads(tokenize_dataset(path, tmp_path / "codes", data).read_text())
-    assert manifest["splits"]["train"] == {"images": 24, "skipped": 1, "shards": [23]}
+    assert manifest["splits"]["train"] == {"skipped": 1, "shards": [23]}
     assert "05.png" in capsys.readouterr().err
     assert np.bincount(CodeDataset(tmp_path / "codes", "train").labels).tolist() == [11, 12]
 
@@ -133,3 +134,19 @@ def test_a_size_that_does_not_divide_is_refused(tmp_path, data):
     path = make_tokenizer(tmp_path / "t.safetensors")
     with pytest.raises(ValueError, match="do not divide by the tokenizer's downscale 4"):
         tokenize_dataset(path, tmp_path / "codes", data.model_copy(update={"image_size": 18}))
+
+
+def test_new_images_make_a_cache_stale(tmp_path, data, image_folder):
+    path = make_tokenizer(tmp_path / "t.safetensors")
+    tokenize_dataset(path, tmp_path / "codes", data)
+    (image_folder / "train" / "bag" / "99.png").write_bytes((image_folder / "train" / "bag" / "00.png").read_bytes())
+    with pytest.raises(ValueError, match=r"holds other codes \(images: .*\): add --overwrite"):
+        tokenize_dataset(path, tmp_path / "codes", data)
+
+
+def test_a_missing_shard_is_named(tmp_path, data):
+    path = make_tokenizer(tmp_path / "t.safetensors")
+    tokenize_dataset(path, tmp_path / "codes", data)
+    (tmp_path / "codes" / "train-00000.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="train-00000.safetensors is missing"):
+        CodeDataset(tmp_path / "codes", "train")

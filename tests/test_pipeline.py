@@ -43,8 +43,10 @@ def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
             arrays(again.generate(LABELS, SEEDS)), arrays(tiny_pipeline.generate(LABELS, SEEDS)), strict=True
         ):
             assert (a == b).all()
+    (tmp_path / "run" / "pipeline" / "notes.txt").touch()
     tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["pipeline"], "replaced, with nothing left beside it"
+    names = sorted(p.name for p in (tmp_path / "run" / "pipeline").iterdir())
+    assert names == ["config.json", "model.safetensors", "notes.txt", "tokenizer.safetensors"]
 
 
 def test_options_of_the_sampler_can_be_given(tiny_pipeline):

@@ -73,3 +73,11 @@ def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
 def test_missing_weights_say_how_to_get_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer at .*: train it first"):
         weights_of(tmp_path, "tokenizer")
+
+
+def test_pruning_never_takes_the_new_one_for_a_broken_one(tmp_path):
+    for step in (5, 30):
+        save(tmp_path, step)
+    BREAKS["is missing"](tmp_path / "checkpoints" / "step_00000030")
+    save(tmp_path, 10, keep=1)
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000010"] and load_latest(tmp_path).step == 10

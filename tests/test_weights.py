@@ -2,14 +2,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqgan.weights import load_weights, replacing, save_weights, sha256
+from vqgan.weights import content_hash, load_weights, replacing, save_weights, sha256
 
 
 def test_weights_carry_their_config(tmp_path):
     path = tmp_path / "a" / "w.safetensors"
     save_weights(path, {"x": torch.arange(3)}, "tokenizer", {"model": {"widths": [1, 2]}})
     config, tensors = load_weights(path, "tokenizer")
-    assert config == {"model": {"widths": [1, 2]}} and torch.equal(tensors["x"], torch.arange(3))
+    assert config == {"model": {"widths": [1, 2]}, "kind": "tokenizer"} and torch.equal(tensors["x"], torch.arange(3))
 
 
 def test_what_is_not_ours_is_refused(tmp_path):
@@ -39,3 +39,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_sha256_of_nothing(tmp_path):
     (tmp_path / "empty").touch()
     assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+
+
+def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
+    def write(name, value, run, model=1):
+        save_weights(
+            tmp_path / name, {"y": torch.zeros(2), "x": torch.tensor(value)}, "tokenizer", {"model": model, "run": run}
+        )
+        return content_hash(tmp_path / name, "tokenizer")
+
+    assert len({write(str(i), 1.0, i) for i in range(5)}) == 1
+    assert len({write("a", 1.0, 0), write("b", 2.0, 0), write("c", 1.0, 0, model=2)}) == 3

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,25 +38,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def save_weights(path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]) -> None:
     """Write `tensors` and `config` (JSON values) to `path`; `kind` says what they are, e.g. "tokenizer"."""
-    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+    metadata = {"maskgit": json.dumps({"format": FORMAT, "kind": kind, "config": config})}
     with replacing(path) as aside:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
 
 
-def load_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """-> (config, tensors on the CPU). FileNotFoundError or ValueError if `path` is not our `kind` of weights."""
+def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """-> (config with the kind in it, tensors on the CPU).
+
+    FileNotFoundError or ValueError if `path` is not our `kind` of weights (any of ours, if none is asked for).
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
-                found = f"{metadata.get('format', 'a foreign format')}, kind {metadata.get('kind', 'unknown')}"
-                raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind}")
-            return json.loads(metadata["config"]), {name: file.get_tensor(name) for name in file.keys()}
+            header = json.loads((file.metadata() or {}).get("maskgit", "{}"))
+            if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
+                found = f"{header.get('format', 'a foreign format')}, kind {header.get('kind', 'unknown')}"
+                raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
+            return header["config"] | {"kind": header["kind"]}, {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is cut short: {error}") from error
+
+
+def content_hash(path: str | Path, kind: str) -> str:
+    """A hash of a model and its weights alone: two files of the same model are equal whatever else they carry."""
+    config, tensors = load_weights(path, kind)
+    digest = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def sha256(path: str | Path) -> str:
