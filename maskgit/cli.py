@@ -39,7 +39,7 @@ def train(config: ConfigArgument, overrides: Overrides = None) -> None:
     loaded = load(config, overrides or [])
     from maskgit.trainer import train as run_training
 
-    print(run_training(loaded))
+    _print_once(run_training(loaded))
 
 
 @app.command()
@@ -64,7 +64,7 @@ def tokenize(
         from maskgit.config import DataConfig, override_section
 
         data = override_section(DataConfig, tokenizer_data(tokenizer), "data", overrides)
-    print(tokenize_dataset(tokenizer, out, data, batch_size=batch_size, overwrite=overwrite))
+    _print_once(tokenize_dataset(tokenizer, out, data, batch_size=batch_size, overwrite=overwrite))
 
 
 @app.command()
@@ -86,6 +86,8 @@ def sample(
     """Draw images by class, as one grid or as a PNG for each."""
     from maskgit.sampling import Request, draw_grid, draw_images, draw_strip, load_pipeline
 
+    if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp") or (strip and strip.suffix.lower() != ".png"):
+        raise ValueError(f"{strip if out.suffix == '.png' else out}: pictures are written as .png")
     pipeline = load_pipeline(run)
     chosen = pipeline.parse_labels(labels) if labels else list(range(len(pipeline.class_names)))
     options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
@@ -130,6 +132,14 @@ def quickstart(
     print(run_quickstart(configs, overrides or [], fresh=fresh))
 
 
+def _print_once(result: object) -> None:
+    """Results go to stdout, once, whatever the number of processes."""
+    from maskgit.processes import this_process
+
+    if this_process().is_main_process:
+        print(result)
+
+
 def _given(**options: object) -> dict[str, object]:
     """The options that were given on the command line."""
     return {key: value for key, value in options.items() if value is not None}
@@ -142,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(arguments)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("MASKGIT_DEBUG"):
             raise
         print(f"maskgit: {error}", file=sys.stderr)

@@ -6,58 +6,31 @@ Every field has a default that works; a YAML file holds only what differs. An op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
-from vqgan.registry import check, choose, suggest
+from maskgit.choices import Choice, member, names, table
+from vqgan.registry import choose, suggest
 from vqgan.weights import replacing
 
-Choice = str | dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
-def _names(load_table: Callable[[], Mapping[str, Callable[..., Any]]], kind: str, given: Sequence[str] = ()) -> Any:
-    """A validator of an open choice; the table is imported only when a value is checked."""
-
-    def validate(spec: Choice | None) -> Choice | None:
-        if spec is not None:
-            check(load_table(), spec, kind, given)
-        return spec
-
-    return AfterValidator(validate)
-
-
-def _table(module: str, name: str) -> Callable[[], Any]:
-    from importlib import import_module
-
-    return lambda: getattr(import_module(module), name)
-
-
-def _member(load_table: Callable[[], Mapping[str, Any]], kind: str) -> Any:
-    """A validator of a plain name from a table."""
-
-    def validate(name: str) -> str:
-        choose(load_table(), name, kind)
-        return name
-
-    return AfterValidator(validate)
-
-
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class DataConfig(_Section):
     """Images: where from, and how they are cut."""
 
-    source: Annotated[Choice, _names(_table("maskgit.sources", "SOURCES"), "data source", ["split"])] = "mnist5k"
+    source: Annotated[Choice, names(table("maskgit.sources", "SOURCES"), "data source", ["split"])] = "mnist5k"
     image_size: Positive = 28
     channels: Literal[1, 3] = 1
     crop: Literal["center", "random"] = "center"
@@ -69,21 +42,21 @@ class DataConfig(_Section):
 class TokenizerModel(_Section):
     """vqgan.Tokenizer's own keywords."""
 
-    widths: tuple[Positive, ...] = (64, 128, 128)
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 128, 128)
     num_blocks: Annotated[int, Field(ge=0)] = 2
     patch_size: Positive = 1
     attention: bool = False
     latent_dim: Positive = 64
-    quantizer: Annotated[Choice, _names(_table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
+    quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
 
 
 class AdversarialConfig(_Section):
     """The discriminator and when it joins."""
 
     discriminator: Annotated[
-        Choice, _names(_table("vqgan.discriminator", "DISCRIMINATORS"), "discriminator", ["channels"])
+        Choice, names(table("vqgan.discriminator", "DISCRIMINATORS"), "discriminator", ["channels"])
     ] = "patchgan"
-    loss: Annotated[str, _member(_table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
+    loss: Annotated[str, member(table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
     weight: float = 0.8
     adaptive: bool = True
     start_step: Annotated[int, Field(ge=0)] = 10_000
@@ -93,8 +66,8 @@ class AdversarialConfig(_Section):
 class TokenizerLoss(_Section):
     """What the tokenizer is trained on."""
 
-    pixel: Annotated[str, _member(_table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
-    perceptual: Annotated[Choice | None, _names(_table("vqgan.losses", "PERCEPTUAL"), "perceptual loss")] = None
+    pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
+    perceptual: Annotated[Choice | None, names(table("vqgan.losses", "PERCEPTUAL"), "perceptual loss")] = None
     perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
     adversarial: AdversarialConfig | None = None
 
@@ -114,7 +87,7 @@ class TransformerModel(_Section):
 class MaskingConfig(_Section):
     """NonAutoregressiveWrapper's own keywords."""
 
-    schedule: Annotated[Choice, _names(_table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])] = "cosine"
+    schedule: Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])] = "cosine"
     no_replace_prob: Share = 0.0
     random_token_prob: Share = 0.0
     label_smoothing: Share = 0.1
@@ -124,10 +97,13 @@ class MaskingConfig(_Section):
 
 
 class GuidanceConfig(_Section):
-    """u + s (c - u), with s growing by a schedule; scale 1 is no guidance."""
+    """u + s (c - u), with s growing by a schedule; scale 1 is no guidance, and there is none outside the interval."""
 
     scale: Annotated[float, Field(ge=0)] = 2.0
-    schedule: Annotated[str, _member(_table("maskgit.guidance", "GUIDANCE_SCHEDULES"), "guidance schedule")] = "linear"
+    schedule: Annotated[
+        Choice, names(table("maskgit.guidance", "GUIDANCE_SCHEDULES"), "guidance schedule", ["r", "scale"])
+    ] = "linear"
+    interval: tuple[Share, Share] = (0.0, 1.0)
 
 
 class TrainConfig(_Section):
@@ -176,7 +152,7 @@ class MaskGITConfig(_Section):
     model: TransformerModel = TransformerModel()
     loss: MaskingConfig = MaskingConfig()
     sampler: Annotated[
-        Choice, _names(_table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
+        Choice, names(table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
     ] = "confidence"
     guidance: GuidanceConfig = GuidanceConfig()
     train: TrainConfig = TrainConfig()
@@ -249,6 +225,10 @@ def _override(config: Any, overrides: Sequence[str], where: str) -> dict[str, An
             if not equals or not key:
                 raise ValueError(f"an override is written section.key=value, not {override!r}")
             _refuse_interpolation(override, where)  # before OmegaConf would follow it
+            parent = key.rpartition(".")[0]
+            choice = OmegaConf.select(config, parent) if parent else None
+            if isinstance(choice, str):  # `source: mnist5k`, then `source.root=...`: an option of that choice
+                OmegaConf.update(config, parent, {"name": choice}, force_add=True)
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
             OmegaConf.update(config, key, value, merge=False, force_add=True)
         values: Any = OmegaConf.to_container(config, resolve=False)

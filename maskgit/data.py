@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,27 +34,37 @@ class Dataset(Protocol):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch: ...
 
 
+class TooManyCorruptError(ValueError):
+    """So many images cannot be read that training on the rest would hide a mistake."""
+
+
 class Quarantine:
     """The images that could not be read: each is reported once by name, and too many stop the run."""
 
     def __init__(self, path: Path | None = None, max_share: float = 0.05) -> None:
         self.path, self.max_share = path, max_share
         self.names: set[str] = set()
-        if path is not None and path.is_file():
-            self.names = {json.loads(line)["name"] for line in path.read_text().splitlines()}
+
+    def _read(self) -> None:
+        """What other workers, processes and earlier runs have found; a line cut short by a kill is left out."""
+        if self.path is not None and self.path.is_file():
+            for line in self.path.read_text().splitlines():
+                with suppress(ValueError):
+                    self.names.add(json.loads(line)["name"])
 
     def add(self, name: str, reason: str, num_images: int) -> None:
         """Report `name` if it is new; ValueError if over `max_share` of `num_images` are corrupt by now."""
-        if name in self.names:
-            return
-        self.names.add(name)
-        print(f"skipped a corrupt image: {name}: {reason}", file=sys.stderr, flush=True)
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a") as file:
-                file.write(json.dumps({"name": name, "reason": reason}) + "\n")
+        if name not in self.names:
+            self._read()
+        if name not in self.names:
+            self.names.add(name)
+            print(f"skipped a corrupt image: {name}: {reason}", file=sys.stderr, flush=True)
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "a") as file:
+                    file.write(json.dumps({"name": name, "reason": reason}) + "\n")
         if len(self.names) > max(3, self.max_share * num_images):
-            raise ValueError(
+            raise TooManyCorruptError(
                 f"{len(self.names)} of {num_images} images are corrupt, more than {self.max_share:.0%}"
                 + (f"; they are listed in {self.path}" if self.path else "")
             )
@@ -75,7 +86,7 @@ class ImageDataset:
         """(channels, size, size) uint8, or none (and a report) if the image is corrupt."""
         try:
             return self.transform(self.source.image(index), draws)
-        except (OSError, ValueError, SyntaxError, Warning) as error:  # PIL raises SyntaxError for a broken PNG
+        except (OSError, ValueError) as error:
             self.quarantine.add(self.source.name(index), f"{type(error).__name__}: {error}", len(self))
             return None
 
@@ -84,10 +95,12 @@ class ImageDataset:
         pixels, labels = [], []
         for index, epoch in keys:
             draws = np.random.default_rng([self.seed, epoch, index]).random(4) if self.augment else None
-            while (image := self.read(index, draws)) is None:
-                index = (index + 1) % len(self)
-            pixels.append(image)
-            labels.append(self.source.labels[index])
+            tries = ((index + step) % len(self) for step in range(len(self)))
+            good = next(((i, image) for i in tries if (image := self.read(i, draws)) is not None), None)
+            if good is None:
+                raise TooManyCorruptError("none of the images can be read")
+            pixels.append(good[1])
+            labels.append(self.source.labels[good[0]])
         return Batch(torch.from_numpy(np.stack(pixels)), torch.tensor(np.array(labels)))
 
 
@@ -154,10 +167,10 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Bat
     )
 
 
-def in_order(num_items: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[tuple[int, int]]]:
-    """Every index once, for evaluation: process r of n takes every n-th. Lists of (index, 0) of at most batch_size."""
-    mine = [(index, 0) for index in range(rank, num_items, world)]
-    return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+def in_order(indices: Sequence[int], batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[tuple[int, int]]]:
+    """Every index once, for evaluation, as batches of (index, 0) keys; process r of n takes every n-th batch."""
+    starts = range(rank * batch_size, len(indices), world * batch_size)
+    return [[(index, 0) for index in indices[start : start + batch_size]] for start in starts]
 
 
 def spread(num_items: int, num_wanted: int) -> list[int]:

@@ -7,13 +7,14 @@ One definition everywhere: u + s (c - u), with c and u the logits with and witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vqgan.registry import choose
+from vqgan.registry import choose, split
 
 
 def constant(r: float, scale: float) -> float:
@@ -50,19 +51,32 @@ class ConditionalNet(Protocol):
 
 
 class Guided:
-    """A Predictor that knows the labels. labels: (batch,) int64 in [0, num_classes], num_classes meaning no label."""
+    """A Predictor that knows the labels: (batch,) int64 in [0, num_classes], num_classes meaning no label.
 
-    def __init__(self, net: ConditionalNet, labels: Tensor, *, scale: float = 1.0, schedule: str = "constant") -> None:
+    interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1.
+    """
+
+    def __init__(
+        self,
+        net: ConditionalNet,
+        labels: Tensor,
+        *,
+        scale: float = 1.0,
+        schedule: str | Mapping[str, Any] = "constant",
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
         self.net, self.labels, self.scale = net, labels, scale
         self.mask_id = net.mask_id
-        self.schedule = choose(GUIDANCE_SCHEDULES, schedule, "guidance schedule")
+        name, options = split(schedule, "guidance schedule")
+        self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
+        self.interval = interval
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """codes: (batch, h, w), cells: bool (batch, h, w) -> float32 (cells.sum(), codebook_size) in row-major order.
 
         Both halves run as one batch, and no second half runs where the scale is 1.
         """
-        scale = self.schedule(r, self.scale)
+        scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
         if scale == 1:
             return self.net.logits_at(codes, self.labels, cells).float()
         no_label = torch.full_like(self.labels, self.net.num_classes)

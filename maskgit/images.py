@@ -19,13 +19,18 @@ MAX_PIXELS = 64_000_000
 
 
 def open_image(data: str | Path | bytes) -> Image.Image:
-    """A decoded image, turned upright by its EXIF tag. Raises OSError or ValueError for what is no good image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
-            return ImageOps.exif_transpose(image)
+    """A decoded image, turned upright by its EXIF tag. Raises OSError or ValueError, and no other, for a bad one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+                return ImageOps.exif_transpose(image)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # a decoder fails on bad bytes in many ways: struct.error, SyntaxError, IndexError, ...
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
@@ -81,6 +86,8 @@ class Transform:
         if min(image.size) != short:
             scale = short / min(image.size)
             width, height = (max(short, round(side * scale)) for side in image.size)
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} is too long and thin to be resized")
             image = image.resize((width, height), Image.Resampling.LANCZOS)
         x, y = int((image.width - size) * right), int((image.height - size) * down)
         pixels = np.asarray(image.crop((x, y, x + size, y + size)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,26 +68,12 @@ def describe_path(path: Path) -> str:
 
 
 def _describe_weights(path: Path) -> str:
-    from safetensors import safe_open
+    from vqgan.weights import load_weights
 
-    from vqgan.weights import FORMAT
-
-    with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} was not written by maskgit")
-        sizes = [file.get_slice(name).get_shape() for name in file.keys()]
-    count = sum(_product(size) for size in sizes)
-    model = json.loads(metadata["config"])["model"]
-    lines = [f"{path}: {metadata['kind']}, {count / 1e6:.2f} M numbers in {len(sizes)} tensors"]
-    return "\n".join(lines + [f"  {key}: {value}" for key, value in model.items()])
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
+    config, tensors = load_weights(path, None)
+    count = sum(tensor.numel() for tensor in tensors.values())
+    lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
+    return "\n".join(lines + [f"  {key}: {value}" for key, value in config["model"].items()])
 
 
 def _describe_run(path: Path) -> str:

@@ -26,7 +26,7 @@ from maskgit.images import Transform, save_png, to_float
 from maskgit.pipeline import strip
 from maskgit.plots import curves, pairs
 from maskgit.processes import peak_memory
-from maskgit.sampling import Request, draw_grid, load_pipeline
+from maskgit.sampling import Request, draw_grid, load_pipeline, stream_items
 from maskgit.sources import load_source
 from maskgit.tokenization import code_usage, tokenize_dataset
 from maskgit.trainer import train
@@ -40,7 +40,7 @@ NUM_JUDGED = 1000
 
 
 class _Stages:
-    """Runs stages, and remembers in stages.json how long each took, over all calls."""
+    """Runs stages, and remembers in stages.json how long each took, over all calls where it continued."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,13 +48,14 @@ class _Stages:
         with suppress(FileNotFoundError, ValueError):
             self.seconds = json.loads(path.read_text())
 
-    def run(self, name: str, work: Callable[[], Any]) -> Any:
+    def run(self, name: str, work: Callable[[], Any], *, continues: bool = False) -> Any:
         print(f"== {name}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         try:
             return work()
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            before = self.seconds.get(name, 0.0) if continues else 0.0
+            self.seconds[name] = before + time.perf_counter() - start
             with replacing(self.path) as aside:
                 aside.write_text(json.dumps(self.seconds))
 
@@ -77,10 +78,10 @@ def run_quickstart(folder: str, overrides: Sequence[str] = (), *, fresh: bool = 
         for path in (vqgan.run, maskgit.codes, maskgit.run, judge.run, out / "stages.json"):
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
     stages = _Stages(out / "stages.json")
-    stages.run("train the tokenizer", lambda: train(vqgan))
-    stages.run("tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes))
-    stages.run("train the generator", lambda: train(maskgit))
-    stages.run("train the judge", lambda: train(judge))
+    stages.run("train the tokenizer", lambda: train(vqgan), continues=True)
+    stages.run("tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes), continues=True)
+    stages.run("train the generator", lambda: train(maskgit), continues=True)
+    stages.run("train the judge", lambda: train(judge), continues=True)
     picture = stages.run("sample", lambda: _samples(maskgit, out))
     numbers = stages.run("measure", lambda: _measure(vqgan, maskgit, judge, out))
     return _report(picture, numbers, stages.seconds)
@@ -111,9 +112,10 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     pipeline = load_pipeline(Path(maskgit.run))
     num_classes = len(pipeline.class_names)
     labels = [i % num_classes for i in range(NUM_JUDGED)]
+    items = list(zip(labels, range(10_000, 10_000 + NUM_JUDGED), strict=True))
     folders = (vqgan.run, maskgit.run, judge.run)
     start = time.perf_counter()
-    drawn = torch.stack(list(pipeline.stream(labels, range(10_000, 10_000 + NUM_JUDGED), batch_size=100)))
+    drawn = torch.stack(list(stream_items(pipeline, items, batch_size=100))).cpu()
     seconds = time.perf_counter() - start
     pictures = [
         save_png(pairs(images[some], decoded[some]), out / "reconstructions.png"),

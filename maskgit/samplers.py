@@ -115,6 +115,8 @@ def confidence(
     after each round; the last has no hidden cell. Cells known at the start are never touched. Confidence is
     log p(drawn) + choice_temperature (1 - r) Gumbel noise.
     """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
     codes = codes.clone()
     if not (codes == predictor.mask_id).any():
         return

@@ -40,9 +40,9 @@ def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     """One picture with a named row for each label; the main process draws it."""
     if not this_process().is_main_process:
         return None
-    images = torch.stack(list(_stream(pipeline, request, request.items())))
+    images = stream_items(pipeline, request.items(), batch_size=request.batch_size, **request.options)
     names = [pipeline.class_names[label] for label in request.labels]
-    return save_png(image_grid(images, num_columns=request.per_label, row_names=names), out)
+    return save_png(image_grid(torch.stack(list(images)), num_columns=request.per_label, row_names=names), out)
 
 
 def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
@@ -50,7 +50,8 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
     state = this_process()
     mine = request.items()[state.process_index :: state.num_processes]
     paths = []
-    for (label, seed), image in zip(mine, _stream(pipeline, request, mine), strict=True):
+    images = stream_items(pipeline, mine, batch_size=request.batch_size, **request.options)
+    for (label, seed), image in zip(mine, images, strict=True):
         name = "".join(c if c.isalnum() else "-" for c in pipeline.class_names[label])
         paths.append(save_png(to_pil(image), out / f"{label:03d}_{name}_{seed:06d}.png"))
     state.wait_for_everyone()
@@ -65,8 +66,8 @@ def draw_strip(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     return save_png(strip(pipeline, *map(list, zip(*firsts, strict=True)), **request.options), out)
 
 
-def _stream(pipeline: Pipeline, request: Request, items: list[tuple[int, int]]) -> Any:
-    """Images of (label, seed) pairs with a progress bar on the main process."""
+def stream_items(pipeline: Pipeline, items: list[tuple[int, int]], *, batch_size: int, **options: Any) -> Any:
+    """Images (channels, height, width) of (label, seed) pairs, with a progress bar on the main process."""
     labels, seeds = [label for label, _ in items], [seed for _, seed in items]
-    images = pipeline.stream(labels, seeds, batch_size=request.batch_size, **request.options)
+    images = pipeline.stream(labels, seeds, batch_size=batch_size, **options)
     return tqdm(images, total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process)

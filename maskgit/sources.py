@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from maskgit.images import open_image
-from vqgan.registry import build
+from vqgan.registry import build, choose
 
 SPLITS = ("train", "validation")
 
@@ -72,7 +72,10 @@ FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "data/fashion-mnist", "d
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of bytes (http://yann.lecun.com/exdb/mnist), gzipped or not."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is not an IDX file of bytes")
     shape = np.frombuffer(data, ">i4", data[3], 4)
@@ -130,15 +133,19 @@ def folder(split: str, *, root: str, validation_share: float = 0.05) -> Source:
     base = Path(root)
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
-    fixed = {"train": ["train"], "validation": ["val", "validation", "test"]}[split]
-    found = next((base / name for name in fixed if (base / name).is_dir()), None)
     has_splits = (base / "train").is_dir()
-    if has_splits and found is None:
-        raise FileNotFoundError(f"{base} has a train folder but none of {', '.join(fixed)}")
-    top = found if has_splits and found is not None else base
-    if any(entry.is_dir() for entry in top.iterdir()):
-        class_names, class_to_index = find_classes(str(top))
-        files = make_dataset(str(top), class_to_index, extensions=IMG_EXTENSIONS, allow_empty=True)
+    names = ["train"] if split == "train" else ["val", "validation", "test"]
+    top = next((base / name for name in names if (base / name).is_dir()), base)
+    if has_splits and top == base:
+        raise FileNotFoundError(f"{base} has a train folder but none of {', '.join(names)}")
+    classes_from = base / "train" if has_splits else base  # labels mean the same in both splits
+    if any(entry.is_dir() for entry in classes_from.iterdir()):
+        class_names, class_to_index = find_classes(str(classes_from))
+        unknown = {entry.name for entry in top.iterdir() if entry.is_dir()} - set(class_names)
+        if unknown:
+            raise ValueError(f"{top} has classes that {classes_from} has not: {', '.join(sorted(unknown))}")
+        present = {name: index for name, index in class_to_index.items() if (top / name).is_dir()}
+        files = make_dataset(str(top), present, extensions=IMG_EXTENSIONS, allow_empty=True) if present else []
     else:
         class_names = [base.name]
         files = [(str(path), 0) for path in sorted(top.iterdir()) if path.suffix.lower() in IMG_EXTENSIONS]
@@ -174,7 +181,7 @@ def huggingface(
 ) -> Source:
     """Any map-style `datasets` data set: a hub name, or `parquet` / `imagefolder` with data_files or data_dir.
 
-    splits: our split -> theirs. Where it has no validation split, the last `validation_share` of train validates.
+    splits: our split -> theirs. Where it has no validation split, every n-th row of train validates instead.
     Bytes are decoded here, one image at a time, so that a corrupt one harms nothing else.
     """
     import datasets
@@ -185,36 +192,42 @@ def huggingface(
         data = load()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f"cannot load data set {path!r}: {str(error).splitlines()[0]}") from error
-    if names[split] in data:
-        rows = data[names[split]]
+    training = choose(data, names.get("train", "train"), f"split of {path!r}")
+    if split == "train" or names.get("validation") not in data:
+        rows, every = training, max(2, round(1 / validation_share))
+        if names.get("validation") not in data:
+            rows = rows.select([i for i in range(len(rows)) if (i % every == every - 1) == (split == "validation")])
     else:
-        rows = data[names["train"]]
-        cut = round(len(rows) * (1 - validation_share))
-        rows = rows.select(range(cut) if split == "train" else range(cut, len(rows)))
+        rows = data[names["validation"]]
     for column in filter(None, (image_column, label_column)):
         if column not in rows.column_names:
             raise ValueError(f"data set {path!r} has no column {column!r}; it has {', '.join(rows.column_names)}")
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    labels, class_names = _labels_of(rows, label_column)
+    labels, class_names = _labels_of(rows, training, label_column)
 
     def image(index: int) -> Image.Image:
-        record = rows[index][image_column]
-        return open_image(record["bytes"] or record["path"])
+        record = rows[index][image_column] or {}
+        data = record.get("bytes") or record.get("path")
+        if data is None:
+            raise ValueError("there is no image in this row")
+        return open_image(data)
 
     return Source(image, labels, class_names, lambda index: f"{path}/{split}[{index}]")
 
 
-def _labels_of(rows: Any, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Integer labels and their names; one class where there is no label column."""
+def _labels_of(rows: Any, training: Any, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Integer labels and their names, those of all training rows; one class where there is no label column."""
     if column is None:
         return np.zeros(len(rows), dtype=np.int64), ("image",)
-    values = rows[column]
-    known = getattr(rows.features[column], "names", None)
+    known = getattr(training.features[column], "names", None)
     if known:
-        return np.asarray(values, dtype=np.int64), tuple(known)
-    names = sorted(set(values))
+        return np.asarray(rows[column], dtype=np.int64), tuple(known)
+    names = sorted(set(training[column]))
     index = {name: i for i, name in enumerate(names)}
-    return np.array([index[value] for value in values], dtype=np.int64), tuple(map(str, names))
+    unknown = set(rows[column]) - set(names)
+    if unknown:
+        raise ValueError(f"column {column!r} has labels that the training split has not: {sorted(unknown)[:5]}")
+    return np.array([index[value] for value in rows[column]], dtype=np.int64), tuple(map(str, names))
 
 
 SOURCES: dict[str, Callable[..., Source]] = {

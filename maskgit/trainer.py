@@ -6,7 +6,6 @@ at any moment ends with the weights of one that was not, bit for bit.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -17,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ from maskgit.images import save_png
 from maskgit.processes import cpu_only, peak_memory
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
+from maskgit.tasks.learner import learning_rate_at
 
 
 class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
@@ -71,11 +73,15 @@ def train(config: Config) -> Path:
 
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     """The process group, the device and the precision. Buffers are not broadcast: codebooks synchronise themselves."""
+    missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
+    if missing:  # accelerate would leave them out
+        raise ValueError(f"train.trackers: {', '.join(sorted(missing))}: not installed, or not known to accelerate")
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     return Accelerator(
         cpu=cpu_only(),
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
-        project_dir=str(run),
+        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
@@ -86,11 +92,25 @@ class _Training:
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.train, self.accelerator = config, config.train, accelerator
         self.folder = Path(config.run)
-        self._claim_folder()
+        if runs.checkpoints(self.folder):
+            configs.check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.step = self._resume()
-        self.stop_request = _StopRequest()
+        self.order = StepOrder(
+            len(self.task.dataset),
+            self.train.batch_size,
+            seed=config.seed,
+            start=self.step,
+            stop=self.train.steps,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            accumulate=self.train.accumulate,
+        )
+        if self.is_main:  # only now: a start that failed leaves no config to be compared with
+            configs.save(config, self.folder / "config.yaml")
+            runs.clean(self.folder)
+            self.metrics = runs.MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.sums: dict[str, Tensor] = {}
         self.since, self.steps_since = time.perf_counter(), 0
 
@@ -98,63 +118,51 @@ class _Training:
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def _claim_folder(self) -> None:
-        """Write config.yaml, or compare with the one there."""
-        path = self.folder / "config.yaml"
-        if path.is_file():
-            configs.check_same(configs.load(path), self.config, self.folder)
-        self.accelerator.wait_for_everyone()
-        if self.is_main:
-            configs.save(self.config, path)
-            runs.clean(self.folder)
-        self.accelerator.wait_for_everyone()
-
     def _resume(self) -> int:
         """Load the newest checkpoint that verifies -> its step, 0 without one."""
         found = runs.load_latest(self.folder)
-        step = found.step if found else 0
-        if found:
-            for name, learner in self.task.learners.items():
-                learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
-        if self.is_main:
-            self.metrics = runs.MetricsLog(self.folder / "metrics.jsonl", step)
-        return step
+        if found is None:
+            return 0
+        if found.state["made_from"] != self.task.made_from:
+            raise ValueError(
+                f"{self.folder} was trained on other codes ({found.state['made_from']}, now {self.task.made_from}): "
+                "set run=... to start a new run, or delete that folder"
+            )
+        for name, learner in self.task.learners.items():
+            learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
+        return found.step
 
     def run(self) -> Path:
         """The loop."""
-        if self.step < self.train.steps:
-            self._start_trackers()
-            try:
-                self._loop()
-            finally:
-                self.stop_request.release()
-                for tracker in self.accelerator.trackers:
-                    tracker.finish()
-        elif self.is_main:
-            print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-        path = self.task.export() if self.is_main else self.folder
+        if self.step >= self.train.steps:
+            if self.is_main:
+                print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
+            return self.task.exported if self.task.exported.exists() else self._export()
+        self._start_trackers()
+        self.stop_request = _StopRequest()
+        try:
+            self._loop()
+        finally:
+            self.stop_request.release()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+        return self.task.exported
+
+    def _export(self) -> Path:
+        if self.is_main:
+            self.task.export()
         self.accelerator.wait_for_everyone()
-        return path
+        return self.task.exported
 
     def _start_trackers(self) -> None:
-        if self.train.trackers:
-            flat = configs.flatten(configs.to_dict(self.config))
-            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in self.train.trackers else {}
-            self.accelerator.init_trackers("logs", config=flat, init_kwargs=purge)
+        wanted = self.train.trackers
+        if wanted:
+            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
+            self.accelerator.init_trackers("maskgit", configs.flatten(configs.to_dict(self.config)), purge)
 
     def _loop(self) -> None:
-        order = StepOrder(
-            len(self.task.dataset),
-            self.train.batch_size,
-            seed=self.config.seed,
-            start=self.step,
-            stop=self.train.steps,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            accumulate=self.train.accumulate,
-        )
         data = getattr(self.config, "data", None)
-        parts = iter(batches(self.task.dataset, order, workers=data.workers if data else 0))
+        parts = iter(batches(self.task.dataset, self.order, workers=data.workers if data else 0))
         bar = tqdm(
             total=self.train.steps, initial=self.step, unit="step", desc=self.folder.name, dynamic_ncols=True,
             disable=not self.is_main, mininterval=1.0,
@@ -171,11 +179,11 @@ class _Training:
         try:
             logs = self.task.update(self.step, parts)
         except FloatingPointError as error:
-            rate = next(iter(self.task.learners.values())).optimizer.param_groups[0]["lr"]
-            good = runs.checkpoints(self.folder)
+            rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
+            good = runs.latest_good(self.folder)
             raise FloatingPointError(
                 f"{error} at step {self.step}, learning rate {rate:.3g}; "
-                + (f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was written yet")
+                + (f"the last good checkpoint is {good}" if good else "no checkpoint was written yet")
                 + ": lower train.learning_rate or train.clip_norm"
             ) from error
         self.step += 1
@@ -213,9 +221,8 @@ class _Training:
         }
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
-        first = next(iter(self.task.learners.values()))
         means["peak_memory_mib"] = peak_memory()
-        means["learning_rate"] = first.optimizer.param_groups[0]["lr"]
+        means["learning_rate"] = learning_rate_at(self.step - 1, self.train, self.train.learning_rate)
         self._write(means)
         bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
         self.sums, self.steps_since = {}, 0
@@ -241,8 +248,9 @@ class _Training:
             if picture is not None:
                 save_png(picture, self.folder / "previews" / f"step_{self.step:08d}.png")
                 for tracker in self.accelerator.trackers:
-                    if hasattr(tracker, "log_images"):
-                        tracker.log_images({"preview": np.asarray(picture)[None]}, self.step, dataformats="NHWC")
+                    if hasattr(tracker, "log_images"):  # some of accelerate's have none
+                        how = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                        tracker.log_images({"preview": np.asarray(picture)[None]}, self.step, **how)
         self.accelerator.wait_for_everyone()
         self.since = time.perf_counter()
 
@@ -254,7 +262,7 @@ class _Training:
                 for name, learner in self.task.learners.items()
                 for part, values in learner.state().items()
             }
-            state = {"processes": self.accelerator.num_processes, "pid": os.getpid()}
+            state = {"processes": self.accelerator.num_processes, "made_from": self.task.made_from}
             runs.save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.accelerator.wait_for_everyone()

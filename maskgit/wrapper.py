@@ -25,7 +25,7 @@ class Losses(NamedTuple):
     """What a training forward returns; the same fields as x-transformers'."""
 
     loss: Tensor  # what to differentiate, scalar
-    generator_loss: Tensor  # cross-entropy on hidden cells, scalar
+    generator_loss: Tensor  # the cross-entropy of the codes, scalar
     critic_loss: Tensor | None  # none without a critic
 
 
@@ -94,7 +94,8 @@ class NonAutoregressiveWrapper(nn.Module):
     """Trains and samples a masked-code model (Mask-Predict, arXiv:1904.09324; MaskGIT, arXiv:2202.04200).
 
     schedule: of the hidden share in training; sampling_schedule: in `generate`, the same by default.
-    normalization: "cell" weighs every hidden cell of a step alike, "image" every image.
+    normalization: "cell" weighs every hidden cell of a step alike, "image" every image. In eval mode the loss is the
+    plain cross-entropy on hidden cells: no smoothing, no noise, no visible cells.
     label_smoothing: towards the uniform distribution. visible_weight: of the cross-entropy on cells not hidden.
     label_dropout: share of the images whose label is dropped, so that guidance has an unconditional model.
 
@@ -147,7 +148,7 @@ class NonAutoregressiveWrapper(nn.Module):
         """codes: (batch, *grid) int64 in [0, num_codes), labels: (batch,) for a net that takes them -> Losses.
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed loss is divided
-        by, when this call is one part of a larger step; by default the hidden cells (or images) of this call.
+        by, when this call is one part of a larger step (see `weight_of`); by default this call's own weight.
         conditioning (`condition`, `embed_ids`, `context`, `sum_embeds`, ...) is passed to the net as it is.
         """
         if t is None:
@@ -158,14 +159,14 @@ class NonAutoregressiveWrapper(nn.Module):
             num_hidden,
             mask_id=self.mask_id,
             num_codes=self.num_codes,
-            no_replace_prob=self.no_replace_prob,
-            random_token_prob=self.random_token_prob,
+            no_replace_prob=self.no_replace_prob if self.training else 0.0,
+            random_token_prob=self.random_token_prob if self.training else 0.0,
             generator=generator,
         )
         if labels is not None:
             conditioning["labels"] = self.drop_labels(labels, generator)
         embeddings = self.net(corrupted.inputs, return_embeddings=True, **conditioning)
-        loss = self._cross_entropy(embeddings, codes, corrupted.hidden, num_hidden, normalizer)
+        loss = self._cross_entropy(embeddings, codes, corrupted.hidden, normalizer)
         return Losses(loss, loss.detach(), None)
 
     def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -175,27 +176,34 @@ class NonAutoregressiveWrapper(nn.Module):
         dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < self.label_dropout
         return torch.where(dropped, self.net.num_classes, labels)
 
-    def _cross_entropy(
-        self,
-        embeddings: Tensor,
-        codes: Tensor,
-        hidden: Tensor,
-        num_hidden: Tensor,
-        normalizer: float | Tensor | None,
-    ) -> Tensor:
-        """The head runs on the rows that cost something: hidden cells, and visible ones only if they have a weight."""
-        cells = torch.ones_like(hidden) if self.visible_weight else hidden
-        logits = self.net.to_logits(embeddings[cells])
-        smoothing = self.label_smoothing if self.training else 0.0
-        losses = F.cross_entropy(logits.float(), codes[cells], reduction="none", label_smoothing=smoothing)
-        weights = torch.ones_like(losses)
-        if self.visible_weight:
-            weights = torch.where(hidden[cells], 1.0, self.visible_weight)
+    def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
+        """What the loss of images at progress t (batch,) is divided by: the weights of their cells, or the images."""
         if self.normalization == "image":
-            share = (1.0 / num_hidden).view(-1, *[1] * (codes.ndim - 1)).expand_as(codes)
-            weights = weights * share[cells]
+            return torch.tensor(float(len(t)), device=t.device)
+        return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()
+
+    def _cell_weights(self, num_hidden: Tensor, num_cells: int) -> Tensor:
+        """The weights of all cells of each image together: (batch,)."""
+        return num_hidden + (num_cells - num_hidden) * (self.visible_weight if self.training else 0.0)
+
+    def _cross_entropy(
+        self, embeddings: Tensor, codes: Tensor, hidden: Tensor, normalizer: float | Tensor | None = None
+    ) -> Tensor:
+        """The head runs on the rows that cost something: hidden cells, and visible ones only if they have a weight.
+
+        In eval mode the plain cross-entropy on hidden cells.
+        """
+        visible_weight = self.visible_weight if self.training else 0.0
+        cells = torch.ones_like(hidden) if visible_weight else hidden
+        smoothing = self.label_smoothing if self.training else 0.0
+        logits = self.net.to_logits(embeddings[cells]).float()
+        losses = F.cross_entropy(logits, codes[cells], reduction="none", label_smoothing=smoothing)
+        weights = torch.where(hidden[cells], 1.0, visible_weight)
+        of_images = self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
+        if self.normalization == "image":
+            weights = weights / of_images.view(-1, *[1] * (codes.ndim - 1)).expand_as(codes)[cells]
         if normalizer is None:
-            normalizer = num_hidden.sum() if self.normalization == "cell" else len(codes)
+            normalizer = of_images.sum() if self.normalization == "cell" else len(codes)
         return (losses * weights).sum() / normalizer
 
     @torch.no_grad()
@@ -216,6 +224,8 @@ class NonAutoregressiveWrapper(nn.Module):
 
         seeds: one for each image (0, 1, ... by default); labels: (batch,). options go to the sampler, see SAMPLERS.
         """
+        if labels is not None and conditioning:
+            raise ValueError("give labels or conditioning, not both")
         one = batch_size is None and labels is None and seeds is None
         batch_size = next((len(x) for x in (labels, seeds) if x is not None), batch_size or 1)
         seeds = list(range(batch_size)) if seeds is None else seeds

@@ -55,6 +55,8 @@ WRONG = {
     ("train", "nowhere.yaml"): "no config nowhere.yaml",
     ("tokenize", "nowhere", "--out", "x"): "no tokenizer at nowhere",
     ("sample", "nowhere", "--out", "x.png"): "no generator in nowhere",
+    ("sample", "nowhere", "--out", "x.jpg"): "x.jpg: pictures are written as .png",
+    ("info", str(repo() / "README.md")): "README.md is not a safetensors file",
     ("info", "nowhere"): "is no run, pipeline, code cache or weights file of ours",
     ("quickstart", "mnist", "vqgn.seed=1"): "unknown stage 'vqgn', did you mean 'vqgan'",
     ("tokenize", "nowhere"): "Missing option '--out'",
@@ -69,6 +71,15 @@ def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, mo
     error = capfd.readouterr().err
     assert WRONG[arguments] in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_public_names_can_be_imported():
+    import maskgit
+    import vqgan
+
+    for package in (maskgit, vqgan):
+        for name in package.__all__:
+            assert getattr(package, name) is not None
 
 
 def test_list_names_every_config_and_table(capfd):

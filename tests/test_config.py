@@ -43,6 +43,10 @@ WRONG = {
     "loss.adversarial.start=3": r"unknown key loss.adversarial.start, did you mean 'start_step'\?",
     "task=tokeniser": r"unknown task 'tokeniser', did you mean 'tokenizer'\?",
     "run=${oc.env:HOME}": r"interpolation is not allowed",
+    "data.source={name: folder, root: 5}": r"data source 'folder': root: Input should be a valid string",
+    "model.quantizer={name: fsq, levels: abc}": r"quantizer 'fsq': levels: Input should be a valid tuple",
+    "model.widths=[]": r"model.widths: Tuple should have at least 1 item",
+    "train.learning_rate=.inf": r"train.learning_rate: Input should be a finite number",
     "steps": r"an override is written section.key=value, not 'steps'",
 }
 
@@ -79,3 +83,22 @@ def test_configs_are_frozen():
 
 def test_flatten_gives_trackers_plain_values():
     assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": "None"}
+
+
+def test_an_option_can_be_set_on_a_choice_that_is_only_a_name(yaml):
+    config = load(yaml("task: tokenizer\ndata: {source: fashion_mnist}\n"), ["data.source.hub=true"])
+    assert config.data.source == {"name": "fashion_mnist", "hub": True}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampler={name: confidence, steps: abc}", "sampler 'confidence': steps: Input should be a valid integer"),
+        ("sampler={name: confidence, schedule: cosin}", "unknown schedule 'cosin', did you mean 'cosine'"),
+        ("loss.schedule={name: poly, power: abc}", "schedule 'poly': power: Input should be a valid number"),
+        ("guidance.schedule={name: power_cosine, powr: 1}", "has no option 'powr', did you mean 'power'"),
+    ],
+)
+def test_options_of_choices_have_their_types(yaml, override, message):
+    with pytest.raises(ValueError, match=message):
+        load(yaml("task: maskgit\n"), [override])

@@ -44,7 +44,7 @@ def test_a_batch_that_does_not_divide_is_refused():
 
 
 def test_evaluation_sees_every_image_once():
-    keys = [key for rank in range(3) for part in in_order(10, 2, rank=rank, world=3) for key in part]
+    keys = [key for rank in range(3) for part in in_order(range(10), 2, rank=rank, world=3) for key in part]
     assert sorted(keys) == [(i, 0) for i in range(10)]
 
 

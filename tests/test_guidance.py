@@ -18,10 +18,10 @@ class Net:
         return value.expand(codes.shape)[cells][:, None].expand(-1, 3)
 
 
-def logits(scale, r=1.0, schedule="constant"):
+def logits(scale, r=1.0, schedule="constant", **options):
     net = Net()
     cells = torch.tensor([[[True, False]], [[True, True]]])
-    guided = Guided(net, torch.tensor([0, 1]), scale=scale, schedule=schedule)
+    guided = Guided(net, torch.tensor([0, 1]), scale=scale, schedule=schedule, **options)
     return guided.logits(torch.zeros(2, 1, 2, dtype=torch.int64), cells, r), net.batches
 
 
@@ -47,3 +47,12 @@ def test_ramps_start_at_one():
     assert GUIDANCE_SCHEDULES["linear"](0, 3.0) == GUIDANCE_SCHEDULES["power_cosine"](0, 3.0) == 1
     assert GUIDANCE_SCHEDULES["power_cosine"](0.5, 3.0) == pytest.approx(2.0)
     assert logits(3, r=0.5, schedule="linear")[0][0, 0] == 19
+
+
+def test_no_guidance_outside_the_interval():
+    assert logits(3, r=0.5, interval=(0.4, 0.8))[1] == [4]
+    assert logits(3, r=0.9, interval=(0.4, 0.8))[1] == logits(3, r=0.3, interval=(0.4, 0.8))[1] == [2]
+
+
+def test_a_schedule_takes_its_options():
+    assert logits(3, r=0.5, schedule={"name": "power_cosine", "power": 2.0})[0][0, 0] < 19

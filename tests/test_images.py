@@ -1,4 +1,5 @@
 import io
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -82,3 +83,22 @@ def test_float_and_back():
 def test_a_png_is_renamed_into_place(tmp_path):
     path = save_png(Image.new("L", (2, 2)), tmp_path / "a" / "b.png")
     assert [p.name for p in path.parent.iterdir()] == ["b.png"]
+
+
+def test_a_bomb_and_broken_bytes_raise_what_readers_expect():
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match="DecompressionBomb"):
+        open_image(buffer.getvalue())
+    png = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)).save(png, "PNG")
+    good = png.getvalue()
+    for cut in range(0, len(good), 7):
+        for data in (good[:cut], good[:cut] + b"\xff" + good[cut + 1 :]):
+            with suppress(OSError, ValueError):
+                open_image(data)
+
+
+def test_a_thread_of_an_image_is_refused_not_blown_up():
+    with pytest.raises(ValueError, match="too long and thin"):
+        Transform(256, 1)(Image.new("L", (1, 10_000)))

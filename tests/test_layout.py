@@ -16,7 +16,7 @@ LAYERS = [
     {"pipeline"},
     {"codes", "metrics", "plots", "ema", "runs"},
     {"data", "classifier", "config"},
-    {"sources"},
+    {"sources", "choices"},
     {"images"},
     {"wrapper", "transformer"},
     {"guidance", "samplers"},
@@ -29,7 +29,7 @@ DOORS = {
     "matplotlib": {"maskgit/plots.py"},
     "datasets": {"maskgit/sources.py"},
     "omegaconf": {"maskgit/config.py"},
-    "pydantic": {"maskgit/config.py"},
+    "pydantic": {"maskgit/config.py", "maskgit/choices.py"},
     "typer": {"maskgit/cli.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/tasks/learner.py", "maskgit/tasks/tokenizer.py", "maskgit/tasks/maskgit.py",

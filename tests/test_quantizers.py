@@ -105,6 +105,14 @@ def test_vq_restarts_codes_that_nobody_uses():
     assert len(codes.unique()) > 58
 
 
+def test_vq_starts_from_the_first_batch():
+    quantizer = make("vq").train()
+    x = latents(8)
+    quantizer(x)
+    directions = torch.nn.functional.normalize(quantizer.vq.project_in(x.movedim(1, -1)).flatten(0, 2), dim=-1)
+    assert ((quantizer.vq.codebook @ directions.T).max(1).values > 1 - 1e-5).all()
+
+
 def test_vq_parts_of_a_step_move_the_codebook_as_the_whole():
     whole, parts = make("vq").train(), make("vq").train()
     x = latents(4)

@@ -175,3 +175,37 @@ def test_an_imagefolder_through_datasets(tmp_path, image_folder):
     spec = {"name": "huggingface", "path": "imagefolder", "data_dir": str(image_folder), "label_column": "label"}
     source = load_source(spec, "train")
     assert source.class_names == ("bag", "coat") and len(source.labels) == 24
+
+
+def test_labels_mean_the_same_in_both_splits(tmp_path):
+    root = make_imagenet(tmp_path / "i")
+    import shutil
+
+    shutil.rmtree(root / "val" / "n01443537")
+    validation = load_source({"name": "folder", "root": str(root)}, "validation")
+    assert sorted(set(validation.labels.tolist())) == [0, 2] and len(validation.class_names) == 3
+    (root / "val" / "n09999999").mkdir()
+    with pytest.raises(ValueError, match="val has classes that .*train has not: n09999999"):
+        load_source({"name": "folder", "root": str(root)}, "validation")
+
+
+def test_string_labels_are_named_by_the_training_split_whatever_is_held_out(tmp_path):
+    import datasets
+
+    rng = np.random.default_rng(0)
+    rows = {"image": [Image.fromarray(blob(0, rng)) for _ in range(40)], "kind": ["cat"] * 20 + ["dog"] * 20}
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(tmp_path / "t.parquet")
+    spec = {"name": "huggingface", "path": "parquet", "data_files": str(tmp_path / "t.parquet"), "label_column": "kind"}
+    train, validation = (load_source({**spec, "validation_share": 0.1}, split) for split in SPLITS)
+    assert train.class_names == validation.class_names == ("cat", "dog")
+    assert (len(train.labels), validation.labels.tolist()) == (36, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="unknown split of 'parquet' 'tran', did you mean 'train'"):
+        load_source({**spec, "splits": {"train": "tran"}}, "train")
+
+
+def test_a_cut_gzip_is_named(tmp_path):
+    root = make_fashion(tmp_path / "f")
+    path = root / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is not a whole gzip file"):
+        load_source({"name": "fashion_mnist", "root": str(root)}, "train")

@@ -120,7 +120,7 @@ def test_the_previews_and_scalars_reach_tensorboard(tiny_configs):
     train(config)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(Path(config.run) / "logs"), {"images": 0, "scalars": 0})
+    events = EventAccumulator(str(Path(config.run) / "logs" / "maskgit"), {"images": 0, "scalars": 0})
     events.Reload()
     assert "loss" in events.Tags()["scalars"] and "psnr" in events.Tags()["scalars"]
     assert "preview" in events.Tags()["images"]
@@ -154,3 +154,56 @@ def test_metrics_are_plain_json(tiny_configs):
     train(tiny_configs[0])
     for line in (Path(tiny_configs[0].run) / "metrics.jsonl").read_text().splitlines():
         assert all(isinstance(value, int | float) for value in json.loads(line).values())
+
+
+def test_train_and_tokenise_again_change_nothing(tiny_configs, capsys):
+    vqgan, generator = tiny_configs
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    (Path(vqgan.run) / "tokenizer.safetensors").unlink()
+    train(changed(vqgan, train={"log_every": 3}))  # exported again, with another config in its metadata
+    capsys.readouterr()
+    tokenize_dataset(vqgan.run, generator.codes)
+    assert "tokenised already" in capsys.readouterr().err
+    train(generator)
+
+
+def test_a_generator_does_not_go_on_with_other_codes(tiny_configs):
+    vqgan, generator = tiny_configs
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    train(generator)
+    train(changed(vqgan, train={"steps": 7}))
+    tokenize_dataset(vqgan.run, generator.codes, overwrite=True)
+    with pytest.raises(ValueError, match="was trained on other codes"):
+        train(changed(generator, train={"steps": 7}))
+
+
+def test_a_start_that_failed_leaves_nothing_to_be_compared_with(tiny_configs):
+    vqgan = tiny_configs[0]
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        train(changed(vqgan, data={"source": {"name": "folder", "root": "nowhere"}}))
+    with pytest.raises(ValueError, match="must divide by 1 processes x accumulate=3"):
+        train(changed(vqgan, train={"accumulate": 3}))
+    train(vqgan)
+
+
+def test_signals_are_given_back(tiny_configs):
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(2):
+        train(tiny_configs[0])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_trainings_of_different_precision_in_one_process(tiny_configs):
+    vqgan, generator = tiny_configs
+    train(changed(vqgan, train={"mixed_precision": "bf16"}))
+    tokenize_dataset(vqgan.run, generator.codes)
+    train(generator)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tiny_configs):
+    with pytest.raises(ValueError, match=r"train.trackers: aim: not installed"):
+        train(changed(tiny_configs[0], train={"trackers": ["aim"]}))

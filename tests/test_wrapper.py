@@ -92,7 +92,7 @@ def test_our_cross_entropy_equals_theirs():
     hidden = torch.rand(4, 24).argsort(-1).float() < num_hidden[:, None]
     wrapper = NonAutoregressiveWrapper(net, mask_id=16, label_smoothing=0.0)
     embeddings = net(codes.masked_fill(hidden, 16), return_embeddings=True)
-    loss = wrapper._cross_entropy(embeddings, codes, hidden, hidden.sum(1), None)
+    loss = wrapper._cross_entropy(embeddings, codes, hidden)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
@@ -120,7 +120,7 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
     """What accumulation and several processes rely on."""
     wrapper = ours(normalization=normalization, label_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
-    total = count_hidden(wrapper.schedule, t, 24).sum() if normalization == "cell" else 8
+    total = wrapper.weight_of(t, 24)
 
     def loss(part, seed):
         return wrapper(codes[part], t=t[part], normalizer=total, generator=draws(seed)).loss
@@ -128,12 +128,12 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
     parts = [loss(slice(i, i + 1), i) for i in range(8)]
     hidden = [corrupt(codes[i : i + 1], count_hidden(wrapper.schedule, t[i : i + 1], 24), mask_id=16, num_codes=16, generator=draws(i)) for i in range(8)]  # fmt: skip
     inputs, masks = (torch.cat([h[k] for h in hidden]) for k in (0, 1))
-    whole = wrapper._cross_entropy(wrapper.net(inputs, return_embeddings=True), codes, masks, masks.sum((1, 2)), None)
+    whole = wrapper._cross_entropy(wrapper.net(inputs, return_embeddings=True), codes, masks)
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_normalisations_weigh_images_as_they_say():
-    wrapper = ours(label_smoothing=0.0).eval()
+    wrapper = ours(label_smoothing=0.0)
     embeddings = torch.randn(2, 4, 6, 32, generator=draws())
     codes = torch.randint(16, (2, 4, 6), generator=draws())
     hidden = torch.zeros(2, 4, 6, dtype=torch.bool)
@@ -143,7 +143,7 @@ def test_normalisations_weigh_images_as_they_say():
 
     def ours_as(normalization):
         wrapper.normalization = normalization
-        return wrapper._cross_entropy(embeddings, codes, hidden, torch.tensor([1, 12]), None).item()
+        return wrapper._cross_entropy(embeddings, codes, hidden).item()
 
     assert ours_as("cell") == pytest.approx(torch.cat((one, many)).mean().item(), rel=1e-5)
     assert ours_as("image") == pytest.approx((one.mean() + many.mean()).item() / 2, rel=1e-5)
@@ -155,8 +155,8 @@ def test_visible_cells_cost_their_weight():
     hidden = torch.zeros(1, 4, 6, dtype=torch.bool)
     hidden[0, 0] = True
     losses = F.cross_entropy(wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none")
-    expected = (losses[hidden].sum() + 0.5 * losses[~hidden].sum()) / 6
-    assert wrapper._cross_entropy(embeddings, codes, hidden, torch.tensor([6]), None).item() == pytest.approx(expected.item(), rel=1e-5)  # fmt: skip
+    expected = (losses[hidden].sum() + 0.5 * losses[~hidden].sum()) / (6 + 0.5 * 18)
+    assert wrapper._cross_entropy(embeddings, codes, hidden).item() == pytest.approx(expected.item(), rel=1e-5)  # fmt: skip
 
 
 def test_labels_are_dropped_in_training_only_one_coin_an_image():

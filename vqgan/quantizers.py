@@ -40,8 +40,9 @@ class VQ(nn.Module):
     """Nearest neighbour in a learned codebook (VQ-VAE, arXiv:1711.00937) that does not collapse.
 
     Low-dimensional, l2-normalised codes (ViT-VQGAN, arXiv:2110.04627), EMA codebook, gradients by the rotation trick
-    (arXiv:2410.06424), and codes used by fewer than `dead_below` cells a step are restarted from the batch. A fresh
-    codebook is restarted whole by the first training step, which is its data-dependent initialisation.
+    (arXiv:2410.06424). Codes used by fewer than `dead_below` cells a step, averaged, are restarted from the batch: all
+    of a fresh codebook in the first training step, its initialisation from data, and one that nobody uses again after
+    log(4) / (1 - decay) steps.
     """
 
     def __init__(
@@ -67,6 +68,10 @@ class VQ(nn.Module):
             use_cosine_sim=cosine,
             sync_codebook=_is_distributed(),
         )
+        codebook = self.vq._codebook
+        codebook.cluster_size.zero_()
+        codebook.embed_avg.zero_()
+        codebook.reset_cluster_size = 4 * dead_below
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""

@@ -25,6 +25,7 @@ class Task(Protocol):
     learners: dict[str, Learner[Any]]
     unit: str  # what "per second" counts, `num_units` of it in an image
     num_units: int
+    made_from: str  # what a resumed run must have been trained on, "" if any
 
     @property
     def dataset(self) -> Dataset:
@@ -43,7 +44,12 @@ class Task(Protocol):
         """A picture of what the averaged weights do now; called on the main process."""
         ...
 
-    def export(self) -> Path:
+    @property
+    def exported(self) -> Path:
+        """Where `export` writes to."""
+        ...
+
+    def export(self) -> None:
         """Write the averaged weights, with their config, to the run folder; called on the main process."""
         ...
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskgit.classifier import Classifier
 from maskgit.config import ClassifierConfig, to_dict
-from maskgit.data import Batch, batches, in_order
+from maskgit.data import Batch, batches, in_order, spread
 from maskgit.images import to_float
 from maskgit.randomness import generator
 from maskgit.tasks.learner import Learner
@@ -35,7 +35,7 @@ def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
 class ClassifierTask:
     """Trains maskgit.classifier.Classifier."""
 
-    unit, num_units = "images", 1
+    unit, num_units, made_from = "images", 1, ""
 
     def __init__(self, config: ClassifierConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
@@ -65,8 +65,8 @@ class ClassifierTask:
         """accuracy on held-out real images."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        num_images = min(len(self.validation), self.config.train.max_eval_images)
-        for batch in batches(self.validation, in_order(num_images, 100, rank=rank, world=world)):
+        indices = spread(len(self.validation), self.config.train.max_eval_images)
+        for batch in batches(self.validation, in_order(indices, 100, rank=rank, world=world)):
             logits = self.main.averaged(to_float(batch.data.to(sums.device)))
             right = (logits.argmax(-1) == batch.labels.to(sums.device)).double().sum()
             sums += torch.stack((right, torch.tensor(float(len(logits)), device=sums.device)))
@@ -77,9 +77,12 @@ class ClassifierTask:
         """A classifier has nothing to show."""
         return None
 
-    def export(self) -> Path:
-        """Write `classifier.safetensors` with the class names."""
-        path = Path(self.config.run) / "classifier.safetensors"
+    @property
+    def exported(self) -> Path:
+        """The weights file."""
+        return Path(self.config.run) / "classifier.safetensors"
+
+    def export(self) -> None:
+        """Write the averaged classifier with the class names."""
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
-        self.main.averaged.save(path, names)
-        return path
+        self.main.averaged.save(self.exported, names)

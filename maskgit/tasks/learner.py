@@ -38,12 +38,20 @@ class Learner(Generic[Module]):
     """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
 
     def __init__(
-        self, module: Module, accelerator: Accelerator, train: TrainConfig, *, learning_rate: float | None = None
+        self,
+        module: Module,
+        accelerator: Accelerator,
+        train: TrainConfig,
+        *,
+        learning_rate: float | None = None,
+        averaged: bool = True,
     ) -> None:
         self.module: Module = module.to(accelerator.device)
         self.train, self.accelerator = train, accelerator
         self.peak = train.learning_rate if learning_rate is None else learning_rate
-        self.ema = EMA(module, train.ema_decay)  # before `prepare`, which patches the module's forward
+        self.ema = (
+            EMA(module, train.ema_decay) if averaged else None
+        )  # before `prepare`, which patches the module's forward
         matrices = decayed(module)
         groups = [
             {"params": [p for p in module.parameters() if p in matrices], "weight_decay": train.weight_decay},
@@ -55,6 +63,7 @@ class Learner(Generic[Module]):
     @property
     def averaged(self) -> Module:
         """The module with averaged weights, in eval mode."""
+        assert self.ema is not None
         return cast(Module, self.ema.module)
 
     def together(self, last: bool) -> AbstractContextManager[None]:
@@ -70,19 +79,22 @@ class Learner(Generic[Module]):
             group["lr"] = learning_rate_at(step, self.train, self.peak)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.module)
+        if self.ema is not None:
+            self.ema.update_parameters(self.module)
         return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything a resumed run needs: {"module": ..., "ema": ..., "optimizer": ...} of named tensors."""
         values = self.optimizer.state_dict()["state"]
         moments = {f"{index}:{key}": value for index, entry in values.items() for key, value in entry.items()}
-        return {"module": self.module.state_dict(), "ema": self.ema.state_dict(), "optimizer": moments}
+        ema = {} if self.ema is None else {"ema": self.ema.state_dict()}
+        return {"module": self.module.state_dict(), "optimizer": moments, **ema}
 
     def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Undo `state`."""
         self.module.load_state_dict(state["module"])
-        self.ema.load_state_dict(state["ema"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state["optimizer"].items():
             index, key = name.split(":")

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from maskgit.codes import CodeDataset, check_tokenizer
 from maskgit.config import MaskGITConfig, to_dict
-from maskgit.data import Batch, batches, in_order
+from maskgit.data import Batch, batches, in_order, spread
 from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
 from maskgit.runs import weights_of
 from maskgit.tasks.learner import Learner
 from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper, count_hidden, stratified_times
+from maskgit.wrapper import NonAutoregressiveWrapper, stratified_times
 from vqgan.tokenizer import Tokenizer
 
 
@@ -35,6 +35,7 @@ class MaskGITTask:
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         tokenizer_path = weights_of(config.tokenizer, "tokenizer")
         check_tokenizer(config.codes, self.dataset.manifest, tokenizer_path)
+        self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
         self.tokenizer = Tokenizer.load(tokenizer_path).to(accelerator.device)
         self.class_names = tuple(self.dataset.manifest["class_names"])
         transformer = Transformer(
@@ -52,8 +53,7 @@ class MaskGITTask:
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
-        by_cell = self.config.loss.normalization == "cell"
-        total = count_hidden(learner.module.schedule, all_t, self.num_units).sum() if by_cell else len(all_t)
+        total = learner.module.weight_of(all_t, self.num_units)
         loss = torch.zeros((), device=device)
         for number, (batch, t) in enumerate(zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)):
             with learner.together(number == len(parts) - 1):
@@ -73,13 +73,13 @@ class MaskGITTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Cross-entropy on hidden cells of the validation split, nats a cell; the same cells are hidden every time."""
-        device, rank = self.accelerator.device, self.accelerator.process_index
+        device, rank, world = self.accelerator.device, self.accelerator.process_index, self.accelerator.num_processes
         sums = torch.zeros(2, dtype=torch.float64, device=device)
-        num_images = min(len(self.validation), self.config.train.max_eval_images)
-        order = in_order(num_images, 100, rank=rank, world=self.accelerator.num_processes)
+        indices = spread(len(self.validation), self.config.train.max_eval_images)
+        order = in_order(indices, 100, rank=rank, world=world)
         for number, batch in enumerate(batches(self.validation, order)):
             codes, labels = batch.data.to(device), batch.labels.to(device)
-            draws = generator(0, number, rank, device=device)
+            draws = generator(0, number * world + rank, device=device)
             with self.accelerator.autocast():
                 loss = self.main.averaged(codes, labels=labels, generator=draws).loss
             sums += torch.stack((loss.double() * len(codes), torch.tensor(float(len(codes)), device=device)))
@@ -101,6 +101,11 @@ class MaskGITTask:
         """Samples of the first classes, one row a class, always of the same seeds."""
         return class_grid(self.pipeline(), range(min(num_rows, len(self.class_names))), num_columns)
 
-    def export(self) -> Path:
-        """Write the folder `pipeline`."""
-        return self.pipeline().save_pretrained(Path(self.config.run) / "pipeline")
+    @property
+    def exported(self) -> Path:
+        """The folder of the pipeline."""
+        return Path(self.config.run) / "pipeline"
+
+    def export(self) -> None:
+        """Write the averaged generator with its tokenizer."""
+        self.pipeline().save_pretrained(self.exported)

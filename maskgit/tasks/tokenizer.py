@@ -24,14 +24,14 @@ from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 
 
-def image_datasets(config: Any, run: Path, augment: bool = True) -> tuple[ImageDataset, ImageDataset]:
+def image_datasets(config: Any, run: Path) -> tuple[ImageDataset, ImageDataset]:
     """(training, validation) images of a config with a `data` section; validation images are never augmented."""
     data = config.data
     transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
     quarantine = Quarantine(run / "quarantine.jsonl")
     train, validation = (load_source(data.source, split) for split in ("train", "validation"))
     return (
-        ImageDataset(train, transform, seed=config.seed, augment=augment, quarantine=quarantine),
+        ImageDataset(train, transform, seed=config.seed, augment=True, quarantine=quarantine),
         ImageDataset(validation, transform, quarantine=quarantine),
     )
 
@@ -39,7 +39,7 @@ def image_datasets(config: Any, run: Path, augment: bool = True) -> tuple[ImageD
 class TokenizerTask:
     """Trains vqgan.Tokenizer."""
 
-    unit, num_units = "images", 1
+    unit, num_units, made_from = "images", 1, ""
 
     def __init__(self, config: TokenizerConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
@@ -57,7 +57,9 @@ class TokenizerTask:
         if gan is not None:
             judge = build(DISCRIMINATORS, gan.discriminator, "discriminator", config.data.channels)
             rate = gan.learning_rate
-            self.learners["discriminator"] = Learner(judge, accelerator, config.train, learning_rate=rate)
+            self.learners["discriminator"] = Learner(
+                judge, accelerator, config.train, learning_rate=rate, averaged=False
+            )
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of the tokenizer, then (once it has joined) one of the discriminator."""
@@ -131,8 +133,8 @@ class TokenizerTask:
         tokenizer, device = self.main.averaged, self.accelerator.device
         counts = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=device)
         sums = torch.zeros(2, dtype=torch.float64, device=device)
-        num_images = min(len(self.validation), self.config.train.max_eval_images)
-        order = in_order(num_images, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes)
+        indices = spread(len(self.validation), self.config.train.max_eval_images)
+        order = in_order(indices, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes)
         for batch in batches(self.validation, order, workers=self.config.data.workers):
             images = to_float(batch.data.to(device))
             with self.accelerator.autocast():
@@ -143,8 +145,8 @@ class TokenizerTask:
                 (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
             )
         counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
-        used, spread = metrics.code_share(counts), metrics.perplexity(counts)
-        return {"psnr": (sums[0] / sums[1]).item(), "codes_used": used, "perplexity": spread}
+        psnr = (sums[0] / sums[1]).item()
+        return {"psnr": psnr, "codes_used": metrics.code_share(counts), "perplexity": metrics.perplexity(counts)}
 
     @torch.no_grad()
     def preview(self, num_images: int = 16) -> Image.Image:
@@ -154,11 +156,14 @@ class TokenizerTask:
         decoded = self.main.averaged.decode(self.main.averaged.encode(images))
         return image_grid(torch.cat((images, decoded)), num_columns=len(images))
 
-    def export(self) -> Path:
-        """Write `tokenizer.safetensors`."""
-        path = Path(self.config.run) / "tokenizer.safetensors"
-        self.main.averaged.save(path, {"run": to_dict(self.config)})
-        return path
+    @property
+    def exported(self) -> Path:
+        """The weights file."""
+        return Path(self.config.run) / "tokenizer.safetensors"
+
+    def export(self) -> None:
+        """Write the averaged tokenizer."""
+        self.main.averaged.save(self.exported, {"run": to_dict(self.config)})
 
 
 def _check_finite(loss: Tensor) -> None:
