@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
 from maskgit.choices import Choice, member, names, table
@@ -119,7 +119,7 @@ class TrainConfig(_Section):
     final_share: Share = 0.02
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Share = 0.999
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: Annotated[Literal["no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)] = "bf16"
     log_every: Positive = 10
     eval_every: Positive = 250
     preview_every: Positive = 250

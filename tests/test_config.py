@@ -21,6 +21,11 @@ def test_a_file_holds_only_what_differs(yaml):
     assert config.model.quantizer == {"name": "fsq"}
 
 
+def test_no_means_no_though_yaml_reads_it_as_false(yaml):
+    assert load(yaml("task: tokenizer\ntrain: {mixed_precision: no}\n")).train.mixed_precision == "no"
+    assert load(yaml("task: tokenizer\n"), ["train.mixed_precision=no"]).train.mixed_precision == "no"
+
+
 def test_an_override_with_a_mapping_replaces_the_old_one(yaml):
     path = yaml("task: tokenizer\nmodel: {quantizer: {name: vq, codebook_size: 64}}\n")
     assert load(path, ["model.quantizer={name: fsq, levels: [4, 4]}"]).model.quantizer == {

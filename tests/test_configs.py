@@ -7,6 +7,7 @@ import torch
 
 from maskgit.config import find_config, known_configs, load, parse, to_dict
 from maskgit.runs import load_latest
+from maskgit.tasks import MaskGITTask
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from maskgit.transformer import Transformer
@@ -44,7 +45,12 @@ def test_the_two_stages_fit(name):
 @pytest.mark.parametrize("data", ["cifar10", "imagenet256"])
 def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monkeypatch):
     """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's."""
-    root = make_cifar(tmp_path, monkeypatch) if data == "cifar10" else make_imagenet(tmp_path / "imagenet", size=256)
+    root = (
+        make_cifar(tmp_path, monkeypatch, per_batch=4)
+        if data == "cifar10"
+        else make_imagenet(tmp_path / "imagenet", size=256)
+    )
+    monkeypatch.setattr(MaskGITTask.preview, "__defaults__", (2, 2))
     small = {
         "steps": 2,
         "batch_size": 2,
