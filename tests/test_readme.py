@@ -74,7 +74,9 @@ def test_the_commands_for_mnist_run_one_after_the_other(tmp_path, monkeypatch, c
             words += (
                 [*SHORT, *TINY[words[1].split("/")[1]]] if ran < 4 else ["train.steps=3", *SHORT[1:], *TINY["maskgit"]]
             )
-        main(words)
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 0, words
         ran += 1
     assert ran >= 9
     assert (tmp_path / "grid.png").is_file() and len(list((tmp_path / "samples").iterdir())) == 16
