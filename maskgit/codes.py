@@ -142,9 +142,7 @@ class CodeDataset:
             raise ValueError(f"the code cache in {folder} has no {split} split: it was not tokenised")
         paths = [shard_path(Path(folder), split, n) for n in range(len(self.manifest["splits"][split]["shards"]))]
         if missing := [path for path in paths if not path.is_file()]:
-            raise FileNotFoundError(
-                f"{missing[0]} is missing: make the cache again with `maskgit tokenize --overwrite`"
-            )
+            raise FileNotFoundError(f"{missing[0]} is missing: run `maskgit tokenize` again")
         shards = [_map_tensors(path) for path in paths]
         counts = [len(shard["labels"]) for shard in shards]
         if counts != self.manifest["splits"][split]["shards"]:

@@ -58,7 +58,7 @@ def tokenize_dataset(
         raise ValueError(f"the splits of {data.source} have different classes: their labels would not agree")
     wanted = describe(weights, model, data.source, sources, transform)
     manifest, parts = out / "manifest.json", out / "unfinished.json"
-    if _same_or_overwrite(out, wanted, overwrite, state) and manifest.is_file():
+    if _same_or_overwrite(out, wanted, overwrite, state) and _is_complete(out):
         if state.is_main_process:
             print(f"{out} is tokenised already", file=sys.stderr)
         return manifest
@@ -79,6 +79,14 @@ def tokenize_dataset(
         parts.unlink()
     state.wait_for_everyone()
     return manifest
+
+
+def _is_complete(out: Path) -> bool:
+    """Whether there is a manifest, and every shard it lists."""
+    if not (out / "manifest.json").is_file():
+        return False
+    splits = json.loads((out / "manifest.json").read_text())["splits"].items()
+    return all(shard_path(out, split, n).is_file() for split, entry in splits for n in range(len(entry["shards"])))
 
 
 def _same_or_overwrite(out: Path, wanted: dict[str, Any], overwrite: bool, state: PartialState) -> bool:

@@ -144,9 +144,11 @@ def test_new_images_make_a_cache_stale(tmp_path, data, image_folder):
         tokenize_dataset(path, tmp_path / "codes", data)
 
 
-def test_a_missing_shard_is_named(tmp_path, data):
+def test_a_missing_shard_is_named_and_made_again(tmp_path, data):
     path = make_tokenizer(tmp_path / "t.safetensors")
     tokenize_dataset(path, tmp_path / "codes", data)
     (tmp_path / "codes" / "train-00000.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="train-00000.safetensors is missing"):
         CodeDataset(tmp_path / "codes", "train")
+    tokenize_dataset(path, tmp_path / "codes", data)
+    assert len(CodeDataset(tmp_path / "codes", "train")) == 24
