@@ -27,7 +27,8 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.weights import content_hash, replacing
 
 FORMAT = "maskgit-codes-1"
-SHARD_ROWS = 65_536
+SHARD_ROWS = 8192
+"""Rows of a shard: what a process tokenises at a time, and what an interrupted call does again at most."""
 
 
 def smallest_dtype(codebook_size: int) -> np.dtype[Any]:

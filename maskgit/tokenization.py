@@ -113,26 +113,27 @@ def _write_split(
     model: Tokenizer, views: Views, out: Path, split: str, state: PartialState, batch_size: int, workers: int
 ) -> list[int]:
     """Process r of n writes every n-th shard -> the rows of all shards. Shards of an interrupted call are kept."""
-    starts = list(range(0, len(views), SHARD_ROWS))
-    mine = range(state.process_index, len(starts), state.num_processes)
-    bar = tqdm(total=len(views), unit="image", desc=f"tokenise {split}", disable=not state.is_main_process)
-    with bar:
-        for number in mine:
+    starts = range(0, len(views), SHARD_ROWS)
+    shards = [range(start, min(start + SHARD_ROWS, len(views))) for start in starts]
+    mine = range(state.process_index, len(shards), state.num_processes)
+    left = [number for number in mine if not shard_path(out, split, number).is_file()]
+    total = sum(len(shards[number]) for number in left)
+    with tqdm(total=total, unit="image", desc=f"tokenise {split}", disable=not state.is_main_process) as bar:
+        for number in left:
+            codes, labels = [], []
+            for some_codes, some_labels in encode_images(
+                model, views, shards[number], batch_size=batch_size, workers=workers
+            ):
+                codes.append(some_codes)
+                labels.append(some_labels)
+                bar.update(len(some_labels))
+            if not codes:
+                first, last = shards[number][0], shards[number][-1]
+                raise ValueError(f"none of the images {first} to {last} of {split} could be read")
             path = shard_path(out, split, number)
-            indices = range(starts[number], min(starts[number] + SHARD_ROWS, len(views)))
-            if not path.is_file():
-                codes, labels = [], []
-                for some_codes, some_labels in encode_images(
-                    model, views, indices, batch_size=batch_size, workers=workers
-                ):
-                    codes.append(some_codes)
-                    labels.append(some_labels)
-                    bar.update(len(some_labels) * state.num_processes)
-                if not codes:
-                    raise ValueError(f"none of the images {indices.start} to {indices.stop} of {split} could be read")
-                write_shard(path, np.concatenate(codes), np.concatenate(labels), model.codebook_size)
+            write_shard(path, np.concatenate(codes), np.concatenate(labels), model.codebook_size)
     state.wait_for_everyone()
-    return [_num_rows(shard_path(out, split, number)) for number in range(len(starts))]
+    return [_num_rows(shard_path(out, split, number)) for number in range(len(shards))]
 
 
 def _num_rows(path: Path) -> int:

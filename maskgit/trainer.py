@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
@@ -72,7 +72,7 @@ def train(config: Config) -> Path:
 
 
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
-    """The process group, the device and the precision. Buffers are not broadcast: codebooks synchronise themselves."""
+    """The process group, the device, the precision and the trackers; ValueError if a tracker is not installed."""
     missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
     if missing:  # accelerate would leave them out
         raise ValueError(f"train.trackers: {', '.join(sorted(missing))}: not installed, or not known to accelerate")
@@ -82,7 +82,6 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
