@@ -153,7 +153,14 @@ class Pipeline:
         for start in range(0, len(labels), batch_size):
             part = slice(start, start + batch_size)
             *_, codes = self.rounds(labels[part], seeds[part], **options)
-            yield from self.tokenizer.decode(codes)
+            yield from self._decode(codes)
+
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
+        """The images of a batch of grids; on the CPU one by one, since the last bits of its convolutions depend on the
+        batch, and image i shall not."""
+        parts = codes.split(1 if codes.device.type == "cpu" else len(codes))
+        for part in parts:
+            yield from self.tokenizer.decode(part)
 
     def generate(
         self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any

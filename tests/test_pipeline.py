@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from maskgit.pipeline import Pipeline, class_grid, strip
+from maskgit.transformer import Transformer
+from vqgan.tokenizer import Tokenizer
 
 LABELS, SEEDS = [0, 1, 2, 2, 0, 3, 1, 0, 1], list(range(20, 29))
 
@@ -20,6 +22,20 @@ def test_an_image_is_bit_identical_whatever_the_batch(tiny_pipeline, batch_size,
     parts = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=guidance)))
     assert torch.equal(whole, parts)
     assert len(torch.unique(whole, dim=0)) > 6, "and the images are different ones"
+
+
+def test_so_it_is_at_the_sizes_of_the_mnist_config():
+    """Its convolutions take other paths than tiny ones, by batch size and place in the batch."""
+    torch.manual_seed(0)
+    shape = {"widths": [48, 96], "num_blocks": 1, "patch_size": 2}
+    tokenizer = Tokenizer(image_size=28, channels=1, **shape, quantizer={"name": "fsq", "levels": [8, 6, 5]})
+    net = Transformer(codebook_size=240, grid=(7, 7), num_classes=10, dim=128, depth=2, heads=4, dim_head=32)
+    pipeline = Pipeline(net, tokenizer, [str(i) for i in range(10)], sampler={"name": "confidence", "steps": 3})
+    labels, seeds = [i % 10 for i in range(33)], list(range(33))
+    whole = torch.stack(list(pipeline.stream(labels, seeds, batch_size=33, guidance=2.0)))
+    for batch_size in (1, 8, 32):
+        parts = torch.stack(list(pipeline.stream(labels, seeds, batch_size=batch_size, guidance=2.0)))
+        assert torch.equal(whole, parts), batch_size
 
 
 def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):

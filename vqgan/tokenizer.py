@@ -24,11 +24,6 @@ class Reconstructed(NamedTuple):
     loss: Tensor  # the quantizer's own loss, scalar
 
 
-def _alone_as_together(module: nn.Module, x: Tensor) -> Tensor:
-    """module(x), a single image run as a pair: alone, the CPU's convolution takes a path whose last bit may differ."""
-    return module(x) if len(x) != 1 else module(torch.cat((x, x)))[:1]
-
-
 class Tokenizer(nn.Module):
     """A convolutional autoencoder with a discrete bottleneck (VQGAN, arXiv:2012.09841).
 
@@ -101,7 +96,7 @@ class Tokenizer(nn.Module):
         self.check_size(*images.shape[-2:])
         was_training = self.training
         self.eval()
-        codes = self.quantizer(_alone_as_together(self.encoder, images)).codes
+        codes = self.quantizer(self.encoder(images)).codes
         self.train(was_training)
         return codes
 
@@ -115,7 +110,7 @@ class Tokenizer(nn.Module):
             latents = self.quantizer.lookup(codes)
         else:
             latents = self.quantizer.lookup(codes.masked_fill(hidden, 0)).masked_fill(hidden[:, None], 0)
-        return _alone_as_together(self.decoder, latents).clamp(-1, 1)
+        return self.decoder(latents).clamp(-1, 1)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write one .safetensors file with the config (and `extra`, e.g. the run's own config) inside."""
