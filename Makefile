@@ -3,13 +3,16 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
 
 test: .venv/dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+bench: .venv/bench
+	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -26,4 +29,8 @@ lint: .venv/dev
 
 .venv/dev: .venv/demo
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+.venv/bench: .venv/demo
+	$(BIN)/pip install -q -c constraints.txt -e ".[bench]"
 	touch $@

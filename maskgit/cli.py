@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
     name="maskgit",
-    help="Image-token generation, MaskGIT style: tokenise, train, sample.",
+    help="Image-token generation, MaskGIT style: tokenise, train, sample, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,7 +70,9 @@ def tokenize(
 @app.command()
 def sample(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="A .png for a grid with a row for each label, else a folder of PNGs.")],
+    out: Annotated[
+        Path, typer.Option(help="A .png for a grid with a row for each label, an ADM .npz, or a folder of PNGs.")
+    ],
     labels: Labels = "",
     per_label: Annotated[int, typer.Option(help="Images for each label.", min=1)] = 8,
     seed: Seed = 0,
@@ -84,7 +86,7 @@ def sample(
     ] = None,
 ) -> None:
     """Draw images by class, as one grid or as a PNG for each."""
-    from maskgit.sampling import Request, draw_grid, draw_images, draw_strip, load_pipeline
+    from maskgit.sampling import Request, draw_grid, draw_images, draw_npz, draw_strip, load_pipeline
 
     if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp") or (strip and strip.suffix.lower() != ".png"):
         raise ValueError(f"{strip if out.suffix == '.png' else out}: pictures are written as .png")
@@ -92,11 +94,76 @@ def sample(
     chosen = pipeline.parse_labels(labels) if labels else list(range(len(pipeline.class_names)))
     options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
     request = Request(chosen, per_label, seed, batch_size, options)
-    paths = [draw_grid(pipeline, request, out)] if out.suffix.lower() == ".png" else draw_images(pipeline, request, out)
+    one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
+    paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
     if strip is not None:
         paths = [*paths, draw_strip(pipeline, request, strip)]
     for path in filter(None, paths):
         print(path)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split that is the reference: train or validation.")] = "train",
+    count: Annotated[int, typer.Option(help="Samples to draw.", min=1)] = 10_000,
+    metrics: Annotated[str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")] = "",
+    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
+    choice_temperature: Choice = None,
+    batch_size: BatchSize = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
+) -> None:
+    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals."""
+    from maskgit.evaluation import Request
+    from maskgit.evaluation import evaluate as run_evaluation
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
+    request = Request(
+        run, samples, reference, split, count, seed, names, features, weights, judge, batch_size, out, options
+    )
+    _print_once(run_evaluation(request))
+
+
+@app.command()
+def benchmark(
+    what: Annotated[str, typer.Argument(help="speed, or quality: time to quality on Fashion-MNIST.")] = "speed",
+    only: Annotated[str, typer.Option(help="Parts of speed, such as training,sampling; all by default.")] = "",
+    cells: Annotated[str, typer.Option(help="Grid sizes in cells.")] = "64,256,1024",
+    params: Annotated[str, typer.Option(help="Model sizes in million parameters: 5, 25.")] = "5,25",
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8,32",
+    rounds: Annotated[str, typer.Option(help="Sampler rounds.")] = "8,12,18",
+    seconds: Annotated[float, typer.Option(help="Alternating turns go on for so long at each shape.")] = 8.0,
+    longest: Annotated[float, typer.Option(help="Leave out shapes that would take longer, in seconds.")] = 120.0,
+    quick: Annotated[bool, typer.Option(help="Few sizes: the whole picture in five minutes.")] = False,
+    minutes: Annotated[str, typer.Option(help="quality: of training, tokenizer and generator.")] = "5,10",
+    count: Annotated[int, typer.Option(help="quality: samples to judge by.", min=10)] = 10_000,
+    out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
+) -> None:
+    """Time us against the peers and the machine, or measure what either pipeline draws after the same time."""
+    from vqgan.registry import choose
+
+    if choose({"speed": False, "quality": True}, what, "benchmark"):
+        from maskgit.benchmark.quality import run_quality
+
+        print(run_quality(_numbers(minutes, float, 2), count, out))
+        return
+    from maskgit import benchmark as bench
+    from maskgit.benchmark.parts import Plan
+
+    sizes = [tuple(_numbers(text, int)) for text in (cells, params, batch, rounds)]
+    plan = bench.quick(Plan()) if quick else Plan(*sizes, seconds=seconds, longest=longest)
+    print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
 
 
 @app.command("list")
@@ -138,6 +205,17 @@ def _print_once(result: object) -> None:
 
     if this_process().is_main_process:
         print(result)
+
+
+def _numbers(text: str, kind: Callable[[str], Any], how_many: int = 0) -> list[Any]:
+    """`1,8,32` -> numbers above zero; ValueError says what is wrong."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) <= 0 or (how_many and len(found) != how_many):
+        raise ValueError(f"{text!r} should be {how_many or 'one or more'} positive numbers, with commas between")
+    return found
 
 
 def _given(**options: object) -> dict[str, object]:

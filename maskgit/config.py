@@ -82,6 +82,7 @@ class TransformerModel(_Section):
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     dropout: Share = 0.0
     label_in_input: bool = True
+    flash: bool | None = None
 
 
 class MaskingConfig(_Section):

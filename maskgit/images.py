@@ -101,9 +101,14 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """float (...) in [-1, 1] -> uint8, rounded to the nearest: what a PNG of the image holds."""
+    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """image: (channels, height, width) float in [-1, 1] -> a PIL image, "L" or "RGB"."""
-    pixels = ((image.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    pixels = to_uint8(image).cpu().numpy()
     return Image.fromarray(pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 

@@ -1,11 +1,183 @@
-"""Numbers about codes, reconstructions and samples."""
+"""METRICS: numbers about samples, by kept libraries, each with an interval; and numbers about codes and pixels.
+
+A metric is a function of two FeatureSets, listed in the table with the pair of sets that it compares. Arithmetic on
+features is in float64.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskgit.classifier import Classifier, predict
+from maskgit.data import spread
+from maskgit.features import FeatureSet
+
+GROUPS = 10
+"""Groups of seeds that an interval is made from."""
+
+MANIFOLD = 10_000
+"""Images of either side that precision, recall, density and coverage look at: their tables grow with the square."""
+
+STUDENT = 2.262
+"""97.5 % point of Student's t with GROUPS - 1 degrees of freedom."""
+
+
+def _fidelity() -> None:
+    try:
+        import torch_fidelity  # noqa: F401
+    except ImportError as error:
+        raise ValueError("this metric needs torch-fidelity and prdc: pip install 'maskgit-torch[evaluate]'") from error
+
+
+def fid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """Frechet distance of two Gaussians (Heusel et al., arXiv:1706.08500), by torch-fidelity, in float64.
+
+    Biased upwards by about 1/n: compare at equal numbers of samples only.
+    """
+    _fidelity()
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    if min(real.num_images, fake.num_images) < 2:
+        raise ValueError("FID needs two images at least on either side")
+    sides = [{"mu": side.mean, "sigma": side.covariance} for side in (real, fake)]
+    return {"fid": fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]}
+
+
+def kid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """Kernel distance (Binkowski et al., arXiv:1801.01401), 100 subsets of 1,000, by torch-fidelity; unbiased."""
+    _fidelity()
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    size = min(1000, len(real.features), len(fake.features))
+    options = {"kid_subsets": 100 if size == 1000 else 10, "kid_subset_size": size, "verbose": False}
+    found = kid_features_to_metric(fake.features.double(), real.features.double(), **options)
+    return {"kid": found[KEY_METRIC_KID_MEAN]}
+
+
+def inception_score(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """exp E KL(p(y|x) || p(y)) (Salimans et al., arXiv:1606.03498), mean of 10 splits, by torch-fidelity."""
+    _fidelity()
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    splits = min(10, len(fake.logits))
+    return {"inception_score": isc_features_to_metric(fake.logits, splits=splits)[KEY_METRIC_ISC_MEAN]}
+
+
+def prdc(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """Precision, recall, density, coverage with 5 neighbours (Naeem et al., arXiv:2002.09797), by prdc.
+
+    On equally many images of either side, at most MANIFOLD; float64.
+    """
+    _fidelity()
+    from prdc import compute_prdc
+
+    size = min(len(real.features), len(fake.features), MANIFOLD)
+    if size < 7:
+        raise ValueError(f"precision and recall need 7 images at least on either side, not {size}")
+    sides = [side.features[spread(len(side.features), size)].double().numpy() for side in (real, fake)]
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the counts
+        found = compute_prdc(*sides, nearest_k=5)
+    return {name: float(value) for name, value in found.items()}
+
+
+def agreement(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """Share of images that the judge reads as their label."""
+    if fake.judged is None or fake.labels is None:
+        raise ValueError("class agreement needs labels and a judge (--judge)")
+    return {"class_agreement": (fake.judged == fake.labels).double().mean().item()}
+
+
+def nearest_distance(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """Median distance of an image to its nearest neighbour among the reference images; copies of them are at 0.
+
+    Held-out real images give the number to compare with: samples much below it are memorised.
+    """
+    return {"nearest_distance": neighbours(real, fake, 1).distances[:, 0].median().item()}
+
+
+def reconstruction_fid(originals: FeatureSet, decoded: FeatureSet) -> dict[str, float]:
+    """rFID: FID of reconstructed held-out images against the same images themselves."""
+    return {"rfid": fid(originals, decoded)["fid"]}
+
+
+def bits(_: FeatureSet, estimates: FeatureSet) -> dict[str, float]:
+    """Upper bound on -log2 p(codes | label) / cells of held-out images; see NonAutoregressiveWrapper.bits."""
+    return {"bits_per_code": estimates.features.double().mean().item()}
+
+
+class Metric(NamedTuple):
+    """A function of two sets, and which they are."""
+
+    compute: Callable[[FeatureSet, FeatureSet], dict[str, float]]
+    sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see maskgit.evaluation
+    better: str  # "lower" or "higher"
+    unbiased: bool = False  # whether the mean over small groups estimates the same thing
+
+
+METRICS: dict[str, Metric] = {
+    "fid": Metric(fid, ("real", "fake"), "lower"),
+    "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
+    "is": Metric(inception_score, ("fake", "fake"), "higher"),
+    "prdc": Metric(prdc, ("real", "fake"), "higher"),
+    "agreement": Metric(agreement, ("fake", "fake"), "higher", unbiased=True),
+    "nearest": Metric(nearest_distance, ("real", "fake"), "higher"),
+    "rfid": Metric(reconstruction_fid, ("originals", "decoded"), "lower"),
+    "bits": Metric(bits, ("bits", "bits"), "lower", unbiased=True),
+}
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    half_width: float  # nan where there are too few images to tell
+
+
+def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet) -> dict[str, Estimate]:
+    """The metric's numbers, with an interval over GROUPS groups of images, that is of seeds.
+
+    Unbiased metrics: Student's t over the groups' own values. The others: the delete-a-group jackknife (Kott 2001),
+    whose variance is (G - 1) / G times the sum of squares of the G values without one group.
+    """
+    values = metric.compute(real, fake)
+    rows = torch.arange(len(fake.features))
+    if len(rows) < 10 * GROUPS:
+        return {name: Estimate(value, math.nan) for name, value in values.items()}
+    group = rows * GROUPS // len(rows)  # neighbouring seeds, which hold all labels alike
+    parts = []
+    for number in range(GROUPS):
+        chosen = group == number if metric.unbiased else group != number
+        part = fake.take(chosen)
+        other = part if real is fake else real.take(chosen) if metric.sets[0] == "originals" else real
+        parts.append(metric.compute(other, part))
+    factor = 1 / (GROUPS - 1) if metric.unbiased else GROUPS - 1  # of the mean square around the mean
+    spreads = {name: np.var([part[name] for part in parts]) * factor for name in values}
+    return {name: Estimate(value, STUDENT * math.sqrt(spreads[name])) for name, value in values.items()}
+
+
+class Neighbours(NamedTuple):
+    """The nearest reference images of each image, nearest first."""
+
+    indices: Tensor  # (n, k) int64: their numbers in the reference set
+    distances: Tensor  # (n, k) float32, Euclidean in feature space
+
+
+def neighbours(real: FeatureSet, fake: FeatureSet, k: int) -> Neighbours:
+    """Among the kept images of the reference."""
+    indices, distances = [], []
+    for part in fake.features.split(256):
+        found = torch.cdist(part, real.features).topk(k, largest=False)
+        indices.append(real.indices[found.indices])
+        distances.append(found.values)
+    return Neighbours(torch.cat(indices), torch.cat(distances))
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

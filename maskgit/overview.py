@@ -13,7 +13,9 @@ from maskgit.codes import read_manifest
 
 
 def _tables() -> dict[str, Mapping[str, Any]]:
+    from maskgit.features import FEATURES
     from maskgit.guidance import GUIDANCE_SCHEDULES
+    from maskgit.metrics import METRICS
     from maskgit.samplers import SAMPLERS
     from maskgit.schedules import SCHEDULES
     from maskgit.sources import SOURCES
@@ -33,6 +35,8 @@ def _tables() -> dict[str, Mapping[str, Any]]:
         "mask schedules (loss.schedule, sampler.schedule)": SCHEDULES,
         "samplers (sampler)": SAMPLERS,
         "guidance schedules (guidance.schedule)": GUIDANCE_SCHEDULES,
+        "metrics (evaluate --metrics)": {name: metric.compute for name, metric in METRICS.items()},
+        "feature networks (evaluate --features)": FEATURES,
     }
 
 

@@ -31,6 +31,7 @@ class Pipeline:
     """A generator with its tokenizer, its class names and its default sampler settings.
 
     sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with options; guidance: `{scale, schedule}`.
+    run: the config it was trained with; data: the images, as the data section of a config, so that it can be measured.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Pipeline:
         sampler: str | Mapping[str, Any] = "confidence",
         guidance: Mapping[str, Any] | None = None,
         run: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         self.transformer, self.tokenizer = transformer.eval(), tokenizer.eval()
         self.class_names = tuple(class_names)
-        self.sampler, self.guidance, self.run = sampler, dict(guidance or {}), dict(run or {})
+        self.sampler, self.guidance = sampler, dict(guidance or {})
+        self.run, self.data = dict(run or {}), dict(data or {})
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +80,7 @@ class Pipeline:
         transformer = Transformer(**weights["model"])
         transformer.load_state_dict(tensors)
         tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
-        rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
+        rest: dict[str, Any] = {key: config.get(key) for key in ("class_names", "sampler", "guidance", "run", "data")}
         return cls(transformer, tokenizer, **rest)
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -92,6 +95,7 @@ class Pipeline:
             "sampler": self.sampler,
             "guidance": self.guidance,
             "run": self.run,
+            "data": self.data,
         }
         with replacing(folder / "config.json") as aside:
             aside.write_text(json.dumps(config, indent=1) + "\n")
@@ -137,12 +141,20 @@ class Pipeline:
         seeds = list(range(len(labels))) if seeds is None else list(seeds)
         if len(seeds) != len(labels):
             raise ValueError(f"{len(labels)} labels need as many seeds, not {len(seeds)}")
-        name, settings = split(self.sampler, "sampler")
-        settings = settings | options | ({} if steps is None else {"steps": steps})
-        guide = self.guidance | ({} if guidance is None else {"scale": guidance})
+        name, settings = split(self.sampler_settings(steps=steps, **options), "sampler")
+        guide = self.guidance_settings(guidance)
         predictor = Guided(self.transformer, torch.tensor(labels, device=self.device), **guide)
         empty = torch.full((len(labels), *self.transformer.grid), self.transformer.mask_id, device=self.device)
         yield from choose(SAMPLERS, name, "sampler")(predictor, empty, seeds, **settings)
+
+    def sampler_settings(self, *, steps: int | None = None, **options: Any) -> dict[str, Any]:
+        """`{name, ...}` of the sampler, with what a call gives instead."""
+        name, settings = split(self.sampler, "sampler")
+        return {"name": name} | settings | options | ({} if steps is None else {"steps": steps})
+
+    def guidance_settings(self, scale: float | None = None) -> dict[str, Any]:
+        """`{scale, schedule, ...}` of the guidance, with the scale that a call gives instead."""
+        return self.guidance | ({} if scale is None else {"scale": scale})
 
     @torch.no_grad()
     def stream(

@@ -72,6 +72,31 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
     return path
 
 
+def bars(groups: Mapping[str, Mapping[str, float]], path: Path, *, title: str = "speed, ours = 1") -> Path:
+    """Horizontal bars: groups maps a place to the value of each side there."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    sides = list(dict.fromkeys(side for group in groups.values() for side in group))
+    height = 0.8 / len(sides)
+    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.26 * len(groups) * (len(sides) + 1)), layout="constrained")
+    for number, side in enumerate(sides):
+        places = [(row, group[side]) for row, group in enumerate(groups.values()) if side in group]
+        rows, values = zip(*places, strict=True)
+        drawn = axis.barh([row + (number - (len(sides) - 1) / 2) * height for row in rows], values, height, label=side)
+        axis.bar_label(drawn, fmt="%.2f", padding=2, fontsize=7)
+    axis.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=title)
+    axis.invert_yaxis()
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.legend(loc="lower right", fontsize=8)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+    plt.close(figure)
+    return path
+
+
 @torch.no_grad()
 def pairs(originals: Tensor, reconstructions: Tensor, num_columns: int = 10) -> Image.Image:
     """Originals (n, c, h, w) in [-1, 1] with their reconstructions underneath, in double rows."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.images import save_png, to_pil
+from maskgit.image_sets import chunks_of, write_npz
+from maskgit.images import save_png, to_pil, to_uint8
 from maskgit.pipeline import Pipeline, strip
 from maskgit.plots import image_grid
-from maskgit.processes import this_process
+from maskgit.processes import gather_rows, share_out, this_process
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,31 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
         paths.append(save_png(to_pil(image), out / f"{label:03d}_{name}_{seed:06d}.png"))
     state.wait_for_everyone()
     return paths
+
+
+def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
+    """ADM's sample file, what other evaluation programs read: uint8 (n, height, width, 3) and labels."""
+    items, tokenizer = request.items(), pipeline.tokenizer
+    shape = (len(items), tokenizer.channels, *(tokenizer.downscale * side for side in pipeline.transformer.grid))
+
+    def rows() -> Iterator[Tensor]:
+        with tqdm(total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process) as bar:
+            for _, chunk in share_out(chunks_of(len(items), request.batch_size)):
+                mine = [] if chunk is None else items[chunk.start : chunk.stop]
+                labels, seeds = [label for label, _ in mine], [seed for _, seed in mine]
+                images = [
+                    to_uint8(image).flatten()
+                    for image in pipeline.stream(labels, seeds, batch_size=request.batch_size, **request.options)
+                ]
+                found = gather_rows(torch.stack(images) if images else torch.empty(0, 1, dtype=torch.uint8))
+                bar.update(len(found))
+                yield found.unflatten(1, shape[1:])
+
+    if this_process().is_main_process:
+        return write_npz(out, rows(), shape, [label for label, _ in items])
+    for _ in rows():
+        pass
+    return None
 
 
 def draw_strip(pipeline: Pipeline, request: Request, out: Path) -> Path | None:

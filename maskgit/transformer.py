@@ -48,6 +48,7 @@ class Transformer(nn.Module):
 
     codes: (batch, height, width) int64 in [0, codebook_size], codebook_size being the mask token.
     labels: (batch,) int64 in [0, num_classes], num_classes being "no label".
+    flash: torch's fused attention; by default from FLASH_FROM cells on.
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for (`emb_dim`,
     `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over (height, width) grids.
@@ -66,6 +67,7 @@ class Transformer(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         label_in_input: bool = True,
+        flash: bool | None = None,
     ) -> None:
         super().__init__()
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
@@ -82,7 +84,7 @@ class Transformer(nn.Module):
             depth=depth,
             heads=heads,
             attn_dim_head=dim_head,
-            attn_flash=self.max_seq_len >= FLASH_FROM,
+            attn_flash=self.max_seq_len >= FLASH_FROM if flash is None else flash,
             attn_dropout=dropout,
             ff_dropout=dropout,
             ff_mult=mlp_ratio,

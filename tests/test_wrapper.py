@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from maskgit.schedules import SCHEDULES, get_schedule
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NORMALIZATIONS, NonAutoregressiveWrapper, corrupt, count_hidden, stratified_times
-from tests.conftest import all_grids
+from tests.conftest import OracleNet, all_grids
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -196,3 +196,37 @@ def test_the_true_conditionals_have_the_smallest_loss(oracle):
 def test_a_wrong_normalization_is_refused():
     with pytest.raises(ValueError, match="normalization is one of cell, image"):
         ours(normalization="pixel")
+
+
+def draw_joint(oracle, count, seed=0):
+    """Grids drawn from the oracle's joint: (count, 2, 2)."""
+    flat = torch.multinomial(oracle.joint.flatten(), count, replacement=True, generator=draws(seed))
+    return all_grids(3, 4)[flat].view(count, 2, 2)
+
+
+def test_bits_of_an_oracle_are_the_entropy(oracle):
+    """The bound is tight for a net that knows the conditionals, and no perturbed net gets below it."""
+    codes = draw_joint(oracle, 40_000)
+    entropy = torch.special.entr(oracle.joint).sum().item() / math.log(2) / 4
+    for noise in (0.0, 0.3, 1.0):
+        wrapper = NonAutoregressiveWrapper(OracleNet(oracle, noise), mask_id=3).eval()
+        found = wrapper.bits(codes, generator=draws(1))
+        error = found.std().item() / math.sqrt(len(found))
+        if noise == 0:
+            assert abs(found.mean().item() - entropy) < 4 * error and error < 0.01
+        else:
+            assert found.mean().item() > entropy + 4 * error
+
+
+def test_bits_never_count_the_mask_token_and_fit_any_net():
+    wrapper = NonAutoregressiveWrapper(theirs(logits_dim=17), mask_id=16).eval()
+    codes = torch.randint(16, (5, 24), generator=draws())
+    found = wrapper.bits(codes, generator=draws())
+    assert found.shape == (5,) and found.dtype == torch.float64
+    with torch.no_grad():
+        wrapper.net.to_logits.bias = torch.nn.Parameter(torch.zeros(17).index_fill(0, torch.tensor(16), 50.0))
+    assert torch.allclose(found, wrapper.bits(codes, generator=draws()), atol=1e-4)
+    same = ours().eval()
+    labels = torch.tensor([0, 1, 2])
+    few = torch.randint(16, (3, 4, 6), generator=draws())
+    assert same.bits(few, labels=labels, generator=draws()).isfinite().all()

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from maskgit import runs
 from maskgit.classifier import Classifier
 from maskgit.config import ClassifierConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
@@ -83,6 +84,8 @@ class ClassifierTask:
         return Path(self.config.run) / "classifier.safetensors"
 
     def export(self) -> None:
-        """Write the averaged classifier with the class names."""
+        """Write the averaged classifier with the class names and its newest accuracy."""
+        rows = runs.read_metrics(Path(self.config.run) / "metrics.jsonl")
+        accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
-        self.main.averaged.save(self.exported, names)
+        self.main.averaged.save(self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {}))

@@ -95,6 +95,7 @@ class MaskGITTask:
             sampler=self.config.sampler,
             guidance=self.config.guidance.model_dump(),
             run=to_dict(self.config),
+            data={"source": self.dataset.manifest["source"], **self.dataset.manifest["transform"]},
         )
 
     def preview(self, num_rows: int = 10, num_columns: int = 6) -> Image.Image:

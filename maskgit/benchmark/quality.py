@@ -1,0 +1,175 @@
+"""Time to quality: the same wall time for our pipeline and for the plain one, on Fashion-MNIST, then `evaluate`.
+
+out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten of each class)  quality.json  .md
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from maskgit import runs
+from maskgit.benchmark.plain import PlainPipeline
+from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load
+from maskgit.evaluation import Request, evaluate
+from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
+from maskgit.images import save_png, to_float, to_uint8
+from maskgit.plots import image_grid
+from maskgit.processes import this_process
+from maskgit.sampling import Request as Drawing
+from maskgit.sampling import draw_grid, load_pipeline
+from maskgit.tokenization import tokenize_dataset
+from maskgit.trainer import train
+from vqgan.weights import replacing
+
+CALIBRATION = 60
+JUDGE: list[str] = []
+"""Overrides of the judge's config; tests make it short."""
+METRICS = ("fid", "prdc", "agreement", "nearest")
+CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9))
+"""(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
+
+
+class _Clock:
+    """How long each stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        result = work()
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+
+def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fashion_mnist") -> str:
+    """Train both for minutes[0] (tokenizer) and minutes[1] (generator), draw `count` samples each -> a table."""
+    judge, clock = out / "judge", _Clock()
+    clock.run("judge", lambda: train(load(f"{data}/classifier", [f"run={judge}", *JUDGE])))
+    lines = {}
+    for name, side in (("ours", _ours), ("plain", _plain)):
+        lines[name] = side(data, [60 * m for m in minutes], count, judge, out, clock)
+    return _report(lines, clock.seconds, out)
+
+
+def _steps_for(config: Config, seconds: float, out: Path) -> Config:
+    """The config with as many steps as fit, by the speed of a short run in a folder that is removed again."""
+    scratch = out / "calibration"
+    shutil.rmtree(scratch, ignore_errors=True)
+    never = 10**9
+    few = {"steps": CALIBRATION, "eval_every": never, "preview_every": never, "save_every": never, "trackers": ()}
+    short = config.model_copy(update={"run": str(scratch), "train": config.train.model_copy(update=few)})
+    train(short)
+    rows = [row for row in runs.read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
+    key = next(key for key in rows[0] if key.endswith("_per_second"))
+    per_step = config.train.batch_size * (49 if key.startswith("cells") else 1)
+    rate = sorted(row[key] for row in rows)[len(rows) // 2] / per_step
+    shutil.rmtree(scratch)
+    steps = int(0.96 * rate * seconds)  # the rest is for validation, previews and checkpoints
+    often = max(1, steps // 4)
+    found = {"steps": steps, "eval_every": steps, "preview_every": often, "save_every": often}
+    return config.model_copy(update={"train": config.train.model_copy(update=found)})
+
+
+def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+    """The configs of the data set, with as many steps as fit."""
+    folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
+    vqgan = cast(TokenizerConfig, load(f"{data}/vqgan", [f"run={folders['tokenizer']}"]))
+    maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [f"{key}={value}" for key, value in folders.items()]))
+    for path in folders.values():
+        shutil.rmtree(path, ignore_errors=True)
+    vqgan = cast(TokenizerConfig, _steps_for(vqgan, seconds[0], out))
+    clock.run("ours: tokenizer", lambda: train(vqgan))
+    clock.run("ours: tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes))
+    maskgit = cast(MaskGITConfig, _steps_for(maskgit, seconds[1], out))
+    clock.run("ours: generator", lambda: train(maskgit))
+    request = Request(
+        run=Path(maskgit.run), count=count, metrics=METRICS, features="classifier", weights=judge, out=out / "ours"
+    )
+    clock.run("ours: evaluate", lambda: evaluate(request))
+    pipeline = load_pipeline(Path(maskgit.run))
+    labels = list(range(len(pipeline.class_names)))
+    draw_grid(pipeline, Drawing(labels, 10, 0, 100, {}), out / "ours.png")
+    return _numbers(out / "ours") | {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}"}
+
+
+def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+    """The plain pipeline, for exactly as long as ours took; its sampler's settings are the best of CHOICES."""
+    config = cast(TokenizerConfig, load(find_config(f"{data}/vqgan"))).data
+    source = from_source(config, "train")
+    images = torch.cat(list(source.read(chunks_of(source.num_images, 1000))))
+    assert source.labels is not None
+    labels, num_classes = torch.from_numpy(source.labels), int(source.labels.max()) + 1
+    plain = PlainPipeline(images, labels, num_classes, this_process().device)
+    took = [clock.seconds.get(f"ours: {stage}", 60.0) for stage in ("tokenizer", "generator")]
+    first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(took[0]))
+    clock.run("plain: tokenise", plain.tokenize)
+    second = clock.run("plain: generator", lambda: plain.train_generator(took[1]))
+    tried = {}
+    few = min(2000, count)
+    for choice in CHOICES:
+        path = _draw(plain, few, choice, num_classes, out / "plain-few.npz")
+        _measure(path, data, judge, out / "plain-few", ("fid",))
+        tried[choice] = _numbers(out / "plain-few")["fid"]["value"]
+    shutil.rmtree(out / "plain-few")
+    (out / "plain-few.npz").unlink()
+    best = min(tried, key=tried.__getitem__)
+    path = clock.run("plain: sample", lambda: _draw(plain, count, best, num_classes, out / "plain.npz"))
+    clock.run("plain: measure", lambda: _measure(path, data, judge, out / "plain", METRICS))
+    many = torch.cat(list(from_npz(path, channels=1).read([range(10 * num_classes)])))
+    rows = many.unflatten(0, (10, num_classes)).transpose(0, 1).flatten(0, 1)
+    names = load_pipeline(out / "maskgit").class_names
+    save_png(image_grid(to_float(rows), num_columns=10, row_names=names), out / "plain.png")
+    settings = f"start_temperature {best[0]}, filter_thres {best[1]} (FID of {few}: {tried})"
+    return _numbers(out / "plain") | {"steps": f"{first} + {second}", "sampler": settings}
+
+
+def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_classes: int, path: Path) -> Path:
+    labels = torch.arange(count) % num_classes
+    torch.manual_seed(0)
+
+    def batches() -> Iterator[Tensor]:
+        for part in labels.split(100):
+            yield to_uint8(plain.sample(part, start_temperature=choice[0], filter_thres=choice[1]))
+
+    return write_npz(path, batches(), (count, 1, 28, 28), labels.tolist())
+
+
+def _measure(samples: Path, data: str, judge: Path, out: Path, metrics: Sequence[str]) -> str | None:
+    return evaluate(
+        Request(
+            samples=samples, reference=f"{data}/vqgan", metrics=metrics, features="classifier", weights=judge, out=out
+        )
+    )
+
+
+def _numbers(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "results.json").read_text())["numbers"])
+
+
+def _report(lines: dict[str, dict[str, Any]], seconds: dict[str, float], out: Path) -> str:
+    with replacing(out / "quality.json") as aside:
+        aside.write_text(json.dumps({"lines": lines, "seconds": seconds}, indent=1) + "\n")
+    names = [name for name, value in lines["ours"].items() if isinstance(value, dict)]
+    rows = [f"| | {' | '.join(names)} | steps |", "|" + "---|" * (len(names) + 2)]
+    for side, line in lines.items():
+        values = [f"{line[name]['value']:.4g} ± {line[name]['half_width']:.2g}" for name in names]
+        rows.append(f"| {side} | {' | '.join(values)} | {line['steps']} |")
+    floors = [f"{lines['ours'][name]['floor']:.4g}" for name in names]
+    rows.append(f"| real images | {' | '.join(floors)} | |")
+    rows += ["", *(f"{name}: {value:.0f} s" for name, value in seconds.items())]
+    rows += [f"plain sampler: {lines['plain']['sampler']}"]
+    with replacing(out / "quality.md") as aside:
+        aside.write_text("\n".join(rows) + "\n")
+    paths = [out / name for name in ("quality.json", "quality.md", "ours.png", "plain.png")]
+    return "\n".join([*rows, "", *map(str, paths)])

@@ -1,0 +1,12 @@
+"""Us against the peers and the machine.
+
+python scripts/benchmark.py --quick
+python scripts/benchmark.py --only sampling --cells 256
+python scripts/benchmark.py quality
+"""
+
+import sys
+
+from maskgit.cli import main
+
+main(["benchmark", *sys.argv[1:]])

@@ -1,0 +1,159 @@
+import json
+import math
+
+import pytest
+import torch
+
+from maskgit import benchmark
+from maskgit.benchmark import parts, peers, quality, timing
+from maskgit.benchmark.parts import PARTS, Plan
+from maskgit.benchmark.peers import SIDES, Shape, Way
+from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
+from maskgit.cli import main
+from maskgit.transformer import num_parameters
+
+# the peers' own imports and code warn on these versions; ours may not
+pytestmark = pytest.mark.filterwarnings("ignore")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tiny_sides(monkeypatch):
+    """All sides at 0.3 million parameters of width 64."""
+    monkeypatch.setitem(peers.WIDTHS, 5, 64)
+    shape = Shape(cells=16, params=5, batch=2, rounds=2)
+    monkeypatch.setattr(peers.Side, "_depth", lambda self: 1)
+    return shape
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_contract_of_every_side(name, tiny_sides):
+    """It trains, so that its parameters change, it samples, in both precisions, and its loss is positive."""
+    for way in SIDES[name].ways:
+        side = SIDES[name](tiny_sides, way, CPU)
+        assert 0 < side.loss().item() < 20
+        before = [p.clone() for p in side.module.parameters()]
+        side.train_step()
+        assert any(not torch.equal(a, b) for a, b in zip(before, side.module.parameters(), strict=True))
+        side.sample_batch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("params", [5, 25])
+def test_sides_are_of_equal_size(name, params):
+    """Within 15 % of the wanted number of parameters."""
+    side = SIDES[name](Shape(cells=64, params=params, batch=1), Way(False, True), CPU)
+    assert num_parameters(side.module) == pytest.approx(params * 1e6, rel=0.15)
+
+
+def test_alternating_turns_and_their_ratios():
+    order = []
+    found = timing.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, seconds=0, least=3)
+    assert order == ["a", "b"] * 4 and len(found["a"]) == len(found["b"]) == 3
+    spread = timing.ratios({"a": [1.0, 2.0, 4.0], "b": [2.0, 2.0, 2.0]}, "b")["a"]
+    assert spread == (1.0, 0.5, 2.0) and str(spread) == "1 (0.5 to 2)"
+
+
+def test_operations_and_peak_memory_of_a_matrix_product():
+    a = torch.randn(64, 128)
+    assert timing.operations(lambda: a @ a.T) == 2 * 64 * 64 * 128
+    assert timing.peak_bytes(lambda: [torch.empty(1_000_000) for _ in range(2)]) == pytest.approx(8e6, rel=0.01)
+    assert timing.peak_bytes(lambda: [torch.empty(1_000_000).sum() for _ in range(2)]) == pytest.approx(4e6, rel=0.01)
+    assert timing.matmul_peak(CPU, torch.float32, 256) > 1e8
+
+
+def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatch):
+    plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0)
+    monkeypatch.setattr(timing, "matmul_peak", lambda *_: 1e9)
+    monkeypatch.setattr(parts, "matmul_peak", lambda *_: 1e9)
+    text = benchmark.run_benchmark(["training", "sampling"], plan, tmp_path)
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    assert {row["side"] for row in rows if row["part"] == "sampling"} == set(SIDES)
+    ours = next(row for row in rows if row["part"] == "training" and row["side"] == "maskgit")
+    assert ours["time over ours"]["median"] == 1 and ours["share of peak"] > 0 and ours["peak memory MiB"] > 0
+    assert ours["tokens/s"]["low"] <= ours["tokens/s"]["median"] <= ours["tokens/s"]["high"]
+    assert "**sampling**" in text and (tmp_path / "benchmark.png").stat().st_size > 5000
+    assert (tmp_path / "benchmark.md").read_text() in text + "\n"
+
+
+def test_a_side_that_cannot_run_is_said_so(tiny_sides, monkeypatch):
+    def broken(*_):
+        raise ImportError("no module named muse")
+
+    broken.ways = (Way(False, False),)
+    monkeypatch.setitem(SIDES, "muse-maskgit-pytorch", broken)
+    plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0, memory=False)
+    rows = list(PARTS["sampling"](plan))
+    assert [row["why not"] for row in rows if "why not" in row] == ["ImportError: no module named muse"]
+    assert len(rows) == len(SIDES)
+
+
+def test_what_would_take_too_long_is_left_out_and_said_so(tiny_sides):
+    plan = Plan(cells=(16,), params=(5,), batch=(2, 4), rounds=(2,), longest=0.0, unit_seconds={"sampling": 1.0})
+    assert all("left out" in row["why not"] for row in PARTS["sampling"](plan))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [name for name in PARTS if name not in ("training", "sampling")])
+def test_parts_without_peers(part, tmp_path):
+    rows = list(PARTS[part](Plan(cells=(64,), batch=(2,), seconds=0.0)))
+    assert len(rows) >= 2
+    for row in rows:
+        speed = next(value for key, value in row.items() if key.endswith("/s"))
+        assert 0 < speed.low <= speed.median <= speed.high < math.inf
+
+
+def test_the_plain_pipeline_trains_and_samples():
+    images = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8)
+    plain = PlainPipeline(images, torch.arange(64) % 10, 10, CPU)
+    assert plain.train_tokenizer(0.5) >= 1
+    plain.tokenize()
+    assert plain.codes.shape == (64, 2, CELLS) and plain.codes.max() < CODES
+    assert plain.train_generator(0.5) >= 1
+    drawn = plain.sample(torch.tensor([1, 2, 3]))
+    assert drawn.shape == (3, 1, 28, 28) and drawn.abs().max() <= 1
+
+
+def test_the_plain_tokenizer_decodes_what_it_quantises():
+    torch.manual_seed(0)
+    model = PlainVQVAE()
+    images = torch.rand(40, 1, 28, 28) * 2 - 1
+    model(images)  # k-means
+    model.eval()
+    with torch.no_grad():
+        decoded, _ = model(images)
+    assert torch.allclose(model.decode(model.encode(images)), decoded.clamp(-1, 1), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
+    """Seconds of training on digits: both lines are written, with their grids and times."""
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(quality, "CALIBRATION", 30)
+    monkeypatch.setattr(quality, "JUDGE", ["train.steps=20", "train.eval_every=20"])
+    text = quality.run_quality([0.1, 0.1], 120, tmp_path / "out", data="mnist")
+    found = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert set(found["lines"]) == {"ours", "plain"} and found["lines"]["plain"]["fid"]["value"] > 0
+    assert found["seconds"]["plain: generator"] == pytest.approx(found["seconds"]["ours: generator"], rel=0.3)
+    for name in ("ours.png", "plain.png", "ours/neighbours.png", "plain/samples.png"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "| real images |" in text
+
+
+WRONG = {
+    ("speeed",): "unknown benchmark 'speeed', did you mean 'speed'",
+    ("--only", "samplng"): "unknown part 'samplng', did you mean 'sampling'",
+    ("--cells", "a"): "'a' should be one or more positive numbers",
+    ("quality", "--minutes", "5"): "'5' should be 2 positive numbers",
+    ("--cells", "50"): "50 cells are no square grid",
+    ("--params", "7"): "7 million parameters: 5 or 25",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_mistake_is_one_clear_line(arguments, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", *arguments])
+    assert end.value.code == 2 and WRONG[arguments] in capfd.readouterr().err

@@ -1,0 +1,156 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskgit.classifier import Classifier
+from maskgit.cli import main
+from tests.conftest import repo
+
+
+@pytest.fixture
+def run_folder(tmp_path, tiny_pipeline, image_folder, monkeypatch):
+    """A saved tiny pipeline that knows its data, with a judge beside it."""
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    (image_folder / "train" / "coat").rename(image_folder / "train" / "t-shirt")
+    (image_folder / "val" / "coat").rename(image_folder / "val" / "t-shirt")
+    tiny_pipeline.class_names = ("bag", "t-shirt")
+    tiny_pipeline.data = {
+        "source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1,
+    }  # fmt: skip
+    tiny_pipeline.save_pretrained(tmp_path / "run")
+    torch.manual_seed(0)
+    judge = Classifier(channels=1, num_classes=2, width=8)
+    judge.save(tmp_path / "classifier" / "classifier.safetensors", {"class_names": ["bag", "t-shirt"], "accuracy": 0.9})
+    return tmp_path / "run"
+
+
+def call(*arguments):
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def numbers(folder):
+    return json.loads((folder / "results.json").read_text())["numbers"]
+
+
+def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
+    assert call("evaluate", run_folder, "--count", 110, "--steps", 2, "--guidance", 1.5) == 0
+    out = capfd.readouterr().out
+    results = json.loads((run_folder / "evaluation" / "results.json").read_text())
+    keys = {"fid", "kid", "inception_score", "precision", "recall", "density", "coverage", "class_agreement"}
+    assert set(results["numbers"]) == keys | {"nearest_distance", "rfid", "bits_per_code"}
+    assert all(key in out for key in results["numbers"])
+    assert results["samples"]["sampler"] == {"name": "confidence", "steps": 2}
+    assert results["samples"]["guidance"]["scale"] == 1.5 and results["samples"]["count"] == 110
+    assert results["reference"]["set"].endswith("/train") and results["reference"]["count"] == 24
+    assert results["features"]["sha256"] == results["judge"]["sha256"] and "90.00%" in out
+    assert results["floor"] == "8 held-out real images"
+    fid = results["numbers"]["fid"]
+    assert fid["floor"] > 0 and fid["half_width"] > 0 and fid["better"] == "lower"
+    assert 0 < results["numbers"]["bits_per_code"]["value"] < 12
+    row = (run_folder / "evaluation" / "results.md").read_text().splitlines()
+    assert len(row) == 3 and row[0].count("|") == row[1].count("|") == row[2].count("|")
+    for name in ("samples.png", "neighbours.png"):
+        with Image.open(run_folder / "evaluation" / name) as picture:
+            assert picture.width > 300
+
+
+def test_same_seed_same_numbers_and_another_seed_others(run_folder):
+    for name, seed in (("a", 0), ("b", 0), ("c", 7)):
+        options = ("--seed", seed, "--steps", 2, "--metrics", "fid,bits", "--out", run_folder / name)
+        assert call("evaluate", run_folder, "--count", 12, *options) == 0
+    a, b, c = (numbers(run_folder / name) for name in "abc")
+    assert a == b and a["fid"] != c["fid"] and a["bits_per_code"] != c["bits_per_code"]
+
+
+def test_samples_of_another_program(run_folder, capfd):
+    """The npz that `sample` writes, and a folder of its PNGs, give the numbers of the run itself."""
+    options = ("--labels", "0,1", "--per-label", 6, "--steps", 2)
+    assert call("sample", run_folder, "--out", run_folder / "s.npz", *options) == 0
+    assert call("sample", run_folder, "--out", run_folder / "pngs", *options) == 0
+    wanted = ("--metrics", "fid,agreement", "--judge", run_folder.parent / "classifier", "--features", "classifier")
+    reference = ("--reference", run_folder / "data.yaml")
+    data = json.loads((run_folder / "config.json").read_text())["data"]
+    (run_folder / "data.yaml").write_text(json.dumps({"task": "tokenizer", "data": data}))
+    found = []
+    for samples in ("s.npz", "pngs"):
+        out = run_folder / f"of {samples}"
+        assert call("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out) == 0
+        found.append(numbers(out))
+    assert found[0] == found[1] and 0 <= found[0]["class_agreement"]["value"] <= 1
+    with np.load(run_folder / "s.npz") as file:
+        with Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png:
+            assert np.array_equal(file["arr_0"][9, ..., 0], np.asarray(png))
+    # without a held-out split, the floor is one half of the reference against the other
+    out = run_folder / "halves"
+    assert (
+        call("evaluate", "--samples", run_folder / "s.npz", "--reference", run_folder / "pngs", *wanted, "--out", out)
+        == 0
+    )
+    assert json.loads((out / "results.json").read_text())["floor"].startswith("one half of the reference")
+
+
+WRONG = {
+    (): "evaluate either a run or --samples",
+    ("nowhere",): "no generator in nowhere",
+    ("RUN", "--metrics", "fdi"): "unknown metric 'fdi', did you mean 'fid'",
+    ("RUN", "--features", "incepton"): "unknown feature network 'incepton', did you mean 'inception'",
+    ("RUN", "--features", "inception", "--weights", "nowhere.pth"): "no Inception weights at nowhere.pth",
+    ("RUN", "--judge", "nowhere"): "no classifier at nowhere",
+    ("RUN", "--split", "test"): "split is one of train, validation",
+    ("--samples", "nowhere", "--reference", "mnist/vqgan"): "no samples at nowhere",
+    ("--samples", "x.npz"): "pass --reference",
+    ("--samples", "RUN", "--reference", "mnist/maskgit"): "mnist/maskgit has no data section",
+    ("--samples", "IMAGES", "--reference", "mnist/vqgan", "--features", "inception"): "holds images of 16x16, the reference is 28x28",
+    ("--samples", "IMAGES", "--reference", "IMAGES", "--metrics", "bits"): "bits: needs a run",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_mistake_is_one_clear_line_and_nothing_is_written(
+    arguments, run_folder, image_folder, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = [{"RUN": run_folder, "IMAGES": image_folder / "val"}.get(word, word) for word in arguments]
+    if "IMAGES" in arguments and "inception" not in arguments:
+        words += ["--features", "classifier", "--weights", tmp_path / "classifier"]
+    assert call("evaluate", *words) == 2
+    error = capfd.readouterr().err
+    assert WRONG[arguments] in error and "Traceback" not in error
+    assert not (tmp_path / "evaluation").exists() and not (run_folder / "evaluation").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(run_folder):
+    """The same numbers to 1e-9, and the same file of samples, whatever the number of processes."""
+    commands = {
+        "evaluate": ["--count", "31", "--steps", "2", "--batch-size", "4", "--out"],
+        "sample": ["--per-label", "5", "--steps", "2", "--batch-size", "4", "--out"],
+    }
+    launchers = {
+        "one": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    }
+    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+    for name, launcher in launchers.items():
+        for command, options in commands.items():
+            out = run_folder / (f"{name}.npz" if command == "sample" else name)
+            words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
+            done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count(str(out)) >= 1
+    one, two = (numbers(run_folder / name) for name in launchers)
+    assert one.keys() == two.keys()
+    for key in one:
+        assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-9, abs=1e-9), key
+    with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
+        assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])

@@ -1,0 +1,104 @@
+import io
+import pickle
+import urllib.error
+
+import pytest
+import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from maskgit.classifier import Classifier
+from maskgit.features import FEATURES, ClassifierFeatures, InceptionFeatures, extract, extract_cached, load_features
+from maskgit.image_sets import from_folder
+
+
+@pytest.fixture
+def judge_file(tmp_path):
+    path = tmp_path / "classifier.safetensors"
+    torch.manual_seed(0)
+    Classifier(channels=1, num_classes=2, width=8).save(path, {"class_names": ["bag", "coat"], "accuracy": 0.5})
+    return path
+
+
+def test_the_classifier_as_a_feature_network(judge_file):
+    network = load_features("classifier", judge_file)
+    seen = network.see(torch.randint(256, (3, 1, 16, 16), dtype=torch.uint8))
+    assert seen.features.shape == (3, 64) and seen.logits.shape == (3, 2)
+    assert network.about["accuracy"].startswith("50.00%") and len(network.about["sha256"]) == 64
+    with pytest.raises(ValueError, match="1 channels, the images have 3"):
+        network.see(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+
+
+def test_reference_features_are_made_once(judge_file, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    network = ClassifierFeatures(judge_file)
+    images = from_folder(image_folder / "val", channels=1, class_names=("bag", "coat"))
+    first = extract_cached(images, network, network, batch_size=3)
+    monkeypatch.setattr(network, "see", None)
+    second = extract_cached(images, network, network, batch_size=3)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else (a == b) is True or (a == b).all()
+    with pytest.raises(TypeError):  # another set is looked at again
+        extract_cached(from_folder(image_folder / "train", channels=1), network, batch_size=3)
+
+
+def test_chunks_may_leave_a_rest_or_be_larger_than_the_set(judge_file, image_folder):
+    network = ClassifierFeatures(judge_file)
+    images = from_folder(image_folder / "val", channels=1)
+    found = [extract(images, network, batch_size=size) for size in (3, 100)]
+    assert torch.allclose(found[0].features, found[1].features, atol=1e-6)
+    assert found[0].judged is None and found[0].labels is None
+
+
+class Filled(FeatureExtractorInceptionV3):
+    """Random weights instead of a download."""
+
+    def load_state_dict(self, state, *args, **kwargs):
+        return None
+
+
+@pytest.mark.slow
+def test_inception_from_a_file(tmp_path):
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    torch.manual_seed(0)
+    theirs = Filled("inception", ["2048", "logits_unbiased"], empty)
+    torch.save(theirs.state_dict(), tmp_path / "inception.pth")
+    network = load_features("inception", tmp_path / "inception.pth")
+    grey = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
+    seen = network.see(grey)
+    assert seen.features.shape == (2, 2048) and seen.logits.shape == (2, 1008)
+    assert torch.equal(seen.features, theirs(grey.expand(-1, 3, -1, -1))[0])
+    assert network.about["weights"] == "NOT the published weights"
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_inception_unpickles_nothing(tmp_path, capsys):
+    torch.save({"a": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
+    with pytest.raises(ValueError, match="does not hold Inception's weights"):
+        InceptionFeatures(tmp_path / "evil.pth")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_inception_without_a_network(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(FileNotFoundError, match=r"cannot be downloaded .*no route.* --weights"):
+        load_features("inception", None)
+    with pytest.raises(FileNotFoundError, match="no Inception weights"):
+        load_features("inception", tmp_path / "nowhere.pth")
+
+
+def test_a_wrong_choice_names_the_right_ones():
+    with pytest.raises(ValueError, match="did you mean 'inception'"):
+        load_features("incepton", None)
+    with pytest.raises(ValueError, match="need --weights"):
+        load_features("classifier", None)
+    assert all(entry.__doc__ for entry in FEATURES.values())
