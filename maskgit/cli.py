@@ -162,7 +162,7 @@ def benchmark(
     from maskgit.benchmark.parts import Plan
 
     sizes = [tuple(_numbers(text, int)) for text in (cells, params, batch, rounds)]
-    plan = bench.quick(Plan()) if quick else Plan(*sizes, seconds=seconds, longest=longest)
+    plan = bench.QUICK if quick else Plan(sizes[0], sizes[1], sizes[2], sizes[3], seconds, longest)
     print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
 
 

@@ -131,8 +131,13 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     """Seconds of training on digits: both lines are written, with their grids and times."""
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(quality, "CALIBRATION", 30)
-    monkeypatch.setattr(quality, "JUDGE", ["train.steps=20", "train.eval_every=20"])
-    text = quality.run_quality([0.1, 0.1], 120, tmp_path / "out", data="mnist")
+    few = ["train.max_eval_images=100"]
+    small = {
+        "classifier": ["train.steps=20", *few], "vqgan": ["model.widths=[8,8]", *few],
+        "maskgit": ["model.dim=16", "model.depth=1", "sampler.steps=2", *few],
+    }  # fmt: skip
+    monkeypatch.setattr(quality, "OVERRIDES", small)
+    text = quality.run_quality([0.03, 0.03], 60, tmp_path / "out", data="mnist")
     found = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert set(found["lines"]) == {"ours", "plain"} and found["lines"]["plain"]["fid"]["value"] > 0
     assert found["seconds"]["plain: generator"] == pytest.approx(found["seconds"]["ours: generator"], rel=0.3)

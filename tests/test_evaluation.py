@@ -87,9 +87,8 @@ def test_samples_of_another_program(run_folder, capfd):
         assert call("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out) == 0
         found.append(numbers(out))
     assert found[0] == found[1] and 0 <= found[0]["class_agreement"]["value"] <= 1
-    with np.load(run_folder / "s.npz") as file:
-        with Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png:
-            assert np.array_equal(file["arr_0"][9, ..., 0], np.asarray(png))
+    with np.load(run_folder / "s.npz") as file, Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png:
+        assert np.array_equal(file["arr_0"][9, ..., 0], np.asarray(png))
     # without a held-out split, the floor is one half of the reference against the other
     out = run_folder / "halves"
     assert (

@@ -11,7 +11,6 @@ import contextlib
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +26,7 @@ from vqgan.registry import choose
 from vqgan.weights import replacing
 
 QUICK = Plan(cells=(64, 256), params=(5,), batch=(8,), rounds=(8,), seconds=4.0, longest=60.0)
+"""Few sizes: the whole picture in five minutes."""
 
 
 def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
@@ -45,11 +45,6 @@ def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
     if compared:
         paths.append(bars(_bars(compared), out / "benchmark.png"))
     return "\n".join([text, "", *map(str, paths)])
-
-
-def quick(plan: Plan) -> Plan:
-    """The whole picture in five minutes: few sizes."""
-    return replace(QUICK, memory=plan.memory)
 
 
 def _place(row: Row) -> str:

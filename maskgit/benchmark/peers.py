@@ -176,6 +176,8 @@ class XTransformers(Side):
 class Muse(Side):
     """muse_maskgit_pytorch.MaskGit; the text is one fixed vector for each label, so its text encoder costs nothing."""
 
+    ways = (Way(False, False), Way(False, True), Way(True, False))  # its fused attention overflows in bf16 on a CPU
+
     def build(self, depth: int) -> nn.Module:
         """Its MaskGit around its transformer."""
         from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
@@ -189,7 +191,9 @@ class Muse(Side):
         )  # fmt: skip
         vae = VQGanVAE(dim=16, layers=1, codebook_size=NUM_CODES, use_vgg_and_gan=False)
         model = MaskGit(image_size=2 * self.shape.side, transformer=net, vae=vae)
-        model.vae = model.cond_vae = None  # its decoder is not what is timed
+        del model.vae, model.cond_vae  # its decoder is not what is timed, nor counted
+        side = self.shape.side
+        model.vae = SimpleNamespace(get_encoded_fmap_size=lambda _: side, decode_from_ids=lambda ids: ids)
         self.text = torch.randn(NUM_CLASSES, 1, dim)
         net.encode_text = lambda texts: self.text.to(self.device)[[int(text) for text in texts]]
         return model

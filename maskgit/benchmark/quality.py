@@ -6,6 +6,7 @@ out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten o
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -31,8 +32,8 @@ from maskgit.trainer import train
 from vqgan.weights import replacing
 
 CALIBRATION = 60
-JUDGE: list[str] = []
-"""Overrides of the judge's config; tests make it short."""
+OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
+"""Of the configs; tests make them small."""
 METRICS = ("fid", "prdc", "agreement", "nearest")
 CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9))
 """(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
@@ -55,7 +56,7 @@ class _Clock:
 def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fashion_mnist") -> str:
     """Train both for minutes[0] (tokenizer) and minutes[1] (generator), draw `count` samples each -> a table."""
     judge, clock = out / "judge", _Clock()
-    clock.run("judge", lambda: train(load(f"{data}/classifier", [f"run={judge}", *JUDGE])))
+    clock.run("judge", lambda: train(load(f"{data}/classifier", [f"run={judge}", *OVERRIDES["classifier"]])))
     lines = {}
     for name, side in (("ours", _ours), ("plain", _plain)):
         lines[name] = side(data, [60 * m for m in minutes], count, judge, out, clock)
@@ -84,8 +85,9 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
 def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
     """The configs of the data set, with as many steps as fit."""
     folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
-    vqgan = cast(TokenizerConfig, load(f"{data}/vqgan", [f"run={folders['tokenizer']}"]))
-    maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [f"{key}={value}" for key, value in folders.items()]))
+    vqgan = cast(TokenizerConfig, load(f"{data}/vqgan", [f"run={folders['tokenizer']}", *OVERRIDES["vqgan"]]))
+    places = [f"{key}={value}" for key, value in folders.items()]
+    maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [*places, *OVERRIDES["maskgit"]]))
     for path in folders.values():
         shutil.rmtree(path, ignore_errors=True)
     vqgan = cast(TokenizerConfig, _steps_for(vqgan, seconds[0], out))
@@ -126,10 +128,11 @@ def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pa
     best = min(tried, key=tried.__getitem__)
     path = clock.run("plain: sample", lambda: _draw(plain, count, best, num_classes, out / "plain.npz"))
     clock.run("plain: measure", lambda: _measure(path, data, judge, out / "plain", METRICS))
-    many = torch.cat(list(from_npz(path, channels=1).read([range(10 * num_classes)])))
-    rows = many.unflatten(0, (10, num_classes)).transpose(0, 1).flatten(0, 1)
+    columns = max(1, min(10, count // num_classes))
+    many = torch.cat(list(from_npz(path, channels=1).read([range(columns * num_classes)])))
+    rows = many.unflatten(0, (columns, num_classes)).transpose(0, 1).flatten(0, 1)
     names = load_pipeline(out / "maskgit").class_names
-    save_png(image_grid(to_float(rows), num_columns=10, row_names=names), out / "plain.png")
+    save_png(image_grid(to_float(rows), num_columns=columns, row_names=names), out / "plain.png")
     settings = f"start_temperature {best[0]}, filter_thres {best[1]} (FID of {few}: {tried})"
     return _numbers(out / "plain") | {"steps": f"{first} + {second}", "sampler": settings}
 
@@ -163,7 +166,7 @@ def _report(lines: dict[str, dict[str, Any]], seconds: dict[str, float], out: Pa
     names = [name for name, value in lines["ours"].items() if isinstance(value, dict)]
     rows = [f"| | {' | '.join(names)} | steps |", "|" + "---|" * (len(names) + 2)]
     for side, line in lines.items():
-        values = [f"{line[name]['value']:.4g} ± {line[name]['half_width']:.2g}" for name in names]
+        values = [f"{line[name]['value']:.4g} ± {line[name]['half_width'] or math.nan:.2g}" for name in names]
         rows.append(f"| {side} | {' | '.join(values)} | {line['steps']} |")
     floors = [f"{lines['ours'][name]['floor']:.4g}" for name in names]
     rows.append(f"| real images | {' | '.join(floors)} | |")
