@@ -95,6 +95,7 @@ class MaskingConfig(_Section):
     visible_weight: Share = 0.0
     normalization: Literal["cell", "image"] = "cell"
     label_dropout: Share = 0.1
+    use_simple_mdlm_loss_weight: bool = False
 
 
 class GuidanceConfig(_Section):

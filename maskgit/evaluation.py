@@ -295,7 +295,8 @@ class _Evaluation:
             return []
         images = _some(self.fake, spread(min(self.fake.num_images, 10 * PICTURED), 10 * PICTURED))
         save_png(image_grid(to_float(images), num_columns=PICTURED), self.out / "samples.png")
-        shown = spread(len(sets["fake"].features), PICTURED)
+        last = len(sets["fake"].features) - 1
+        shown = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
         near = neighbours(sets["real"], sets["fake"].take(torch.tensor(shown)), NEAREST).indices
         samples = _some(self.fake, sets["fake"].indices[shown].tolist())
         real = _some(self.real, near.flatten().tolist()).unflatten(0, near.shape)

@@ -85,3 +85,10 @@ class Guided:
         )
         c, u = both.float().chunk(2)
         return u + scale * (c - u)
+
+    def scores(self, codes: Tensor, r: float) -> Tensor:
+        """The critic's logits of full grids (batch, h, w), with the label; ValueError if the model has no critic."""
+        scores_at = getattr(self.net, "scores_at", None)
+        if scores_at is None:
+            raise ValueError("the critic sampler needs a model with a critic")
+        return scores_at(codes, self.labels)  # type: ignore[no-any-return]

@@ -45,7 +45,7 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    wanted = ("loss", "validation_loss", "psnr", "accuracy", "codes_used")
+    wanted = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes_used")
     panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for title, run in rows.items():
         for key in wanted:

@@ -136,5 +136,53 @@ def confidence(
         yield codes.clone()
 
 
+class Critical(Predictor, Protocol):
+    """A Predictor that also says which cells of a full grid look drawn."""
+
+    def scores(self, codes: Tensor, r: float) -> Tensor:
+        """codes: (batch, h, w) int64, none hidden -> logits (batch, h, w), high = drawn."""
+        ...
+
+
+def critic(
+    predictor: Critical,
+    codes: Tensor,
+    seeds: Sequence[int],
+    *,
+    steps: int = 12,
+    schedule: str | Mapping[str, Any] | Schedule = "cosine",
+    temperature: float = 1.0,
+    noise_scale: float = 1.0,
+    keep_known: bool = False,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Tensor]:
+    """Token-Critic's sampler (arXiv:2209.04439): draw every hidden cell, hide again those that look drawn the most.
+
+    As `confidence`, but cells accepted in an earlier round may be hidden again unless `keep_known`: that is what a
+    critic is for. Cells known at the start never are. The score is the critic's logit + noise_scale (1 - r) times
+    uniform noise in [-1/2, 1/2), as in Muse's code; the critic does not run after the last round.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    codes = codes.clone()
+    given = codes != predictor.mask_id
+    if given.all():
+        return
+    counts = num_hidden_after(get_schedule(schedule), steps, (~given).flatten(1).sum(1))
+    for k, (r, num_hidden) in enumerate(counts):
+        hidden = codes == predictor.mask_id
+        u_code, u_choice = uniforms(seeds, k, (2, codes[0].numel())).to(codes.device).unbind(1)
+        logits = predictor.logits(codes, hidden, r)
+        codes[hidden] = draw(logits, u_code[hidden.flatten(1)], temperature=temperature, top_k=top_k, top_p=top_p).codes
+        if num_hidden.any():
+            scores = predictor.scores(codes, r).float().flatten(1) + noise_scale * (1 - r) * (u_choice - 0.5).float()
+            fixed = given | ~hidden if keep_known else given
+            scores = scores.masked_fill(fixed.flatten(1), -torch.inf)
+            rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 = looks drawn the most
+            codes[(rank < num_hidden[:, None]).view_as(codes)] = predictor.mask_id
+        yield codes.clone()
+
+
 Sampler = Callable[..., Iterator[Tensor]]
-SAMPLERS: dict[str, Sampler] = {"confidence": confidence}
+SAMPLERS: dict[str, Sampler] = {"confidence": confidence, "critic": critic}

@@ -80,3 +80,19 @@ def get_schedule(spec: str | Mapping[str, Any] | Schedule) -> Schedule:
     name, options = split(spec, "schedule")
     curve = partial(choose(SCHEDULES, name, "schedule"), **options)
     return lambda t: curve(t).clamp(0, 1)
+
+
+END = 1e-5
+"""How near to 0 and 1 progress is taken where a weight would be infinite."""
+
+
+def mdlm_weight(schedule: Schedule, t: Tensor) -> Tensor:
+    """-gamma'(t) / gamma(t) > 0, MDLM's weight on the summed cross-entropy of hidden cells, in our clock: (batch,).
+
+    (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the data.) linear:
+    1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 - END]; the schedule's slope is taken
+    by automatic differentiation, so that any differentiable callable will do.
+    """
+    t = t.double().clamp(END, 1 - END)
+    gamma, slope = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))  # type: ignore[misc]
+    return -slope / gamma

@@ -48,7 +48,8 @@ class Transformer(nn.Module):
 
     codes: (batch, height, width) int64 in [0, codebook_size], codebook_size being the mask token.
     labels: (batch,) int64 in [0, num_classes], num_classes being "no label".
-    flash: torch's fused attention; by default from FLASH_FROM cells on.
+    flash: torch's fused attention; by default from FLASH_FROM cells on. num_outputs: logits of a cell, by default one
+    for each code; 1 for a token critic.
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for (`emb_dim`,
     `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over (height, width) grids.
@@ -68,6 +69,7 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
         label_in_input: bool = True,
         flash: bool | None = None,
+        num_outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
@@ -93,7 +95,10 @@ class Transformer(nn.Module):
             use_adaptive_layerscale=True,
         )
         self.net = TransformerWrapper(
-            num_tokens=self.num_tokens, logits_dim=codebook_size, max_seq_len=self.max_seq_len, attn_layers=layers
+            num_tokens=self.num_tokens,
+            logits_dim=num_outputs or codebook_size,
+            max_seq_len=self.max_seq_len,
+            attn_layers=layers,
         )
         _make_row_invariant(self)
 

@@ -1,4 +1,4 @@
-"""NonAutoregressiveWrapper: hide codes, predict them, and fill whole grids.
+"""NonAutoregressiveWrapper: hide codes, predict them, criticise them, and fill whole grids.
 
 Works on any net with the surface of x-transformers' TransformerWrapper, over (batch, n) sequences, and on our
 Transformer, over (batch, height, width) grids: `grid` below stands for either.
@@ -6,6 +6,7 @@ Transformer, over (batch, height, width) grids: `grid` below stands for either.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskgit.critic import TARGETS, SelfCritic, compose, critic_loss, critic_targets, draw_at
 from maskgit.guidance import Guided
+from maskgit.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently, stratified_times
+from maskgit.predictor import Conditioned
 from maskgit.samplers import SAMPLERS
-from maskgit.schedules import Schedule, get_schedule
+from maskgit.schedules import Schedule, get_schedule, mdlm_weight
 from vqgan.registry import choose
 
 NORMALIZATIONS = ("cell", "image")
@@ -26,69 +30,8 @@ class Losses(NamedTuple):
     """What a training forward returns; the same fields as x-transformers'."""
 
     loss: Tensor  # what to differentiate, scalar
-    generator_loss: Tensor  # the cross-entropy of the codes, scalar
+    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached unless it is all of `loss`
     critic_loss: Tensor | None  # none without a critic
-
-
-class Corrupted(NamedTuple):
-    """A grid as the net sees it."""
-
-    inputs: Tensor  # (batch, *grid) int64, hidden cells mostly equal to mask_id
-    hidden: Tensor  # (batch, *grid) bool, True = to be predicted
-
-
-def stratified_times(num_images: int, generator: torch.Generator | None = None) -> Tensor:
-    """t_i = (u + i) / B mod 1: uniform each, spread evenly over the batch (low variance). (num_images,) float32."""
-    device = generator.device if generator is not None else "cpu"
-    u = torch.rand((), generator=generator, device=device)
-    return (u + torch.arange(num_images, device=device)) / num_images
-
-
-def count_hidden(schedule: Schedule, t: Tensor, num_cells: int) -> Tensor:
-    """How many cells are hidden at progress t: max(1, round(gamma(t) N)). (batch,) int64."""
-    return (schedule(t) * num_cells).round().long().clamp(1, num_cells)
-
-
-def corrupt(
-    codes: Tensor,
-    num_hidden: Tensor,
-    *,
-    mask_id: int,
-    num_codes: int,
-    no_replace_prob: float = 0.0,
-    random_token_prob: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Corrupted:
-    """Hide exactly `num_hidden[i]` cells of image i, uniformly.
-
-    Of the hidden cells, the share `no_replace_prob` keeps its true code as input; of the rest, the share
-    `random_token_prob` gets a uniform code in [0, num_codes), never the mask token. All others get `mask_id`.
-    """
-    flat = codes.flatten(1)
-    noise = torch.rand(flat.shape, generator=generator, device=codes.device)
-    hidden = noise.argsort(1).argsort(1) < num_hidden[:, None]
-    inputs = torch.where(hidden, mask_id, flat)
-    if random_token_prob > 0:
-        swap = torch.rand(flat.shape, generator=generator, device=codes.device) < random_token_prob
-        random_codes = torch.randint(num_codes, flat.shape, generator=generator, device=codes.device)
-        inputs = torch.where(hidden & swap, random_codes, inputs)
-    if no_replace_prob > 0:
-        keep = torch.rand(flat.shape, generator=generator, device=codes.device) < no_replace_prob
-        inputs = torch.where(hidden & keep, flat, inputs)
-    return Corrupted(inputs.view_as(codes), hidden.view_as(codes))
-
-
-class _Unconditional:
-    """A Predictor over a net that knows no `labels`; other conditioning is passed on to it."""
-
-    def __init__(self, net: nn.Module, mask_id: int, conditioning: Mapping[str, Any]) -> None:
-        self.net: Any = net
-        self.mask_id, self.conditioning = mask_id, conditioning
-
-    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
-        """Drops the mask token where the net's head has one: it must never be generated."""
-        embeddings = self.net(codes, return_embeddings=True, **self.conditioning)
-        return self.net.to_logits(embeddings[cells])[:, : self.mask_id]
 
 
 class NonAutoregressiveWrapper(nn.Module):
@@ -96,13 +39,25 @@ class NonAutoregressiveWrapper(nn.Module):
 
     schedule: of the hidden share in training; sampling_schedule: in `generate`, the same by default.
     normalization: "cell" weighs every hidden cell of a step alike, "image" every image. In eval mode the loss is the
-    plain cross-entropy on hidden cells: no smoothing, no noise, no visible cells.
+    cross-entropy on hidden cells without smoothing, noise and visible cells.
     label_smoothing: towards the uniform distribution. visible_weight: of the cross-entropy on cells not hidden.
     label_dropout: share of the images whose label is dropped, so that guidance has an unconditional model.
+    use_simple_mdlm_loss_weight: MDLM's bound (arXiv:2406.07524): cells are hidden independently, an image costs
+    w(t) = -gamma'/gamma times its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
+    self_cond: the net is run once without gradient, and its embeddings (for the share `self_cond_train_prob` of the
+    images; a learned null for the others) are added to the input of the second run through a bias-free linear map.
+    token_critic: a second net of the same surface with one logit a cell; self_token_critic: one linear head on this
+    net's own embeddings. critic_target: see maskgit.critic.
 
-    Different from x_transformers.NonAutoregressiveWrapper, on purpose: the schedule is cosine and the loss the plain
-    cross-entropy (their default weight has the wrong sign, so their loss is negative); no_replace_prob and
-    random_token_prob are 0 (MaskGIT uses neither); random codes are never the mask token, which is never generated.
+    Different from x_transformers.NonAutoregressiveWrapper, on purpose:
+    - the schedule is cosine and MDLM's weight is off: theirs has the wrong sign and divides by gamma twice, so that
+      their default loss is negative and training ends in NaN; ours is positive, and a bound.
+    - no_replace_prob and random_token_prob are 0 (MaskGIT uses neither), a coin for each cell, not one for the batch;
+      random codes are never the mask token, which is never generated either.
+    - the critic learns on the composed grid, so that visible true cells are never called drawn; it gets the same
+      conditioning as the generator, draws at temperature 1 unless told, and the net is registered once.
+    - `generate` keeps the token temperature constant and adds Gumbel noise to the confidence: annealing to zero and no
+      noise make all images of a class alike. With a critic, cells accepted earlier may be hidden again.
     """
 
     def __init__(
@@ -111,10 +66,18 @@ class NonAutoregressiveWrapper(nn.Module):
         *,
         mask_id: int,
         steps: int = 12,
-        schedule: str | Mapping[str, Any] | Schedule = "cosine",
-        sampling_schedule: str | Mapping[str, Any] | Schedule | None = None,
+        self_cond: bool = False,
+        self_cond_train_prob: float = 0.75,
         no_replace_prob: float = 0.0,
         random_token_prob: float = 0.0,
+        schedule: str | Mapping[str, Any] | Schedule = "cosine",
+        sampling_schedule: str | Mapping[str, Any] | Schedule | None = None,
+        can_mask_prev_unmasked: bool | None = None,
+        token_critic: nn.Module | None = None,
+        self_token_critic: bool = False,
+        critic_loss_weight: float = 1.0,
+        critic_target: str = "changed",
+        use_simple_mdlm_loss_weight: bool = False,
         label_smoothing: float = 0.1,
         visible_weight: float = 0.0,
         normalization: str = "cell",
@@ -123,6 +86,12 @@ class NonAutoregressiveWrapper(nn.Module):
         super().__init__()
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization is one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
+        if critic_target not in TARGETS:
+            raise ValueError(f"critic_target is one of {', '.join(TARGETS)}, not {critic_target!r}")
+        if token_critic is not None and self_token_critic:
+            raise ValueError("give a token_critic or self_token_critic, not both")
+        if can_mask_prev_unmasked and token_critic is None and not self_token_critic:
+            raise ValueError("can_mask_prev_unmasked needs a critic: without one, nothing scores the cells known")
         self.net: Any = net  # any module with the surface named above
         self.mask_id, self.steps = mask_id, steps
         self.schedule = get_schedule(schedule)
@@ -130,45 +99,110 @@ class NonAutoregressiveWrapper(nn.Module):
         self.no_replace_prob, self.random_token_prob = no_replace_prob, random_token_prob
         self.label_smoothing, self.visible_weight = label_smoothing, visible_weight
         self.normalization, self.label_dropout = normalization, label_dropout
+        self.mdlm = use_simple_mdlm_loss_weight
+        self.self_cond, self.self_cond_train_prob = self_cond, self_cond_train_prob
+        dim: Any = net.emb_dim if self_cond or self_token_critic else 0
+        if self_cond:
+            self.null_embed = nn.Parameter(torch.randn(dim))
+            self.to_self_cond = nn.Linear(dim, dim, bias=False)
+        self.token_critic: nn.Module | None = token_critic
+        self.self_critic = SelfCritic(dim) if self_token_critic else None
+        self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target
+        self.can_mask_prev_unmasked = can_mask_prev_unmasked is not False
 
     @property
     def num_codes(self) -> int:
         """The codes that exist: ids below the mask token."""
         return self.mask_id
 
+    @property
+    def has_critic(self) -> bool:
+        """Whether `generate` lets a critic say which cells to hide again."""
+        return self.token_critic is not None or self.self_critic is not None
+
+    def embed(self, inputs: Tensor, last: Tensor | None = None, **conditioning: Any) -> Tensor:
+        """The net's embeddings (batch, *grid, dim) of a grid; `last`: those it is conditioned on, none for the null.
+
+        Without self-conditioning `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
+        """
+        if self.self_cond:
+            extra = self.to_self_cond(self.null_embed.expand(*inputs.shape, -1) if last is None else last)
+            given = conditioning.get("sum_embeds")
+            conditioning = {**conditioning, "sum_embeds": extra if given is None else given + extra}
+        embeddings = self.net(inputs, return_embeddings=True, **conditioning)
+        return embeddings if inputs.ndim == 3 else embeddings[:, -inputs.shape[1] :]  # without what was prepended
+
+    def to_logits(self, embeddings: Tensor) -> Tensor:
+        """(cells, dim) -> float32 (cells, num_codes): the mask token, where the head has one, gets no probability."""
+        return self.net.to_logits(embeddings).float()[..., : self.num_codes]
+
+    def criticise(self, codes: Tensor, **conditioning: Any) -> Tensor:
+        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) -> (batch, *grid)."""
+        if self.self_critic is not None:
+            return self.self_critic(self.embed(codes, **conditioning))
+        if self.token_critic is None:
+            raise ValueError("this wrapper has no critic: give it a token_critic or self_token_critic=True")
+        return self.token_critic(codes, **conditioning).view_as(codes)
+
     def forward(
         self,
         codes: Tensor,
+        only_train_generator: bool = False,
+        only_train_critic: bool = False,
+        generator_sample_temperature: float = 1.0,
         *,
         labels: Tensor | None = None,
         t: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         generator: torch.Generator | None = None,
-        **conditioning: Tensor,
+        **conditioning: Any,
     ) -> Losses:
         """codes: (batch, *grid) int64 in [0, num_codes), labels: (batch,) for a net that takes them -> Losses.
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed loss is divided
         by, when this call is one part of a larger step (see `weight_of`); by default this call's own weight.
-        conditioning (`condition`, `embed_ids`, `context`, `sum_embeds`, ...) is passed to the net as it is.
+        conditioning (`condition`, `embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic,
+        as it is. only_train_critic: no gradient reaches the generator through its own loss.
         """
         if t is None:
             t = stratified_times(len(codes), generator)
-        num_hidden = count_hidden(self.schedule, t.to(codes.device), codes[0].numel())
-        corrupted = corrupt(
-            codes,
-            num_hidden,
-            mask_id=self.mask_id,
-            num_codes=self.num_codes,
-            no_replace_prob=self.no_replace_prob if self.training else 0.0,
-            random_token_prob=self.random_token_prob if self.training else 0.0,
-            generator=generator,
-        )
+        t = t.to(codes.device)
+        inputs, hidden = self._corrupt(codes, t, generator)
         if labels is not None:
             conditioning["labels"] = self.drop_labels(labels, generator)
-        embeddings = self.net(corrupted.inputs, return_embeddings=True, **conditioning)
-        loss = self._cross_entropy(embeddings, codes, corrupted.hidden, normalizer)
-        return Losses(loss, loss.detach(), None)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
+            embeddings = self.embed(inputs, self._self_condition(inputs, generator, conditioning), **conditioning)
+            logits = self.to_logits(embeddings[hidden])
+            loss = self._loss(logits, embeddings, codes, hidden, t, normalizer)
+        if not self.has_critic or only_train_generator:
+            return Losses(loss, loss.detach(), None)
+        temperatures = torch.full((len(codes),), generator_sample_temperature, device=codes.device)
+        drawn = draw_at(logits.detach(), temperatures[hidden.nonzero()[:, 0]], generator)
+        composed = compose(codes, hidden, drawn)
+        targets = critic_targets(codes, composed, hidden, self.critic_target)
+        judged = critic_loss(self.criticise(composed, **conditioning), targets)
+        total = judged if only_train_critic else loss + self.critic_loss_weight * judged
+        return Losses(total, loss.detach(), judged.detach())
+
+    def _corrupt(self, codes: Tensor, t: Tensor, generator: torch.Generator | None) -> Corrupted:
+        if self.mdlm:
+            hidden = hide_independently(codes, self.schedule(t), generator)
+        else:
+            hidden = hide_exactly(codes, count_hidden(self.schedule, t, codes[0].numel()), generator)
+        noise = {"no_replace_prob": self.no_replace_prob, "random_token_prob": self.random_token_prob}
+        ids = {"mask_id": self.mask_id, "num_codes": self.num_codes}
+        return corrupt(codes, hidden, **ids, **(noise if self.training else {}), generator=generator)  # type: ignore[arg-type]
+
+    def _self_condition(
+        self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
+    ) -> Tensor | None:
+        """What the gradient pass is conditioned on: first-pass embeddings or the null, one coin an image."""
+        if not self.self_cond:
+            return None
+        with torch.no_grad():
+            first = self.embed(inputs, **conditioning)
+        coins = torch.rand(len(inputs), generator=generator, device=inputs.device) < self.self_cond_train_prob
+        return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
 
     def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """While training, replace the share `label_dropout` of labels (batch,) by "no label", one coin an image."""
@@ -179,6 +213,8 @@ class NonAutoregressiveWrapper(nn.Module):
 
     def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
         """What the loss of images at progress t (batch,) is divided by: the weights of their cells, or the images."""
+        if self.mdlm:
+            return torch.tensor(float(len(t) * num_cells), device=t.device)
         if self.normalization == "image":
             return torch.tensor(float(len(t)), device=t.device)
         return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()
@@ -187,25 +223,33 @@ class NonAutoregressiveWrapper(nn.Module):
         """The weights of all cells of each image together: (batch,)."""
         return num_hidden + (num_cells - num_hidden) * (self.visible_weight if self.training else 0.0)
 
-    def _cross_entropy(
-        self, embeddings: Tensor, codes: Tensor, hidden: Tensor, normalizer: float | Tensor | None = None
+    def _loss(
+        self,
+        logits: Tensor,
+        embeddings: Tensor,
+        codes: Tensor,
+        hidden: Tensor,
+        t: Tensor,
+        normalizer: float | Tensor | None = None,
     ) -> Tensor:
-        """The head runs on the rows that cost something: hidden cells, and visible ones only if they have a weight.
-
-        In eval mode the plain cross-entropy on hidden cells.
-        """
-        visible_weight = self.visible_weight if self.training else 0.0
-        cells = torch.ones_like(hidden) if visible_weight else hidden
+        """The weighted cross-entropy. logits: of the hidden cells; the head runs on visible ones only if they count."""
+        image = torch.arange(len(codes), device=codes.device).view(-1, *[1] * (codes.ndim - 1)).expand_as(codes)
+        if self.mdlm:
+            losses = F.cross_entropy(logits, codes[hidden], reduction="none")
+            weights = mdlm_weight(self.schedule, t).float()
+            return (losses * weights[image[hidden]]).sum() / (codes.numel() if normalizer is None else normalizer)
         smoothing = self.label_smoothing if self.training else 0.0
-        logits = self.net.to_logits(embeddings[cells]).float()
-        losses = F.cross_entropy(logits, codes[cells], reduction="none", label_smoothing=smoothing)
-        weights = torch.where(hidden[cells], 1.0, visible_weight)
+        losses = F.cross_entropy(logits, codes[hidden], reduction="none", label_smoothing=smoothing)
         of_images = self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
-        if self.normalization == "image":
-            weights = weights / of_images.view(-1, *[1] * (codes.ndim - 1)).expand_as(codes)[cells]
+        scale = 1 / of_images if self.normalization == "image" else torch.ones_like(of_images, dtype=torch.float32)
+        total = (losses * scale[image[hidden]]).sum()
+        if self.visible_weight and self.training:
+            seen = self.to_logits(embeddings[~hidden])
+            losses = F.cross_entropy(seen, codes[~hidden], reduction="none", label_smoothing=smoothing)
+            total = total + self.visible_weight * (losses * scale[image[~hidden]]).sum()
         if normalizer is None:
             normalizer = of_images.sum() if self.normalization == "cell" else len(codes)
-        return (losses * weights).sum() / normalizer
+        return total / normalizer
 
     @torch.no_grad()
     def bits(
@@ -227,11 +271,11 @@ class NonAutoregressiveWrapper(nn.Module):
         num_cells = codes[0].numel()
         t = stratified_times(len(codes), generator).to(codes.device).double()
         num_hidden = 1 + (t * num_cells).floor().long().clamp(max=num_cells - 1)
-        inputs, hidden = corrupt(codes, num_hidden, mask_id=self.mask_id, num_codes=self.num_codes, generator=generator)
+        hidden = hide_exactly(codes, num_hidden, generator)
+        inputs = codes.masked_fill(hidden, self.mask_id)
         if labels is not None:
             conditioning["labels"] = labels
-        embeddings = self.net(inputs, return_embeddings=True, **conditioning)
-        logits = self.net.to_logits(embeddings[hidden]).float()[:, : self.num_codes]
+        logits = self.to_logits(self.embed(inputs, **conditioning)[hidden])
         losses = F.cross_entropy(logits, codes[hidden], reduction="none").double()
         sums = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
         sums.index_add_(0, hidden.nonzero()[:, 0], losses)
@@ -241,46 +285,51 @@ class NonAutoregressiveWrapper(nn.Module):
     def generate(
         self,
         batch_size: int | None = None,
+        start_temperature: float = 1.0,
+        filter_thres: float | None = None,
+        noise_level_scale: float = 1.0,
         *,
         labels: Tensor | None = None,
         seeds: Sequence[int] | None = None,
         guidance: float = 1.0,
-        sampler: str = "confidence",
+        sampler: str | None = None,
         steps: int | None = None,
-        temperature: float = 1.0,
-        conditioning: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Tensor:
         """New codes: (batch, *grid) int64, or (*grid) if neither batch_size, labels nor seeds are given.
 
-        seeds: one for each image (0, 1, ... by default); labels: (batch,). options go to the sampler, see SAMPLERS.
+        start_temperature: token temperature, the same in every round. filter_thres: only the best (1 - filter_thres)
+        of the codes are drawn from. noise_level_scale: of the critic's noise. labels: (batch,); guidance: its scale.
+        seeds: one for each image (0, 1, ... by default). sampler: an entry of SAMPLERS, by default "critic" where there
+        is one, else "confidence". options go to the sampler where it knows them, and to the net where it does not
+        (`condition`, `embed_ids`, `context`, `sum_embeds`, `prepend_embeds`, ...).
         """
-        if labels is not None and conditioning:
-            raise ValueError("give labels or conditioning, not both")
         one = batch_size is None and labels is None and seeds is None
         batch_size = next((len(x) for x in (labels, seeds) if x is not None), batch_size or 1)
         seeds = list(range(batch_size)) if seeds is None else seeds
         device = next(self.net.parameters()).device
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
         codes = torch.full((batch_size, *grid), self.mask_id, device=device)
+        sampler = sampler or ("critic" if self.has_critic else "confidence")
+        fill = choose(SAMPLERS, sampler, "sampler")
+        known = inspect.signature(fill).parameters
+        settings = {key: value for key, value in options.items() if key in known}
+        model = Conditioned(self, batch_size, {key: value for key, value in options.items() if key not in known})
+        if sampler == "critic":
+            settings = {"noise_scale": noise_level_scale, "keep_known": not self.can_mask_prev_unmasked} | settings
+        if filter_thres is not None:
+            settings["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)
         was_training = self.training
         self.eval()
-        predictor = (
-            Guided(self.net, labels.to(device), scale=guidance)
-            if labels is not None
-            else _Unconditional(self.net, self.mask_id, conditioning or {})
-        )
-        fill = choose(SAMPLERS, sampler, "sampler")
-        rounds = fill(
-            predictor,
-            codes,
-            seeds,
-            steps=steps or self.steps,
-            schedule=self.sampling_schedule,
-            temperature=temperature,
-            **options,
-        )
-        for filled in rounds:
-            codes = filled
-        self.train(was_training)
+        try:
+            for filled in fill(
+                model if labels is None else Guided(model, labels.to(device), scale=guidance),
+                codes,
+                seeds,
+                **{"schedule": self.sampling_schedule, "temperature": start_temperature} | settings,
+                steps=steps or self.steps,
+            ):
+                codes = filled
+        finally:
+            self.train(was_training)
         return codes[0] if one else codes

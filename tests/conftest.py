@@ -25,6 +25,10 @@ class Oracle:
         rows = [self.conditional(grid)[cell] for grid, cell in zip(codes.flatten(1), cells.flatten(1), strict=True)]
         return torch.cat(rows).log()
 
+    def scores(self, codes, r):
+        """A critic that knows nothing."""
+        return torch.zeros(codes.shape)
+
     def conditional(self, flat):
         """(num_cells, num_codes): p(cell | the known cells), for one grid."""
         table = self.joint
@@ -59,6 +63,9 @@ class Flat:
     def logits(self, codes, cells, r):
         self.calls += 1
         return self.table.expand(len(codes), *self.table.shape)[cells]
+
+    def scores(self, codes, r):
+        return self.table[..., 0].expand(codes.shape)
 
 
 @pytest.fixture

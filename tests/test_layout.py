@@ -23,6 +23,8 @@ LAYERS = [
     {"sources", "choices"},
     {"images"},
     {"wrapper", "transformer"},
+    {"predictor"},
+    {"masking", "critic"},
     {"guidance", "samplers"},
     {"schedules"},
     {"randomness", "processes"},

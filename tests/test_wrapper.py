@@ -1,16 +1,18 @@
 import math
+import os
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from maskgit.schedules import SCHEDULES, get_schedule
+from maskgit.critic import compose, critic_targets, draw_at
+from maskgit.masking import count_hidden, hide_exactly, stratified_times
 from maskgit.transformer import Transformer
-from maskgit.wrapper import NORMALIZATIONS, NonAutoregressiveWrapper, corrupt, count_hidden, stratified_times
-from tests.conftest import OracleNet, all_grids
+from maskgit.wrapper import NORMALIZATIONS, NonAutoregressiveWrapper
+from tests.conftest import OracleNet, all_grids, repo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -31,44 +33,13 @@ def ours(grid=(4, 6), num_codes=16, **options):
     return NonAutoregressiveWrapper(net, mask_id=num_codes, **options)
 
 
+def loss_of(wrapper, embeddings, codes, hidden):
+    """The cross-entropy of given embeddings."""
+    return wrapper._loss(wrapper.to_logits(embeddings[hidden]), embeddings, codes, hidden, torch.zeros(len(codes)))
+
+
 def draws(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_times_are_spread_evenly():
-    t = stratified_times(8, draws())
-    assert torch.allclose(t.diff(), torch.full((7,), 1 / 8)) and t.min() >= 0 and t.max() < 1
-    many = torch.stack([stratified_times(4, draws(seed)) for seed in range(2000)])
-    assert abs(many.mean().item() - 0.5) < 0.01
-
-
-@given(
-    st.integers(1, 12), st.integers(1, 7), st.sampled_from(sorted(SCHEDULES)), st.integers(2, 300), st.integers(0, 99)
-)
-@settings(max_examples=150, deadline=None)
-def test_exactly_the_wanted_cells_are_hidden(height, width, schedule, num_codes, seed):
-    codes = torch.randint(num_codes, (3, height, width), generator=draws(seed))
-    num_hidden = count_hidden(get_schedule(schedule), stratified_times(3, draws(seed)), height * width)
-    inputs, hidden = corrupt(codes, num_hidden, mask_id=num_codes, num_codes=num_codes, generator=draws(seed))
-    assert torch.equal(hidden.flatten(1).sum(1), num_hidden) and (num_hidden >= 1).all()
-    assert torch.equal(inputs == num_codes, hidden)
-    assert torch.equal(inputs[~hidden], codes[~hidden])
-
-
-def test_every_cell_is_as_likely_to_be_hidden():
-    codes = torch.zeros(20_000, 2, 3, dtype=torch.int64)
-    hidden = corrupt(codes, torch.full((20_000,), 2), mask_id=9, num_codes=9, generator=draws()).hidden
-    assert torch.allclose(hidden.double().mean(0), torch.full((2, 3), 1 / 3, dtype=torch.float64), atol=0.015)
-
-
-def test_no_replace_and_random_codes_have_their_shares_and_never_insert_the_mask():
-    codes = torch.zeros(500, 10, 10, dtype=torch.int64)
-    options = {"mask_id": 50, "num_codes": 50, "no_replace_prob": 0.2, "random_token_prob": 0.25}
-    inputs, hidden = corrupt(codes, torch.full((500,), 80), **options, generator=draws())
-    seen = inputs[hidden]
-    assert (seen == 50).double().mean().item() == pytest.approx(0.8 * 0.75, abs=0.01)
-    assert ((seen > 0) & (seen < 50)).double().mean().item() == pytest.approx(0.8 * 0.25 * 49 / 50, abs=0.01)
-    assert torch.equal(inputs[~hidden], codes[~hidden])
 
 
 def test_the_loss_is_positive_and_starts_near_uniform():
@@ -92,7 +63,7 @@ def test_our_cross_entropy_equals_theirs():
     hidden = torch.rand(4, 24).argsort(-1).float() < num_hidden[:, None]
     wrapper = NonAutoregressiveWrapper(net, mask_id=16, label_smoothing=0.0)
     embeddings = net(codes.masked_fill(hidden, 16), return_embeddings=True)
-    loss = wrapper._cross_entropy(embeddings, codes, hidden)
+    loss = loss_of(wrapper, embeddings, codes, hidden)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
@@ -126,9 +97,10 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
         return wrapper(codes[part], t=t[part], normalizer=total, generator=draws(seed)).loss
 
     parts = [loss(slice(i, i + 1), i) for i in range(8)]
-    hidden = [corrupt(codes[i : i + 1], count_hidden(wrapper.schedule, t[i : i + 1], 24), mask_id=16, num_codes=16, generator=draws(i)) for i in range(8)]  # fmt: skip
-    inputs, masks = (torch.cat([h[k] for h in hidden]) for k in (0, 1))
-    whole = wrapper._cross_entropy(wrapper.net(inputs, return_embeddings=True), codes, masks)
+    counts = count_hidden(wrapper.schedule, t, 24)
+    masks = torch.cat([hide_exactly(codes[i : i + 1], counts[i : i + 1], draws(i)) for i in range(8)])
+    inputs = codes.masked_fill(masks, 16)
+    whole = loss_of(wrapper, wrapper.net(inputs, return_embeddings=True), codes, masks)
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
@@ -143,7 +115,7 @@ def test_normalisations_weigh_images_as_they_say():
 
     def ours_as(normalization):
         wrapper.normalization = normalization
-        return wrapper._cross_entropy(embeddings, codes, hidden).item()
+        return loss_of(wrapper, embeddings, codes, hidden).item()
 
     assert ours_as("cell") == pytest.approx(torch.cat((one, many)).mean().item(), rel=1e-5)
     assert ours_as("image") == pytest.approx((one.mean() + many.mean()).item() / 2, rel=1e-5)
@@ -156,7 +128,7 @@ def test_visible_cells_cost_their_weight():
     hidden[0, 0] = True
     losses = F.cross_entropy(wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none")
     expected = (losses[hidden].sum() + 0.5 * losses[~hidden].sum()) / (6 + 0.5 * 18)
-    assert wrapper._cross_entropy(embeddings, codes, hidden).item() == pytest.approx(expected.item(), rel=1e-5)  # fmt: skip
+    assert loss_of(wrapper, embeddings, codes, hidden).item() == pytest.approx(expected.item(), rel=1e-5)  # fmt: skip
 
 
 def test_labels_are_dropped_in_training_only_one_coin_an_image():
@@ -230,3 +202,281 @@ def test_bits_never_count_the_mask_token_and_fit_any_net():
     labels = torch.tensor([0, 1, 2])
     few = torch.randint(16, (3, 4, 6), generator=draws())
     assert same.bits(few, labels=labels, generator=draws()).isfinite().all()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "arccos", "square", "sigmoid"])
+def test_the_mdlm_loss_of_an_oracle_is_the_entropy(oracle, schedule):
+    """Averaged over t, and no perturbed oracle is below it."""
+    codes = draw_joint(oracle, 240_000)
+    entropy = torch.special.entr(oracle.joint).sum().item() / 4
+
+    def losses(noise):
+        net = OracleNet(oracle, noise)
+        wrapper = NonAutoregressiveWrapper(net, mask_id=3, schedule=schedule, use_simple_mdlm_loss_weight=True).eval()
+        parts = [wrapper(part, generator=draws(i)).loss.item() for i, part in enumerate(codes.split(1000))]
+        return torch.tensor(parts, dtype=torch.float64)
+
+    exact = losses(0.0)
+    error = exact.std().item() / math.sqrt(len(exact))
+    assert abs(exact.mean().item() - entropy) < 4 * error + 2e-3 and error < 0.02
+    assert losses(0.7).mean().item() > exact.mean().item() + 4 * error
+
+
+def test_the_mdlm_loss_is_positive_where_theirs_is_not():
+    """Documents the difference: x-transformers 2.31 computes gamma'/(1 - gamma), which is negative."""
+    codes = torch.randint(16, (64, 24), generator=draws())
+    torch.manual_seed(0)
+    peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16)
+    assert peer(codes).loss.item() < -5
+    wrapper = NonAutoregressiveWrapper(theirs(), mask_id=16, schedule="linear", use_simple_mdlm_loss_weight=True)
+    loss = wrapper(codes, generator=draws()).loss.item()
+    assert 0.5 * math.log(16) < loss < 2 * math.log(16)
+
+
+def test_parts_of_an_mdlm_step_add_up_to_the_step():
+    wrapper = ours(use_simple_mdlm_loss_weight=True, label_dropout=0.0)
+    codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
+    total = wrapper.weight_of(t, 24)
+    assert total == 8 * 24
+    parts = [wrapper(codes[i : i + 1], t=t[i : i + 1], generator=draws(i)).loss for i in range(8)]
+    scaled = [wrapper(codes[i : i + 1], t=t[i : i + 1], normalizer=total, generator=draws(i)).loss for i in range(8)]
+    assert sum(scaled).item() == pytest.approx(sum(parts).item() / 8, rel=1e-5)
+
+
+def critical(kind, **options):
+    torch.manual_seed(0)
+    if kind == "self":
+        return ours(self_token_critic=True, **options)
+    net = Transformer(
+        codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=1, heads=2, dim_head=16, num_outputs=1
+    )
+    return ours(token_critic=net, **options)
+
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize("kind", ["self", "second"])
+@pytest.mark.parametrize("self_cond", [False, True])
+def test_every_parameter_gets_a_gradient_on_every_step(kind, self_cond):
+    """So that DDP needs no find_unused_parameters; whatever the coins say."""
+    for p in (0.0, 0.5, 1.0):
+        wrapper = critical(
+            kind, self_cond=self_cond, self_cond_train_prob=p, no_replace_prob=0.1, random_token_prob=0.1
+        )
+        losses = wrapper(torch.randint(16, (8, 4, 6), generator=draws()), labels=LABELS, generator=draws())
+        losses.loss.backward()
+        assert [name for name, parameter in wrapper.named_parameters() if parameter.grad is None] == []
+        assert losses.loss.item() == pytest.approx((losses.generator_loss + losses.critic_loss).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["self", "second"])
+def test_critics_save_as_safetensors_and_register_the_net_once(kind, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    wrapper = critical(kind, self_cond=True)
+    save_file(wrapper.state_dict(), tmp_path / "w.safetensors")
+    wrapper.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    with pytest.raises(RuntimeError, match="share memory"):  # theirs: the self-critic holds the net a second time
+        peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16, self_token_critic=True)
+        save_file(peer.state_dict(), tmp_path / "peer.safetensors")
+
+
+class Recorder(torch.nn.Module):
+    """A critic that remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, codes, **conditioning):
+        self.codes, self.conditioning = codes, conditioning
+        return torch.zeros(*codes.shape, 1) + self.bias
+
+
+def test_the_critic_sees_the_composed_grid_and_the_label():
+    critic = Recorder()
+    wrapper = ours(token_critic=critic, label_dropout=0.0)
+    codes = torch.randint(16, (8, 4, 6), generator=draws())
+    wrapper(codes, labels=LABELS, generator=draws(), t=torch.full((8,), 0.9))
+    hidden = hide_exactly(codes, count_hidden(wrapper.schedule, torch.full((8,), 0.9), 24), draws())
+    assert torch.equal(critic.codes[~hidden], codes[~hidden]) and (critic.codes[hidden] < 16).all()
+    assert torch.equal(critic.conditioning["labels"], LABELS)
+
+
+@pytest.mark.parametrize("target", ["changed", "hidden"])
+def test_critic_targets(target):
+    codes = torch.tensor([[[1, 2], [3, 4]]])
+    hidden = torch.tensor([[[True, True], [False, False]]])
+    composed = compose(codes, hidden, torch.tensor([1, 5]))
+    assert composed.tolist() == [[[1, 5], [3, 4]]]
+    expected = {"changed": [0.0, 1.0, 0.0, 0.0], "hidden": [1.0, 1.0, 0.0, 0.0]}[target]
+    assert critic_targets(codes, composed, hidden, target).flatten().tolist() == expected
+
+
+def test_theirs_calls_visible_true_cells_drawn():
+    """Documents the difference: x-transformers labels the critic from the grid before it was composed."""
+    seen = {}
+
+    class Critic(Recorder):
+        def forward(self, codes):
+            seen["codes"] = codes
+            return super().forward(codes)
+
+    real = F.binary_cross_entropy_with_logits
+
+    def record(logits, targets):
+        seen["targets"] = targets
+        return real(logits, targets)
+
+    codes = torch.randint(16, (16, 24), generator=draws())
+    torch.manual_seed(0)
+    peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16, token_critic=Critic())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "binary_cross_entropy_with_logits", record)
+        peer(codes)
+    right = seen["codes"] == codes
+    assert seen["targets"][right].mean() > 0.5  # cells that show the true code, called drawn
+
+
+def test_an_ideal_critic_is_the_posterior_that_a_cell_was_drawn(oracle):
+    """The optimum of the critic's loss, one free logit for each (composed grid, cell), is the exact posterior.
+
+    A generator that knows the conditionals draws the two cells S of z apart, so that p(x | S) is p(x without S) times
+    p(x_i | x without S) over i in S; the posterior of S is that over its sum, all six S being as likely.
+    """
+    codes = draw_joint(oracle, 400_000)
+    hidden = hide_exactly(codes, torch.full((len(codes),), 2), draws(1))
+    logits = OracleNet(oracle)(codes.masked_fill(hidden, 3))[hidden]
+    composed = compose(codes, hidden, draw_at(logits, torch.ones(len(logits)), draws(2)))
+    targets = critic_targets(codes, composed, hidden, "hidden").flatten(1)
+    index = (composed.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1)
+    sets = [mask for mask in all_grids(2, 4).bool() if mask.sum() == 2]
+    for number, grid in list(enumerate(all_grids(3, 4)))[::9]:
+        likely = []
+        for mask in sets:
+            known = oracle.joint[
+                tuple(slice(None) if m else g for m, g in zip(mask.tolist(), grid.tolist(), strict=True))
+            ].sum()
+            cells = oracle.conditional(grid.masked_fill(mask, 3))[mask]
+            likely.append(known * cells.gather(1, grid[mask][:, None]).prod())
+        posterior = torch.stack([p * mask for p, mask in zip(likely, sets, strict=True)]).sum(0) / sum(likely)
+        rows = targets[index == number].double()
+        error = (posterior * (1 - posterior) / len(rows)).sqrt()
+        assert len(rows) > 100 and ((rows.mean(0) - posterior).abs() < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("kind", ["self", "second"])
+@pytest.mark.parametrize("self_cond", [False, True])
+def test_generate_with_a_critic_fills_the_grid(kind, self_cond):
+    wrapper = critical(kind, self_cond=self_cond)
+    drawn = wrapper.generate(labels=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5)
+    assert drawn.shape == (8, 4, 6) and drawn.min() >= 0 and drawn.max() < 16
+    assert torch.equal(drawn, wrapper.generate(labels=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5))
+
+
+def test_only_the_critic_or_only_the_generator_is_trained():
+    wrapper = critical("second")
+    codes = torch.randint(16, (8, 4, 6), generator=draws())
+    wrapper(codes, labels=LABELS, only_train_critic=True, generator=draws()).loss.backward()
+    assert all(p.grad is None for p in wrapper.net.parameters())
+    assert all(p.grad is not None for p in wrapper.token_critic.parameters())
+    wrapper.zero_grad()
+    losses = wrapper(codes, labels=LABELS, only_train_generator=True, generator=draws())
+    losses.loss.backward()
+    assert losses.critic_loss is None and all(p.grad is None for p in wrapper.token_critic.parameters())
+
+
+def test_self_conditioning_adds_to_what_the_user_adds():
+    wrapper = ours(self_cond=True)
+    codes = torch.full((2, 4, 6), 16)
+    extra = torch.randn(2, 4, 6, 32, generator=draws())
+    wrapper.eval()
+    both = wrapper.embed(codes, sum_embeds=extra)
+    shift = wrapper.to_self_cond(wrapper.null_embed.expand(2, 4, 6, -1))
+    assert torch.allclose(both, wrapper.net(codes, sum_embeds=extra + shift, return_embeddings=True), atol=1e-6)
+    assert not torch.allclose(both, wrapper.embed(codes), atol=1e-3)
+
+
+def conditional_net(**options):
+    torch.manual_seed(0)
+    layers = x_transformers.Encoder(dim=32, depth=1, heads=2, attn_dim_head=16, **options.pop("layers", {}))
+    return x_transformers.TransformerWrapper(
+        num_tokens=17, logits_dim=16, max_seq_len=24, attn_layers=layers, **options
+    )
+
+
+CONDITIONING = {
+    "condition": (
+        {"layers": {"dim_condition": 8, "use_adaptive_layernorm": True, "use_adaptive_layerscale": True}},
+        {"condition": torch.randn(3, 8, generator=torch.Generator().manual_seed(0))},
+    ),
+    "embed_ids": ({"embed_num_tokens": {"kind": 5}}, {"embed_ids": {"kind": torch.tensor([[0], [1], [4]]).expand(3, 24)}}),
+    "sum_embeds": ({}, {"sum_embeds": torch.randn(3, 24, 32, generator=torch.Generator().manual_seed(0))}),
+    "context": (
+        {"layers": {"cross_attend": True}},
+        {"context": torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(0))},
+    ),
+    "prepend_embeds": ({}, {"prepend_embeds": torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONDITIONING)
+@pytest.mark.parametrize("self_cond", [False, True])
+def test_conditioning_works_in_training_sampling_self_conditioning_and_critic(name, self_cond):
+    options, given = CONDITIONING[name]
+    wrapper = NonAutoregressiveWrapper(
+        conditional_net(**options), mask_id=16, steps=3, self_cond=self_cond, self_token_critic=True
+    )
+    for parameter in wrapper.parameters():  # adaptive gains start at zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    codes = torch.randint(16, (3, 24), generator=draws())
+    wrapper(codes, generator=draws(), **given).loss.backward()
+    drawn = wrapper.generate(batch_size=3, **given)
+    assert drawn.shape == (3, 24) and drawn.max() < 16
+    scored = wrapper.criticise(drawn, **given)
+    changed = {key: {k: v.flip(0) for k, v in value.items()} if isinstance(value, dict) else value.flip(0) for key, value in given.items()}  # fmt: skip
+    assert not torch.allclose(scored[0], wrapper.criticise(drawn, **changed)[0], atol=1e-4)
+
+
+def test_choices_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="critic_target is one of changed, hidden"):
+        ours(critic_target="both")
+    with pytest.raises(ValueError, match="not both"):
+        ours(token_critic=Recorder(), self_token_critic=True)
+    with pytest.raises(ValueError, match="needs a critic"):
+        ours(can_mask_prev_unmasked=True)
+    with pytest.raises(ValueError, match="has no critic"):
+        ours().generate(labels=LABELS, sampler="critic")
+
+
+def test_filter_thres_keeps_the_best_share_of_the_codes():
+    wrapper = ours()
+    greedy = wrapper.generate(labels=LABELS, filter_thres=0.99, steps=1)
+    with torch.no_grad():
+        logits = wrapper.eval().net(torch.full((8, 4, 6), 16), LABELS)
+    assert torch.equal(greedy, logits.argmax(-1))
+
+
+@pytest.mark.slow
+def test_two_processes_average_to_the_gradient_of_one(tmp_path):
+    """With every option that adds parameters, and no find_unused_parameters."""
+    from safetensors.torch import load_file
+
+    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.safetensors"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        done = subprocess.run(
+            [*command, str(repo() / "tests" / "gradient_driver.py"), str(out)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(load_file(out))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert torch.allclose(gradient, found[1][name], atol=1e-5), name
+    assert any(gradient.abs().max() > 1e-3 for gradient in found[0].values())

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from PIL import ImageFile
 from torch import Tensor, nn
 
 from maskgit.transformer import Transformer, num_parameters
@@ -180,9 +181,11 @@ class Muse(Side):
 
     def build(self, depth: int) -> nn.Module:
         """Its MaskGit around its transformer."""
+        truncated = ImageFile.LOAD_TRUNCATED_IMAGES
         from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
         from muse_maskgit_pytorch.t5 import T5_CONFIGS
 
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # its import makes Pillow accept broken images everywhere
         dim, name = WIDTHS[self.shape.params], "none"
         T5_CONFIGS[name] = {"config": SimpleNamespace(d_model=dim)}
         net = MaskGitTransformer(

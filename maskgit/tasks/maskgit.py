@@ -14,13 +14,17 @@ from torch import Tensor
 from maskgit.codes import CodeDataset, check_tokenizer
 from maskgit.config import MaskGITConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
+from maskgit.masking import stratified_times
 from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
 from maskgit.runs import weights_of
 from maskgit.tasks.learner import Learner
 from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper, stratified_times
+from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
+
+BITS_IMAGES = 2000
+"""Validation images, about, that bits per code is estimated on while training; `maskgit evaluate` takes all."""
 
 
 class MaskGITTask:
@@ -72,9 +76,12 @@ class MaskGITTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Cross-entropy on hidden cells of the validation split, nats a cell; the same cells are hidden every time."""
+        """The loss on the validation split, nats a hidden cell, and bits per code of a part of it.
+
+        The same cells are hidden every time.
+        """
         device, rank, world = self.accelerator.device, self.accelerator.process_index, self.accelerator.num_processes
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
         indices = spread(len(self.validation), self.config.train.max_eval_images)
         order = in_order(indices, 100, rank=rank, world=world)
         for number, batch in enumerate(batches(self.validation, order)):
@@ -82,9 +89,12 @@ class MaskGITTask:
             draws = generator(0, number * world + rank, device=device)
             with self.accelerator.autocast():
                 loss = self.main.averaged(codes, labels=labels, generator=draws).loss
-            sums += torch.stack((loss.double() * len(codes), torch.tensor(float(len(codes)), device=device)))
+                few = number * world * len(codes) < BITS_IMAGES
+                bits = self.main.averaged.bits(codes, labels=labels, generator=draws) if few else loss.new_zeros(0)
+            found = (loss * len(codes), len(codes), bits.sum(), len(bits))
+            sums += torch.stack([torch.as_tensor(value, device=device).double() for value in found])
         sums = self.accelerator.reduce(sums)
-        return {"validation_loss": (sums[0] / sums[1]).item()}
+        return {"validation_loss": (sums[0] / sums[1]).item(), "bits_per_code": (sums[2] / sums[3]).item()}
 
     def pipeline(self) -> Pipeline:
         """The averaged generator with its tokenizer."""

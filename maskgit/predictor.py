@@ -1,0 +1,58 @@
+"""Conditioned: a wrapper with all that a batch is conditioned on, as the samplers and guidance ask for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Conditioned:
+    """The wrapper with fixed conditioning, as what Guided asks for and, without labels, as a Predictor.
+
+    It remembers the embeddings of the last round where the net is conditioned on them. conditioning: of `batch`
+    images; for guidance it is repeated for the second half.
+    """
+
+    def __init__(self, wrapper: Any, batch: int, conditioning: Mapping[str, Any]) -> None:
+        self.wrapper = wrapper  # a NonAutoregressiveWrapper, whose module imports this one
+        self.batch, self.conditioning = batch, conditioning
+        self.mask_id = wrapper.mask_id
+        self.num_classes: int = getattr(wrapper.net, "num_classes", 0)  # the label that means none
+        self.last: Tensor | None = None
+
+    def _for(self, rows: int, labels: Tensor | None) -> dict[str, Any]:
+        def repeated(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {key: repeated(part) for key, part in value.items()}
+            many = isinstance(value, Tensor) and value.ndim > 0 and len(value) == self.batch
+            return torch.cat([value] * (rows // self.batch)) if many else value
+
+        given = {key: repeated(value) for key, value in self.conditioning.items()}
+        return given if labels is None else given | {"labels": labels}
+
+    def logits_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
+        """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes)."""
+        last = self.last
+        if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
+            last = last[: len(codes)] if len(last) > len(codes) else torch.cat((last, last))
+        embeddings = self.wrapper.embed(codes, last, **self._for(len(codes), labels))
+        if self.wrapper.self_cond:
+            self.last = embeddings
+        logits: Tensor = self.wrapper.to_logits(embeddings[cells])
+        return logits
+
+    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
+        """As a Predictor."""
+        return self.logits_at(codes, None, cells)
+
+    def scores_at(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """The critic's logits of full grids: (batch, *grid)."""
+        logits: Tensor = self.wrapper.criticise(codes, **self._for(len(codes), labels)).float()
+        return logits
+
+    def scores(self, codes: Tensor, r: float) -> Tensor:
+        """As a Predictor with a critic."""
+        return self.scores_at(codes, None)
