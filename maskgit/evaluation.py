@@ -216,7 +216,8 @@ class _Evaluation:
             floor: dict[str, float] = {}
             if "fake" in metric.sets:
                 first, second = self._floor(sets)
-                floor = metric.compute(second if metric.sets[0] == "fake" else first, second)
+                if name != "agreement" or second.labels is not None:  # a folder of real images may have none
+                    floor = metric.compute(second if metric.sets[0] == "fake" else first, second)
             print(f"measure {name}", file=sys.stderr, flush=True)
             for key, value in estimate(metric, real, fake).items():
                 found[key] = Number(*value, floor.get(key), metric.better)

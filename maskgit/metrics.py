@@ -151,7 +151,8 @@ def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet) -> dict[str, Es
     rows = torch.arange(len(fake.features))
     if len(rows) < 10 * GROUPS:
         return {name: Estimate(value, math.nan) for name, value in values.items()}
-    group = rows * GROUPS // len(rows)  # neighbouring seeds, which hold all labels alike
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    group = order * GROUPS // len(rows)  # at random: images may be sorted by label
     parts = []
     for number in range(GROUPS):
         chosen = group == number if metric.unbiased else group != number

@@ -90,7 +90,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], path: Path, *, title: str = 
     axis.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=title)
     axis.invert_yaxis()
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
     plt.close(figure)

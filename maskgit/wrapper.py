@@ -266,10 +266,12 @@ class NonAutoregressiveWrapper(nn.Module):
         cells, over N. With the linear schedule the number m of hidden cells is uniform in 1 .. N after weighting, so
         that it equals the mean over m of the mean cross-entropy of m cells hidden at random (the likelihood over
         random orders of Uria et al., arXiv:1310.1757): the same expectation, whatever schedule was trained, and less
-        variance. m is stratified over the batch. A perfect model's value is the entropy of the data. Set eval mode.
+        variance. m is stratified over the batch, in random order. A perfect model's value is the entropy of the data.
+        Set eval mode.
         """
         num_cells = codes[0].numel()
         t = stratified_times(len(codes), generator).to(codes.device).double()
+        t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()]
         num_hidden = 1 + (t * num_cells).floor().long().clamp(max=num_cells - 1)
         hidden = hide_exactly(codes, num_hidden, generator)
         inputs = codes.masked_fill(hidden, self.mask_id)
