@@ -10,6 +10,7 @@ import io
 import json
 import os
 import urllib.error
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -233,13 +234,21 @@ def extract_cached(
     parts = [fingerprint(images), images.num_images, network.about, judge and judge.about, options.get("keep", KEPT)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = cache_folder() / f"features-{key[:24]}.npz"
-    there = torch.tensor([[float(state.is_main_process and path.is_file())]])
-    if gather_rows(there)[0].item():  # the main process decides for all
-        return read_features(path) if state.is_main_process else None
+    found = _readable(path) if state.is_main_process else None
+    if gather_rows(torch.tensor([[float(found is not None)]]))[0].item():  # the main process decides for all
+        return found
     found = extract(images, network, judge, **options)
     if found is not None:
         write_features(path, found)
     return found
+
+
+def _readable(path: Path) -> FeatureSet | None:
+    """What a cache file holds; none if there is none, or if it is broken, and then it is made again."""
+    try:
+        return read_features(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def write_features(path: Path, found: FeatureSet) -> None:
@@ -262,8 +271,8 @@ def write_features(path: Path, found: FeatureSet) -> None:
 
 def read_features(path: Path) -> FeatureSet:
     """Undo `write_features`."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
     rows = {
         n: torch.from_numpy(arrays[n]) for n in ("features", "logits", "indices", "labels", "judged") if n in arrays
     }

@@ -37,6 +37,10 @@ def test_reference_features_are_made_once(judge_file, image_folder, tmp_path, mo
     second = extract_cached(images, network, network, batch_size=3)
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else (a == b) is True or (a == b).all()
+    cached = next((tmp_path / "cache").iterdir())
+    cached.write_bytes(cached.read_bytes()[:100])
+    with pytest.raises(TypeError):  # a broken file is made again
+        extract_cached(images, network, network, batch_size=3)
     with pytest.raises(TypeError):  # another set is looked at again
         extract_cached(from_folder(image_folder / "train", channels=1), network, batch_size=3)
 
