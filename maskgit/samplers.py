@@ -97,6 +97,46 @@ def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iter
             return
 
 
+Policy = Callable[[Tensor, Tensor, Drawn, Tensor, float], Tensor]
+"""(codes, hidden, drawn, u, r) -> scores (batch, cells): the highest are hidden again, and -inf never is.
+
+codes: (batch, h, w), full; hidden: bool (batch, h, w), the cells `drawn` in this round; u: (batch, cells) noise in
+[0, 1).
+"""
+
+
+def _fill(
+    predictor: Predictor,
+    codes: Tensor,
+    seeds: Sequence[int],
+    policy: Policy,
+    *,
+    steps: int,
+    schedule: str | Mapping[str, Any] | Schedule,
+    **drawing: Any,
+) -> Iterator[Tensor]:
+    """The one loop of all samplers: draw every hidden cell, then hide again as many as the schedule says.
+
+    `policy` is not asked in the last round; drawing: the options of `draw`.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    codes = codes.clone()
+    at_start = (codes == predictor.mask_id).flatten(1).sum(1)
+    if not at_start.any():
+        return
+    for k, (r, num_hidden) in enumerate(num_hidden_after(get_schedule(schedule), steps, at_start)):
+        hidden = codes == predictor.mask_id
+        u_code, u_choice = uniforms(seeds, k, (2, codes[0].numel())).to(codes.device).unbind(1)
+        drawn = draw(predictor.logits(codes, hidden, r), u_code[hidden.flatten(1)], **drawing)
+        codes[hidden] = drawn.codes
+        if num_hidden.any():
+            scores = policy(codes, hidden, drawn, u_choice, r)
+            rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            codes[(rank < num_hidden[:, None]).view_as(codes)] = predictor.mask_id
+        yield codes.clone()
+
+
 def confidence(
     predictor: Predictor,
     codes: Tensor,
@@ -115,25 +155,15 @@ def confidence(
     after each round; the last has no hidden cell. Cells known at the start are never touched. Confidence is
     log p(drawn) + choice_temperature (1 - r) Gumbel noise.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    codes = codes.clone()
-    if not (codes == predictor.mask_id).any():
-        return
-    num_cells = codes[0].numel()
-    rounds = num_hidden_after(get_schedule(schedule), steps, (codes == predictor.mask_id).flatten(1).sum(1))
-    for k, (r, num_hidden) in enumerate(rounds):
-        hidden = codes == predictor.mask_id
-        u_code, u_choice = uniforms(seeds, k, (2, num_cells)).to(codes.device).unbind(1)
-        logits = predictor.logits(codes, hidden, r)
-        drawn = draw(logits, u_code[hidden.flatten(1)], temperature=temperature, top_k=top_k, top_p=top_p)
-        codes[hidden] = drawn.codes
-        scores = torch.full(u_choice.shape, torch.inf, device=codes.device)
-        noise = gumbel(u_choice[hidden.flatten(1)]).float()
-        scores[hidden.flatten(1)] = drawn.log_probs + choice_temperature * (1 - r) * noise
-        rank = scores.argsort(dim=1, stable=True).argsort(dim=1)  # 0 = least confident
-        codes[(rank < num_hidden[:, None]).view_as(codes)] = predictor.mask_id
-        yield codes.clone()
+
+    def least_confident(codes: Tensor, hidden: Tensor, drawn: Drawn, u: Tensor, r: float) -> Tensor:
+        cells = hidden.flatten(1)
+        scores = torch.full(u.shape, -torch.inf, device=codes.device)
+        scores[cells] = -(drawn.log_probs + choice_temperature * (1 - r) * gumbel(u[cells]).float())
+        return scores
+
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from _fill(predictor, codes, seeds, least_confident, steps=steps, schedule=schedule, **drawing)
 
 
 class Critical(Predictor, Protocol):
@@ -163,25 +193,14 @@ def critic(
     critic is for. Cells known at the start never are. The score is the critic's logit + noise_scale (1 - r) times
     uniform noise in [-1/2, 1/2), as in Muse's code; the critic does not run after the last round.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    codes = codes.clone()
     given = codes != predictor.mask_id
-    if given.all():
-        return
-    counts = num_hidden_after(get_schedule(schedule), steps, (~given).flatten(1).sum(1))
-    for k, (r, num_hidden) in enumerate(counts):
-        hidden = codes == predictor.mask_id
-        u_code, u_choice = uniforms(seeds, k, (2, codes[0].numel())).to(codes.device).unbind(1)
-        logits = predictor.logits(codes, hidden, r)
-        codes[hidden] = draw(logits, u_code[hidden.flatten(1)], temperature=temperature, top_k=top_k, top_p=top_p).codes
-        if num_hidden.any():
-            scores = predictor.scores(codes, r).float().flatten(1) + noise_scale * (1 - r) * (u_choice - 0.5).float()
-            fixed = given | ~hidden if keep_known else given
-            scores = scores.masked_fill(fixed.flatten(1), -torch.inf)
-            rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 = looks drawn the most
-            codes[(rank < num_hidden[:, None]).view_as(codes)] = predictor.mask_id
-        yield codes.clone()
+
+    def most_suspect(codes: Tensor, hidden: Tensor, drawn: Drawn, u: Tensor, r: float) -> Tensor:
+        scores = predictor.scores(codes, r).float().flatten(1) + noise_scale * (1 - r) * (u - 0.5).float()
+        return scores.masked_fill((~hidden if keep_known else given).flatten(1), -torch.inf)
+
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from _fill(predictor, codes, seeds, most_suspect, steps=steps, schedule=schedule, **drawing)
 
 
 Sampler = Callable[..., Iterator[Tensor]]
