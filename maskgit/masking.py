@@ -18,7 +18,10 @@ class Corrupted(NamedTuple):
 
 
 def stratified_times(num_images: int, generator: torch.Generator | None = None) -> Tensor:
-    """t_i = (u + i) / B mod 1: uniform each, spread evenly over the batch (low variance). (num_images,) float32."""
+    """t_i = (u + i) / B, one in each of B equal parts of [0, 1): their mean hardly varies. (num_images,) float32.
+
+    Image i always lies in part i: the images of a batch must be in random order, or t be shuffled.
+    """
     device = generator.device if generator is not None else "cpu"
     u = torch.rand((), generator=generator, device=device)
     return (u + torch.arange(num_images, device=device)) / num_images

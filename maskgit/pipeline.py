@@ -80,8 +80,8 @@ class Pipeline:
         transformer = Transformer(**weights["model"])
         transformer.load_state_dict(tensors)
         tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
-        rest: dict[str, Any] = {key: config.get(key) for key in ("class_names", "sampler", "guidance", "run", "data")}
-        return cls(transformer, tokenizer, **rest)
+        rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
+        return cls(transformer, tokenizer, **rest, data=config.get("data"))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write three files, each whole or not at all; other files of the folder are left alone."""

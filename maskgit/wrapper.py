@@ -30,8 +30,8 @@ class Losses(NamedTuple):
     """What a training forward returns; the same fields as x-transformers'."""
 
     loss: Tensor  # what to differentiate, scalar
-    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached unless it is all of `loss`
-    critic_loss: Tensor | None  # none without a critic
+    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached
+    critic_loss: Tensor | None  # scalar, detached; none without a critic
 
 
 class NonAutoregressiveWrapper(nn.Module):
