@@ -1,11 +1,12 @@
 """evaluate: samples of a run, or of any other program, against real images -> numbers that say how they were made.
 
-out/results.json  results.md (one row)  samples.png  neighbours.png (samples beside their nearest training images)
+out/results.json  results.md (one row)  samples.png  neighbours.png (samples beside their nearest reference images)
 """
 
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from maskgit.features import (
 from maskgit.image_sets import (
     ImageSet,
     chunks_of,
+    fingerprint,
     from_folder,
     from_npz,
     from_pipeline,
@@ -39,37 +41,37 @@ from maskgit.image_sets import (
     npz_arrays,
     reconstructions,
 )
-from maskgit.images import save_png, to_float
-from maskgit.metrics import METRICS, estimate, neighbours
+from maskgit.images import to_float
+from maskgit.metrics import METRICS, Metric, check_libraries, estimate
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
-from maskgit.report import Number, write_report
+from maskgit.report import Number, draw_pictures, write_report
 from maskgit.sources import SPLITS, load_source
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.registry import choose
+from vqgan.weights import content_hash
 
 NEEDS_RUN = ("rfid", "bits")
-PICTURED, NEAREST = 10, 5
 
 
 @dataclass(frozen=True)
-class Request:
+class Evaluation:
     """What to measure. Either `run`, a trained generator, or `samples`, a folder of images or an ADM .npz file.
 
     reference: a config with a data section, a folder or an .npz file; by default what the run was trained on.
     features: an entry of FEATURES, by default the classifier that lies beside the run, else inception.
     judge: a classifier for class agreement, by default the same one. metrics: entries of METRICS, none for all that
-    apply. options go to the sampler.
+    apply. count, seed and options (of the sampler) say what a run draws; given samples are measured all.
+    rFID and bits per code are of the validation split, whatever `split`, the reference, is.
     """
 
     run: Path | None = None
     samples: Path | None = None
     reference: str | None = None
     split: str = "train"
-    count: int = 10_000
-    seed: int = 0
+    count: int | None = None  # 10,000
+    seed: int | None = None  # 0
     metrics: Sequence[str] = ()
     features: str | None = None
     weights: Path | None = None
@@ -79,35 +81,38 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def evaluate(request: Request) -> str | None:
+def evaluate(request: Evaluation) -> str | None:
     """Measure, write the results -> a table on the main process, none on the others.
 
     ValueError or FileNotFoundError before any work if something asked for cannot be measured.
     """
     start = time.perf_counter()
-    evaluation = _Evaluation(request)
-    found = evaluation.measure()
+    measurement = _Measurement(request)
+    found = measurement.measure()
     if found is None:
         return None
-    evaluation.results["seconds"] = round(time.perf_counter() - start, 1)
-    notes = [f"left out: {name}: {reason}" for name, reason in evaluation.left_out.items()]
-    return write_report(evaluation.out, evaluation.results, found, notes, evaluation.pictures)
+    measurement.results["seconds"] = round(time.perf_counter() - start, 1)
+    notes = [f"left out: {name}: {reason}" for name, reason in measurement.left_out.items()]
+    return write_report(measurement.out, measurement.results, found, notes, measurement.pictures)
 
 
-class _Evaluation:
+class _Measurement:
     """The images, networks and sets of one request."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Evaluation) -> None:
         self.request = request
         for name in request.metrics:
             choose(METRICS, name, "metric")
         if (request.run is None) == (request.samples is None):
             raise ValueError("evaluate either a run or --samples")
+        if request.samples and (request.count is not None or request.seed is not None or request.options):
+            raise ValueError("--count, --seed and the sampler's options say what a run draws; samples are measured all")
+        check_libraries()
         self.pipeline = Pipeline.from_pretrained(request.run).to(this_process().device) if request.run else None
         self.data, self.real = self._reference()
-        self.held_out = from_source(self.data, self._other_split()) if self.data else None
         self.fake = self._samples()
         self.judge = self._judge()
+        self.validation = self._validation()
         self.metrics, self.left_out = self._metrics()
         self.wanted = {side for name in self.metrics for side in METRICS[name].sets}
         self.network = self._network()
@@ -116,17 +121,41 @@ class _Evaluation:
         self.results: dict[str, Any] = {
             "of": str(request.run or request.samples),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["maskgit", *sys.argv[1:]]),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "weights": self._weights(),
             "samples": self.fake.about | {"count": self.fake.num_images},
             "reference": self.real.about | {"count": self.real.num_images},
+            "held out": self._held_out(),
             "features": self.network.about if self.network else None,
             "judge": self.judge.about if self.judge else None,
             "versions": _versions(),
             "machine": f"{platform.machine()}, {state.num_processes} processes on {state.device.type}",
         }
 
-    def _other_split(self) -> str:
-        return next(split for split in SPLITS if split != self.request.split)
+    def _weights(self) -> dict[str, str]:
+        """The hashes of what drew the samples, or of the samples."""
+        if self.pipeline is None:
+            return {"samples": fingerprint(self.fake)}
+        folder = Path(str(self.request.run))
+        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        kinds = {"model": "maskgit", "tokenizer": "tokenizer"}
+        return {name: content_hash(folder / f"{name}.safetensors", kind) for name, kind in kinds.items()}
+
+    def _validation(self) -> ImageSet | None:
+        """The images that rFID and bits per code are of, where a run and its data are there."""
+        return from_source(self.data, "validation") if self.data and self.pipeline else None
+
+    def _held_out(self) -> dict[str, Any] | None:
+        """What a table says of rFID's and bits' images."""
+        if self.validation is None or not self.wanted & {"decoded", "bits"}:
+            return None
+        return {"of": "rFID and bits per code", **self.validation.about, "count": self.validation.num_images}
+
+    def _class_names(self) -> Sequence[str]:
+        """Those of the run, or of the reference's data; none if neither says."""
+        if self.pipeline is not None:
+            return self.pipeline.class_names
+        return load_source(self.data.source, self.request.split).class_names if self.data else ()
 
     def _reference(self) -> tuple[DataConfig | None, ImageSet]:
         """The data section, where there is one, and the reference images."""
@@ -150,15 +179,18 @@ class _Evaluation:
         request = self.request
         channels, *size = next(self.real.read([range(1)])).shape[1:]
         if self.pipeline is not None:
-            found = from_pipeline(self.pipeline, request.count, seed=request.seed, options=request.options)
-            given = [self.pipeline.tokenizer.downscale * side for side in self.pipeline.transformer.grid]
+            count = 10_000 if request.count is None else request.count
+            found = from_pipeline(self.pipeline, count, seed=request.seed or 0, options=request.options)
+            tokenizer = self.pipeline.tokenizer
+            if tokenizer.channels != channels:
+                raise ValueError(f"{request.run} draws {tokenizer.channels} channels, the reference has {channels}")
+            given = [tokenizer.downscale * side for side in self.pipeline.transformer.grid]
         else:
             path = Path(str(request.samples))
             if path.suffix == ".npz":
                 found = from_npz(path, channels=channels)
             elif path.is_dir():
-                names = load_source(self.data.source, request.split).class_names if self.data else ()
-                found = from_folder(path, channels=channels, class_names=names)
+                found = from_folder(path, channels=channels, class_names=self._class_names())
             else:
                 raise FileNotFoundError(f"no samples at {path}: a folder of images or an .npz file")
             given = list(next(found.read([range(1)])).shape[2:])
@@ -177,17 +209,24 @@ class _Evaluation:
     def _judge(self) -> ClassifierFeatures | None:
         path = self.request.judge or (self.request.weights if self.request.features == "classifier" else None)
         path = path or self._beside()
-        return ClassifierFeatures(path) if path else None
+        if path is None:
+            return None
+        judge, names = ClassifierFeatures(path), tuple(self._class_names())
+        if judge.class_names and names and judge.class_names != names:
+            raise ValueError(f"{path} judges {', '.join(judge.class_names[:3])}, ..., not {', '.join(names[:3])}, ...")
+        return judge
 
     def _metrics(self) -> tuple[list[str], dict[str, str]]:
         """Those to measure, and why some that nobody asked for are left out."""
-        cannot = {} if self.data else dict.fromkeys(NEEDS_RUN, "needs a reference with a held-out split")
-        if not self.pipeline:
-            cannot |= dict.fromkeys(NEEDS_RUN, "needs a run")
+        cannot = dict.fromkeys(NEEDS_RUN, "needs a run and its data") if self.validation is None else {}
         if self.judge is None:
             cannot["agreement"] = "needs a judge (--judge)"
         elif self.fake.labels is None:
             cannot["agreement"] = "the samples' labels are not known"
+        few = {"real": self.real, "fake": self.fake}
+        for name, metric in METRICS.items():
+            if min(few[side].num_images if side in few else metric.least for side in metric.sets) < metric.least:
+                cannot[name] = f"needs {metric.least} images at least on either side"
         if wrong := [name for name in self.request.metrics if name in cannot]:
             raise ValueError(f"{wrong[0]}: {cannot[wrong[0]]}")
         if self.request.metrics:
@@ -213,26 +252,27 @@ class _Evaluation:
         for name in self.metrics:
             metric = METRICS[name]
             real, fake = (sets[side] for side in metric.sets)
-            floor: dict[str, float] = {}
-            if "fake" in metric.sets:
-                first, second = self._floor(sets)
-                if name != "agreement" or second.labels is not None:  # a folder of real images may have none
-                    floor = metric.compute(second if metric.sets[0] == "fake" else first, second)
+            floor = self._floor(metric, sets) if "fake" in metric.sets else {}
             print(f"measure {name}", file=sys.stderr, flush=True)
             for key, value in estimate(metric, real, fake).items():
                 found[key] = Number(*value, floor.get(key), metric.better)
-        self.pictures = self._pictures(sets)
+        self.pictures = draw_pictures(self.out, self.real, self.fake, sets) if "fake" in sets else []
         return found
 
-    def _floor(self, sets: dict[str, FeatureSet]) -> tuple[FeatureSet, FeatureSet]:
-        """Two sets of real images, the second of as many as there are samples where there are so many."""
-        real = sets["real"]
-        if "held out" in sets:
-            self.results["floor"] = f"{sets['held out'].num_images} held-out real images"
-            return real, sets["held out"]
-        rows = torch.arange(len(real.features))
-        self.results["floor"] = f"one half of the reference against the other, {len(rows) // 2} images each"
-        return real.take(rows[::2]), real.take(rows[1::2])
+    def _floor(self, metric: Metric, sets: dict[str, FeatureSet]) -> dict[str, float]:
+        """The metric of real images in the place of the samples, as many where there are so many."""
+        first, second = sets["real"], sets.get("held out")
+        if second is None:  # a part of the reference against the rest of it
+            size = len(first.features)
+            part = torch.zeros(size, dtype=torch.bool)
+            part[spread(size, min(self.fake.num_images, size // 2))] = True
+            first, second = first.take(~part), first.take(part)
+        if len(second.features) < metric.least or (second.labels is None and metric is METRICS["agreement"]):
+            return {}
+        count = f"{second.num_images} real images of {second.about['set']} in the place of the samples"
+        fewer = " (FEWER than the samples)" if second.num_images < self.fake.num_images else ""
+        self.results["floor"] = count + fewer
+        return metric.compute(second if metric.sets[0] == "fake" else first, second)
 
     def _sets(self) -> dict[str, FeatureSet]:
         """Every set that the metrics ask for; made by all processes together, and complete on the main one."""
@@ -242,12 +282,13 @@ class _Evaluation:
             if self.wanted & {"real", "fake"}:
                 sets["real"] = self._with_published(extract_cached(self.real, self.network, title="real", **keywords))
                 if self.data:
-                    few = from_source(self.data, self._other_split(), self.fake.num_images)
+                    other = next(split for split in SPLITS if split != self.request.split)
+                    few = from_source(self.data, other, self.fake.num_images)
                     sets["held out"] = extract_cached(few, self.network, title="held out", **keywords)
                 sets["fake"] = extract(self.fake, self.network, title="samples", **keywords)
-            if "decoded" in self.wanted and self.held_out and self.pipeline:
-                decoded = reconstructions(self.pipeline.tokenizer, self.held_out)
-                sets["originals"] = extract_cached(self.held_out, self.network, title="originals", **keywords)
+            if "decoded" in self.wanted and self.validation and self.pipeline:
+                decoded = reconstructions(self.pipeline.tokenizer, self.validation)
+                sets["originals"] = extract_cached(self.validation, self.network, title="originals", **keywords)
                 sets["decoded"] = extract(decoded, self.network, title="decode", **keywords)
         if "bits" in self.wanted:
             sets["bits"] = self._bits()
@@ -268,19 +309,19 @@ class _Evaluation:
     @torch.no_grad()
     def _bits(self) -> FeatureSet | None:
         """One estimate for each held-out image, as features of width one."""
-        assert self.pipeline is not None and self.held_out is not None
+        assert self.pipeline is not None and self.validation is not None
         tokenizer, device = self.pipeline.tokenizer, this_process().device
         net = self.pipeline.transformer
         wrapper = NonAutoregressiveWrapper(net, mask_id=net.mask_id).eval()
-        chunks = chunks_of(self.held_out.num_images, self.request.batch_size)
-        pixels: Iterator[torch.Tensor] = self.held_out.read([c for _, c in share_out(chunks) if c is not None])
+        chunks = chunks_of(self.validation.num_images, self.request.batch_size)
+        pixels: Iterator[torch.Tensor] = self.validation.read([c for _, c in share_out(chunks) if c is not None])
         rows = []
         for _, chunk in share_out(chunks):
             found = torch.empty(0, 1)
             if chunk is not None:
                 codes = tokenizer.encode(to_float(next(pixels).to(device)))
-                labels = torch.from_numpy(self.held_out.labels[chunk]).to(device)  # type: ignore[index]
-                draws = generator(self.request.seed, chunk.start, device=device)
+                labels = torch.from_numpy(self.validation.labels[chunk]).to(device)  # type: ignore[index]
+                draws = generator(self.request.seed or 0, chunk.start, device=device)
                 found = wrapper.bits(codes, labels=labels, generator=draws)[:, None].float()
             rows.append(gather_rows(found).cpu())
         if not this_process().is_main_process:
@@ -288,24 +329,7 @@ class _Evaluation:
         values = torch.cat(rows)
         empty = np.zeros(0)
         indices = torch.arange(len(values))
-        return FeatureSet(len(values), empty, empty, values, values, None, None, indices, self.held_out.about)
-
-    def _pictures(self, sets: dict[str, FeatureSet]) -> list[str]:
-        """samples.png, and neighbours.png: each sample, then its nearest reference images."""
-        if "fake" not in sets:
-            return []
-        images = _some(self.fake, spread(min(self.fake.num_images, 10 * PICTURED), 10 * PICTURED))
-        save_png(image_grid(to_float(images), num_columns=PICTURED), self.out / "samples.png")
-        last = len(sets["fake"].features) - 1
-        shown = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
-        near = neighbours(sets["real"], sets["fake"].take(torch.tensor(shown)), NEAREST).indices
-        samples = _some(self.fake, sets["fake"].indices[shown].tolist())
-        real = _some(self.real, near.flatten().tolist()).unflatten(0, near.shape)
-        rows = torch.cat((samples[:, None], real), dim=1).flatten(0, 1)
-        names = [f"sample {number}, nearest {NEAREST}" for number in shown]
-        picture = image_grid(to_float(rows), num_columns=1 + NEAREST, row_names=names)
-        save_png(picture, self.out / "neighbours.png")
-        return ["samples.png", "neighbours.png"]
+        return FeatureSet(len(values), empty, empty, values, values, None, None, indices, self.validation.about)
 
 
 def _versions() -> dict[str, str]:
@@ -315,14 +339,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _some(images: ImageSet, numbers: Sequence[int]) -> torch.Tensor:
-    """uint8 (n, c, h, w) of the images with these numbers; neighbouring numbers are read together."""
-    chunks: list[range] = []
-    for number in numbers:
-        if chunks and chunks[-1].stop == number:
-            chunks[-1] = range(chunks[-1].start, number + 1)
-        else:
-            chunks.append(range(number, number + 1))
-    return torch.cat(list(images.read(chunks)))

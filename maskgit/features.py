@@ -180,7 +180,8 @@ def extract(
 ) -> FeatureSet | None:
     """Look at every image once, over all processes -> the set on the main process, none on the others.
 
-    Chunks of `batch_size` are the same for any number of processes, so the numbers are too.
+    Chunks of `batch_size` are the same for any number of processes, so the features are too, and the moments but for
+    the order of their sums.
     """
     kept = set(spread(images.num_images, keep))
     chunks = chunks_of(images.num_images, batch_size)

@@ -35,7 +35,8 @@ class ImageSet(NamedTuple):
     num_images: int
     labels: np.ndarray | None  # (num_images,) int64, where they are known
     read: Callable[[Sequence[range]], Iterator[Tensor]]  # chunks of numbers -> one uint8 (n, c, h, w) for each
-    about: dict[str, Any]  # JSON values: what a table says of it, and the key of cached features
+    about: dict[str, Any]  # JSON values: what a table says of it
+    stamp: str = ""  # changes when its files do
 
 
 def chunks_of(count: int, size: int) -> list[range]:
@@ -44,13 +45,19 @@ def chunks_of(count: int, size: int) -> list[range]:
 
 
 def fingerprint(images: ImageSet) -> str:
-    """A hash of what the set says of itself, its labels, and the pixels of up to 64 images spread over it."""
-    digest = hashlib.sha256(repr(sorted(images.about.items())).encode())
+    """A hash of what the set says of itself, its files' sizes and dates, its labels, and the pixels of 64 images."""
+    digest = hashlib.sha256(repr((sorted(images.about.items()), images.stamp)).encode())
     if images.labels is not None:
         digest.update(images.labels.tobytes())
     for batch in images.read([range(i, i + 1) for i in spread(images.num_images, 64)]):
         digest.update(batch.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _stamp(paths: Sequence[Path]) -> str:
+    """Names, sizes and dates of files, hashed."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
 def from_source(data: DataConfig, split: str, count: int | None = None) -> ImageSet:
@@ -93,7 +100,7 @@ def from_folder(folder: str | Path, *, channels: int | None = None, class_names:
     labels = [_label_of(path, class_names) for path in paths]
     known = None if None in labels else np.array(labels, dtype=np.int64)
     about = {"set": str(folder), "images": f"{size[1]}x{size[0]}x{wanted}"}
-    return ImageSet(len(paths), known, read, about)
+    return ImageSet(len(paths), known, read, about, _stamp(paths))
 
 
 def _label_of(path: Path, class_names: Sequence[str]) -> int | None:
@@ -160,7 +167,7 @@ def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
                 yield images if wanted == found else _to_grey(images)
 
     about = {"set": str(path), "images": f"{shape[1]}x{shape[2]}x{wanted}"}
-    return ImageSet(shape[0], labels, read, about)
+    return ImageSet(shape[0], labels, read, about, _stamp([Path(path)]))
 
 
 def _to_grey(images: Tensor) -> Tensor:

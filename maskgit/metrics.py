@@ -7,6 +7,7 @@ features is in float64.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import math
 from collections.abc import Callable
@@ -30,11 +31,11 @@ STUDENT = 2.262
 """97.5 % point of Student's t with GROUPS - 1 degrees of freedom."""
 
 
-def _fidelity() -> None:
-    try:
-        import torch_fidelity  # noqa: F401
-    except ImportError as error:
-        raise ValueError("this metric needs torch-fidelity and prdc: pip install 'maskgit-torch[evaluate]'") from error
+def check_libraries() -> None:
+    """ValueError if the libraries that METRICS stand on are not installed."""
+    missing = [name for name in ("torch_fidelity", "prdc") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"evaluation needs {' and '.join(missing)}: pip install 'maskgit-torch[evaluate]'")
 
 
 def fid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
@@ -42,18 +43,14 @@ def fid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
 
     Biased upwards by about 1/n: compare at equal numbers of samples only.
     """
-    _fidelity()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-    if min(real.num_images, fake.num_images) < 2:
-        raise ValueError("FID needs two images at least on either side")
     sides = [{"mu": side.mean, "sigma": side.covariance} for side in (real, fake)]
     return {"fid": fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]}
 
 
 def kid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     """Kernel distance (Binkowski et al., arXiv:1801.01401), 100 subsets of 1,000, by torch-fidelity; unbiased."""
-    _fidelity()
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     size = min(1000, len(real.features), len(fake.features))
@@ -64,7 +61,6 @@ def kid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
 
 def inception_score(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     """exp E KL(p(y|x) || p(y)) (Salimans et al., arXiv:1606.03498), mean of 10 splits, by torch-fidelity."""
-    _fidelity()
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
     splits = min(10, len(fake.logits))
@@ -74,14 +70,11 @@ def inception_score(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
 def prdc(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     """Precision, recall, density, coverage with 5 neighbours (Naeem et al., arXiv:2002.09797), by prdc.
 
-    On equally many images of either side, at most MANIFOLD; float64.
+    On equally many images of either side; float64.
     """
-    _fidelity()
     from prdc import compute_prdc
 
-    size = min(len(real.features), len(fake.features), MANIFOLD)
-    if size < 7:
-        raise ValueError(f"precision and recall need 7 images at least on either side, not {size}")
+    size = min(len(real.features), len(fake.features))
     sides = [side.features[spread(len(side.features), size)].double().numpy() for side in (real, fake)]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the counts
         found = compute_prdc(*sides, nearest_k=5)
@@ -96,7 +89,7 @@ def agreement(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
 
 
 def nearest_distance(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-    """Median distance of an image to its nearest neighbour among the reference images; copies of them are at 0.
+    """Median distance of an image to its nearest neighbour among the kept reference images; copies of them are at 0.
 
     Held-out real images give the number to compare with: samples much below it are memorised.
     """
@@ -120,16 +113,18 @@ class Metric(NamedTuple):
     sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see maskgit.evaluation
     better: str  # "lower" or "higher"
     unbiased: bool = False  # whether the mean over small groups estimates the same thing
+    least: int = 1  # images that it needs on either side
+    most: int | None = None  # images of either side that it looks at, spread evenly
 
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric(fid, ("real", "fake"), "lower"),
+    "fid": Metric(fid, ("real", "fake"), "lower", least=2),
     "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
     "is": Metric(inception_score, ("fake", "fake"), "higher"),
-    "prdc": Metric(prdc, ("real", "fake"), "higher"),
+    "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD),
     "agreement": Metric(agreement, ("fake", "fake"), "higher", unbiased=True),
-    "nearest": Metric(nearest_distance, ("real", "fake"), "higher"),
-    "rfid": Metric(reconstruction_fid, ("originals", "decoded"), "lower"),
+    "nearest": Metric(nearest_distance, ("real", "fake"), "higher", unbiased=True),
+    "rfid": Metric(reconstruction_fid, ("originals", "decoded"), "lower", least=2),
     "bits": Metric(bits, ("bits", "bits"), "lower", unbiased=True),
 }
 
@@ -147,6 +142,8 @@ def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet) -> dict[str, Es
     Unbiased metrics: Student's t over the groups' own values. The others: the delete-a-group jackknife (Kott 2001),
     whose variance is (G - 1) / G times the sum of squares of the G values without one group.
     """
+    if metric.most is not None:  # once, before the groups, so that each leaves out a part of the same images
+        real, fake = (side.take(torch.tensor(spread(len(side.features), metric.most))) for side in (real, fake))
     values = metric.compute(real, fake)
     rows = torch.arange(len(fake.features))
     if len(rows) < 10 * GROUPS:
@@ -168,14 +165,15 @@ class Neighbours(NamedTuple):
     """The nearest reference images of each image, nearest first."""
 
     indices: Tensor  # (n, k) int64: their numbers in the reference set
-    distances: Tensor  # (n, k) float32, Euclidean in feature space
+    distances: Tensor  # (n, k) float64, Euclidean in feature space
 
 
 def neighbours(real: FeatureSet, fake: FeatureSet, k: int) -> Neighbours:
     """Among the kept images of the reference."""
     indices, distances = [], []
-    for part in fake.features.split(256):
-        found = torch.cdist(part, real.features).topk(k, largest=False)
+    there = real.features.double()
+    for part in fake.features.double().split(256):
+        found = torch.cdist(part, there).topk(min(k, len(there)), largest=False)
         indices.append(real.indices[found.indices])
         distances.append(found.values)
     return Neighbours(torch.cat(indices), torch.cat(distances))

@@ -53,12 +53,14 @@ def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
     assert results["samples"]["guidance"]["scale"] == 1.5 and results["samples"]["count"] == 110
     assert results["reference"]["set"].endswith("/train") and results["reference"]["count"] == 24
     assert results["features"]["sha256"] == results["judge"]["sha256"] and "90.00%" in out
-    assert results["floor"] == "8 held-out real images"
+    assert results["floor"].startswith("8 real images of ") and results["floor"].endswith("(FEWER than the samples)")
+    assert results["held out"]["set"].endswith("/validation") and results["held out"]["count"] == 8
+    assert {"model", "tokenizer"} == set(results["weights"])
     fid = results["numbers"]["fid"]
     assert fid["floor"] > 0 and fid["half_width"] > 0 and fid["better"] == "lower"
     assert 0 < results["numbers"]["bits_per_code"]["value"] < 12
     row = (run_folder / "evaluation" / "results.md").read_text().splitlines()
-    assert len(row) == 3 and row[0].count("|") == row[1].count("|") == row[2].count("|")
+    assert len(row) == 4 and len({line.count("|") for line in row}) == 1 and row[3].startswith("| real images |")
     for name in ("samples.png", "neighbours.png"):
         with Image.open(run_folder / "evaluation" / name) as picture:
             assert picture.width > 300
@@ -89,13 +91,13 @@ def test_samples_of_another_program(run_folder, capfd):
     assert found[0] == found[1] and 0 <= found[0]["class_agreement"]["value"] <= 1
     with np.load(run_folder / "s.npz") as file, Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png:
         assert np.array_equal(file["arr_0"][9, ..., 0], np.asarray(png))
-    # without a held-out split, the floor is one half of the reference against the other
+    # without a held-out split, the floor is a part of the reference against the rest
     out = run_folder / "halves"
     assert (
         call("evaluate", "--samples", run_folder / "s.npz", "--reference", run_folder / "pngs", *wanted, "--out", out)
         == 0
     )
-    assert json.loads((out / "results.json").read_text())["floor"].startswith("one half of the reference")
+    assert json.loads((out / "results.json").read_text())["floor"].startswith("6 real images of ")
 
 
 WRONG = {
@@ -106,6 +108,8 @@ WRONG = {
     ("RUN", "--features", "inception", "--weights", "nowhere.pth"): "no Inception weights at nowhere.pth",
     ("RUN", "--judge", "nowhere"): "no classifier at nowhere",
     ("RUN", "--split", "test"): "split is one of train, validation",
+    ("RUN", "--metrics", "prdc", "--count", "6"): "prdc: needs 7 images at least on either side",
+    ("--samples", "x.npz", "--count", "6"): "say what a run draws",
     ("--samples", "nowhere", "--reference", "mnist/vqgan"): "no samples at nowhere",
     ("--samples", "x.npz"): "pass --reference",
     ("--samples", "RUN", "--reference", "mnist/maskgit"): "mnist/maskgit has no data section",
@@ -153,3 +157,26 @@ def test_two_processes_equal_one(run_folder):
         assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-9, abs=1e-9), key
     with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
         assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])
+
+
+def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_folder):
+    """Also where the training images are not the reference."""
+    found = {}
+    for split in ("train", "validation"):
+        out = run_folder / split
+        assert (
+            call("evaluate", run_folder, "--count", 12, "--metrics", "fid,rfid,bits", "--split", split, "--out", out)
+            == 0
+        )
+        found[split] = json.loads((out / "results.json").read_text())
+    assert found["train"]["held out"] == found["validation"]["held out"]
+    for name in ("rfid", "bits_per_code"):
+        assert found["train"]["numbers"][name] == found["validation"]["numbers"][name]
+    assert found["train"]["numbers"]["fid"] != found["validation"]["numbers"]["fid"]
+
+
+def test_a_judge_of_other_classes_is_refused(run_folder, tmp_path, capfd):
+    judge = Classifier(channels=1, num_classes=2, width=8)
+    judge.save(tmp_path / "other" / "classifier.safetensors", {"class_names": ["cat", "dog"]})
+    assert call("evaluate", run_folder, "--count", 12, "--judge", tmp_path / "other") == 2
+    assert "judges cat, dog" in capfd.readouterr().err

@@ -212,6 +212,29 @@ def test_nineteen_of_twenty_intervals_hold_what_repeats_give(metric, key):
     assert 0.88 <= held <= 1
 
 
+def test_images_sorted_by_label_have_the_same_intervals():
+    """A folder or an .npz file lists one class after the other; groups by position would be classes."""
+    labels = torch.arange(10).repeat_interleave(100)
+    features = normal(1000, 4, 0) + 3 * normal(10, 4, 1)[labels]
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(2))
+    widths = [estimate(MEAN, feature_set(features), feature_set(features[rows]))["mean"].half_width for rows in (torch.arange(1000), order)]  # fmt: skip
+    by_class = features[:, 0].view(10, 100).mean(1).std().item() / 10**0.5 * 2.262
+    assert max(widths) < 0.3 * by_class
+
+
+def test_a_metric_that_looks_at_few_images_thins_them_once():
+    """So that each group leaves out a tenth of the same images, as the jackknife asks."""
+    seen = []
+
+    def compute(real, fake):
+        seen.append(set(fake.indices.tolist()))
+        return {"x": fake.features.mean().item()}
+
+    some = feature_set(normal(1000, 3, 0))
+    estimate(Metric(compute, ("real", "fake"), "higher", most=200), some, some.take(torch.arange(1000)))
+    assert len(seen[0]) == 200 and all(part < seen[0] and len(part) == 180 for part in seen[1:])
+
+
 def test_with_few_images_there_is_no_interval():
     found = estimate(METRICS["fid"], feature_set(normal(99, 3, 0)), feature_set(normal(99, 3, 1)))["fid"]
     assert math.isnan(found.half_width) and found.value > 0
