@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,12 +111,12 @@ def evaluate(
         str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split that is the reference: train or validation.")] = "train",
-    count: Annotated[int, typer.Option(help="Samples to draw.", min=1)] = 10_000,
+    count: Annotated[int | None, typer.Option(help="Samples to draw, 10,000 by default.", min=1)] = None,
     metrics: Annotated[str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")] = "",
     features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
     judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     temperature: Temperature = None,
@@ -124,12 +125,12 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
 ) -> None:
     """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals."""
-    from maskgit.evaluation import Request
+    from maskgit.evaluation import Evaluation
     from maskgit.evaluation import evaluate as run_evaluation
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
-    request = Request(
+    request = Evaluation(
         run, samples, reference, split, count, seed, names, features, weights, judge, batch_size, out, options
     )
     _print_once(run_evaluation(request))
@@ -139,13 +140,13 @@ def evaluate(
 def benchmark(
     what: Annotated[str, typer.Argument(help="speed, or quality: time to quality on Fashion-MNIST.")] = "speed",
     only: Annotated[str, typer.Option(help="Parts of speed, such as training,sampling; all by default.")] = "",
-    cells: Annotated[str, typer.Option(help="Grid sizes in cells.")] = "64,256,1024",
-    params: Annotated[str, typer.Option(help="Model sizes in million parameters: 5, 25.")] = "5,25",
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8,32",
-    rounds: Annotated[str, typer.Option(help="Sampler rounds.")] = "8,12,18",
-    seconds: Annotated[float, typer.Option(help="Alternating turns go on for so long at each shape.")] = 8.0,
-    longest: Annotated[float, typer.Option(help="Leave out shapes that would take longer, in seconds.")] = 120.0,
-    quick: Annotated[bool, typer.Option(help="Few sizes: the whole picture in five minutes.")] = False,
+    cells: Annotated[str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")] = None,
+    params: Annotated[str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Sampler rounds, 8,12,18 by default.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")] = None,
+    longest: Annotated[float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")] = False,
     minutes: Annotated[str, typer.Option(help="quality: of training, tokenizer and generator.")] = "5,10",
     count: Annotated[int, typer.Option(help="quality: samples to judge by.", min=10)] = 10_000,
     out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
@@ -161,8 +162,9 @@ def benchmark(
     from maskgit import benchmark as bench
     from maskgit.benchmark.parts import Plan
 
-    sizes = [tuple(_numbers(text, int)) for text in (cells, params, batch, rounds)]
-    plan = bench.QUICK if quick else Plan(sizes[0], sizes[1], sizes[2], sizes[3], seconds, longest)
+    sizes = _given(cells=cells, params=params, batch=batch, rounds=rounds)
+    given: dict[str, Any] = {key: tuple(_numbers(str(text), int)) for key, text in sizes.items()}
+    plan = replace(bench.QUICK if quick else Plan(), **given, **_given(seconds=seconds, longest=longest))
     print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
 
 

@@ -7,7 +7,7 @@ import torch
 from maskgit import benchmark
 from maskgit.benchmark import parts, peers, quality, timing
 from maskgit.benchmark.parts import PARTS, Plan
-from maskgit.benchmark.peers import SIDES, Shape, Way
+from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
 from maskgit.cli import main
 from maskgit.transformer import num_parameters
@@ -21,16 +21,15 @@ CPU = torch.device("cpu")
 def tiny_sides(monkeypatch):
     """All sides at 0.3 million parameters of width 64."""
     monkeypatch.setitem(peers.WIDTHS, 5, 64)
-    shape = Shape(cells=16, params=5, batch=2, rounds=2)
-    monkeypatch.setattr(peers.Side, "_depth", lambda self: 1)
-    return shape
+    monkeypatch.setattr(peers, "depth_for", lambda entry, setting: 1)
+    return Shape(cells=16, params=5, batch=2, rounds=2)
 
 
 @pytest.mark.parametrize("name", SIDES)
 def test_contract_of_every_side(name, tiny_sides):
     """It trains, so that its parameters change, it samples, in both precisions, and its loss is positive."""
-    for way in SIDES[name].ways:
-        side = SIDES[name](tiny_sides, way, CPU)
+    for way in SIDES[name].ways_on(CPU):
+        side = Side(SIDES[name], tiny_sides, way, CPU)
         assert 0 < side.loss().item() < 20
         before = [p.clone() for p in side.module.parameters()]
         side.train_step()
@@ -43,7 +42,7 @@ def test_contract_of_every_side(name, tiny_sides):
 @pytest.mark.parametrize("params", [5, 25])
 def test_sides_are_of_equal_size(name, params):
     """Within 15 % of the wanted number of parameters."""
-    side = SIDES[name](Shape(cells=64, params=params, batch=1), Way(False, True), CPU)
+    side = Side(SIDES[name], Shape(cells=64, params=params, batch=1), Way(False, True), CPU)
     assert num_parameters(side.module) == pytest.approx(params * 1e6, rel=0.15)
 
 
@@ -65,7 +64,6 @@ def test_operations_and_peak_memory_of_a_matrix_product():
 
 def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatch):
     plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0)
-    monkeypatch.setattr(timing, "matmul_peak", lambda *_: 1e9)
     monkeypatch.setattr(parts, "matmul_peak", lambda *_: 1e9)
     text = benchmark.run_benchmark(["training", "sampling"], plan, tmp_path)
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
@@ -77,12 +75,15 @@ def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatc
     assert (tmp_path / "benchmark.md").read_text() in text + "\n"
 
 
-def test_a_side_that_cannot_run_is_said_so(tiny_sides, monkeypatch):
-    def broken(*_):
-        raise ImportError("no module named muse")
+@pytest.mark.parametrize("at", ["the start", "the whole shape"])
+def test_a_side_that_cannot_run_is_said_so(at, tiny_sides, monkeypatch):
+    def broken(setting, depth):
+        if at == "the start" or setting.shape.batch > 1:
+            raise ImportError("no module named muse")
+        return SIDES["x-transformers"].build(setting, depth)
 
-    broken.ways = (Way(False, False),)
-    monkeypatch.setitem(SIDES, "muse-maskgit-pytorch", broken)
+    monkeypatch.setattr(parts, "TRIAL", 1)  # trials have a batch of one
+    monkeypatch.setitem(SIDES, "muse-maskgit-pytorch", Entry(broken))
     plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0, memory=False)
     rows = list(PARTS["sampling"](plan))
     assert [row["why not"] for row in rows if "why not" in row] == ["ImportError: no module named muse"]
@@ -90,8 +91,16 @@ def test_a_side_that_cannot_run_is_said_so(tiny_sides, monkeypatch):
 
 
 def test_what_would_take_too_long_is_left_out_and_said_so(tiny_sides):
-    plan = Plan(cells=(16,), params=(5,), batch=(2, 4), rounds=(2,), longest=0.0, unit_seconds={"sampling": 1.0})
-    assert all("left out" in row["why not"] for row in PARTS["sampling"](plan))
+    plan = Plan(cells=(16,), params=(5,), batch=(2, 4), rounds=(2,), longest=0.01)
+    rows = list(PARTS["sampling"](plan))
+    assert len(rows) == 2 and all("left out" in row["why not"] for row in rows)
+
+
+def test_operations_count_fused_attention(tiny_sides):
+    """The products of two matrices of 16 x 64 for each of 2 images and 1 head, and the same again with the values."""
+    q = torch.randn(2, 1, 16, 64)
+    counted = timing.operations(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
+    assert counted == 2 * 2 * (2 * 16 * 16 * 64)
 
 
 @pytest.mark.slow

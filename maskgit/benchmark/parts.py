@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -13,17 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from maskgit.benchmark.peers import NUM_CLASSES, NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
+from maskgit.benchmark.inputs import NUM_PICTURES, code_cache, keys, picture_folder, pictures
+from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
 from maskgit.benchmark.timing import Work, alternate, matmul_peak, operations, peak_bytes, ratios, seconds_of, spread_of
-from maskgit.codes import CodeDataset, write_shard
-from maskgit.data import ImageDataset, Quarantine, batches
-from maskgit.images import Transform, to_float
+from maskgit.codes import CodeDataset
+from maskgit.data import ImageDataset, batches
+from maskgit.images import to_float
 from maskgit.processes import this_process
-from maskgit.sources import load_source
 from maskgit.transformer import num_parameters
 from vqgan.tokenizer import Tokenizer
 
@@ -33,17 +30,16 @@ OURS = "maskgit"
 
 @dataclass
 class Plan:
-    """The sizes to run, and for how long: `seconds` a shape, and no shape that would take more than `longest`."""
+    """The sizes to run, and for how long: turns go on for `seconds` at a shape, and a part ends after `longest`."""
 
     cells: tuple[int, ...] = (64, 256, 1024)
     params: tuple[int, ...] = (5, 25)
     batch: tuple[int, ...] = (1, 8, 32)
     rounds: tuple[int, ...] = (8, 12, 18)
     seconds: float = 8.0
-    longest: float = 120.0
+    longest: float = 240.0
     memory: bool = True
     peaks: dict[str, float] = field(default_factory=dict)
-    unit_seconds: dict[str, float] = field(default_factory=dict)  # of one cell and million parameters, per part
 
     def __post_init__(self) -> None:
         if wrong := next((c for c in self.cells if math.isqrt(c) ** 2 != c), None):
@@ -67,34 +63,34 @@ def talk(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _sides_at(shape: Shape, part: str) -> tuple[dict[str, Side], list[Row]]:
-    """Every side in its quickest way for this shape, and a row for each that cannot be built."""
-    device = this_process().device
-    sides, failed = {}, []
-    for name, make in SIDES.items():
-        try:
-            sides[name] = _quickest(make, shape, part, device)
-        except Exception as error:  # a peer may fail in any way; the table says how
-            if name == OURS:
-                raise
-            failed.append({"side": name, "why not": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"})
-    return sides, [_row(part, shape, row["side"], **{"why not": row["why not"]}) for row in failed]
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def _work(side: Side, part: str) -> Work:
     return side.train_step if part == "training" else side.sample_batch
 
 
-def _quickest(make: Any, shape: Shape, part: str, device: torch.device) -> Side:
-    """The side in the best of its ways, each tried once after a warm-up, with few rounds."""
-    ways: tuple[Way, ...] = make.ways
-    trial = shape._replace(rounds=min(shape.rounds, 3), batch=min(shape.batch, 8))
-    times = {}
-    for way in ways:
-        work = _work(make(trial, way, device), part)
-        work()
-        times[way] = min(seconds_of(work) for _ in range(2))
-    return make(shape, min(times, key=times.__getitem__), device)
+TRIAL = 10_000
+"""Cells times million parameters of a trial: few, where the model is large."""
+
+
+def _trial(name: str, shape: Shape, part: str) -> tuple[Way, int, float]:
+    """The quickest way of a side, its depth, and the seconds that one turn at the whole shape should take."""
+    device, entry = this_process().device, SIDES[name]
+    small = shape._replace(
+        batch=min(shape.batch, max(1, TRIAL // (shape.cells * shape.params))), rounds=min(shape.rounds, 3)
+    )
+    times: dict[Way, float] = {}
+    depth = None
+    for way in entry.ways_on(device):
+        side = Side(entry, small, way, device, depth)
+        depth = side.depth
+        _work(side, part)()
+        times[way] = min(seconds_of(_work(side, part)) for _ in range(2))
+    assert depth is not None
+    best = min(times, key=times.__getitem__)
+    return best, depth, times[best] * _size(shape) / _size(small)
 
 
 def _row(part: str, shape: Shape, side: str, **rest: Any) -> Row:
@@ -103,18 +99,63 @@ def _row(part: str, shape: Shape, side: str, **rest: Any) -> Row:
     return {"part": part, **sizes, "side": side, **rest}
 
 
+def _sides_at(shape: Shape, part: str, left: float) -> tuple[dict[str, Side], list[Row]]:
+    """Every side in its quickest way, run once, and a row for each that fails, or for all if `left` seconds are few."""
+    trials: dict[str, tuple[Way, int, float]] = {}
+    sides: dict[str, Side] = {}
+    failed = []
+    for name in SIDES:
+        try:
+            trials[name] = _trial(name, shape, part)
+        except Exception as error:  # a peer may fail in any way; the table says how
+            failed.append(_row(part, shape, name, **{"why not": _reason(error)}))
+            if name == OURS:
+                raise
+    turn = sum(seconds for _, _, seconds in trials.values())
+    if TURNS * turn > left:
+        return {}, [_row(part, shape, "all", **{"why not": f"left out: about {TURNS * turn:.0f} s (see --longest)"})]
+    for name, (way, depth, _) in trials.items():
+        try:
+            side = Side(SIDES[name], shape, way, this_process().device, depth)
+            _work(side, part)()
+            sides[name] = side
+        except Exception as error:
+            failed.append(_row(part, shape, name, **{"why not": _reason(error)}))
+            if name == OURS:
+                raise
+    return sides, failed
+
+
+TURNS = 6
+"""Runs of a side at a shape at least: first, warm-up, two turns, operations, memory."""
+
+
+def _share_of_peak(name: str, side: Side, seconds: float, plan: Plan) -> float:
+    """Of the machine's matrix products, counted at a batch of 8: the head's share depends on the times drawn."""
+    setting = side.setting
+    shape = setting.shape._replace(batch=8)
+    plain = Side(SIDES[name], shape, side.way._replace(flash=False), setting.device, side.depth)
+    flops = operations(plain.train_step) / 8 * setting.shape.batch
+    return flops / seconds / plan.peaks["bf16" if side.way.bf16 else "fp32"]
+
+
 def _against_peers(plan: Plan, part: str, unit: str) -> Iterator[Row]:
     """Training or sampling, all sides at all shapes."""
+    end = time.perf_counter() + plan.longest
+    too_large = math.inf
     for shape in plan.shapes(sampling=part == "sampling"):
-        predicted = plan.unit_seconds.get(part, 0.0) * _size(shape)
-        if predicted > plan.longest:
-            yield _row(part, shape, "all", **{"why not": f"left out: it would take {predicted:.0f} s (see --longest)"})
+        left = end - time.perf_counter()
+        if _size(shape) >= too_large or left <= 0:
+            yield _row(part, shape, "all", **{"why not": "left out: the time of this part is over (see --longest)"})
             continue
         talk(f"{part}: {shape.cells} cells, {shape.params} M, batch {shape.batch}, rounds {shape.rounds or '-'}")
-        begun = time.perf_counter()
-        sides, failed = _sides_at(shape, part)
+        sides, failed = _sides_at(shape, part, left)
         yield from failed
-        found = alternate({name: _work(side, part) for name, side in sides.items()}, seconds=plan.seconds, least=2)
+        if not sides:
+            too_large = _size(shape)
+            continue
+        works = {name: _work(side, part) for name, side in sides.items()}
+        found = alternate(works, seconds=min(plan.seconds, left), least=2)
         against = ratios(found, OURS)
         amount = shape.batch * (shape.cells if part == "training" else 1)
         for name, side in sides.items():
@@ -122,18 +163,10 @@ def _against_peers(plan: Plan, part: str, unit: str) -> Iterator[Row]:
             rest: Row = {unit: speed, "time over ours": against[name], "way": str(side.way)}
             rest["parameters"] = num_parameters(side.module)
             if part == "training":
-                plain = SIDES[name](shape._replace(batch=1), side.way._replace(flash=False), this_process().device)
-                flops = operations(plain.train_step) * shape.batch
-                peak = plan.peaks["bf16" if side.way.bf16 else "fp32"]
-                rest["share of peak"] = flops / min(found[name]) / peak
+                rest["share of peak"] = _share_of_peak(name, side, spread_of(found[name]).median, plan)
             if plan.memory:
-                rest["peak memory MiB"] = peak_bytes(_work(side, part)) / 2**20
+                rest["peak memory MiB"] = peak_bytes(works[name]) / 2**20
             yield _row(part, shape, name, **rest)
-        plan.unit_seconds[part] = max(0.1 * plan.unit_seconds.get(part, 0.0), _seconds_per_unit(begun, shape))
-
-
-def _seconds_per_unit(begun: float, shape: Shape) -> float:
-    return (time.perf_counter() - begun) / _size(shape)
 
 
 def training(plan: Plan) -> Iterator[Row]:
@@ -193,62 +226,55 @@ def input_pipeline(plan: Plan) -> Iterator[Row]:
     """Batches of 64: PNG files decoded, resized, cropped, flipped, by us and by torchvision; and cached codes."""
     from torchvision import datasets, transforms
 
-    num_images, rng = 512, np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(num_images):
-            folder = Path(scratch) / "train" / str(number % 2)
-            folder.mkdir(parents=True, exist_ok=True)
-            smooth = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).resize((160, 128))
-            smooth.save(folder / f"{number}.png")
-        source = load_source({"name": "folder", "root": scratch}, "train")
-        ours = ImageDataset(source, Transform(64, 3, "random", 1.25, True), augment=True, quarantine=Quarantine())
-        order = [[(i % len(source.labels), 0) for i in range(s, s + 64)] for s in range(0, num_images, 64)]
+        root = picture_folder(Path(scratch))
+        ours = pictures(root, 64, 3)
         steps = [
             transforms.Resize(72, transforms.InterpolationMode.LANCZOS),
             transforms.RandomCrop(64),
             transforms.RandomHorizontalFlip(),
             transforms.PILToTensor(),
         ]
-        folder = datasets.ImageFolder(str(Path(scratch) / "train"), transforms.Compose(steps))
+        folder = datasets.ImageFolder(str(root / "train"), transforms.Compose(steps))
         theirs = torch.utils.data.DataLoader(folder, batch_size=64, shuffle=True)
-        cache = _code_cache(Path(scratch) / "codes", 8192)
-        keys = [[(i, 0) for i in range(s, s + 64)] for s in range(0, num_images, 64)]
+        codes = code_cache(root / "codes", 16, NUM_CODES)
         works: dict[str, Work] = {
-            "images from files": lambda: [None for _ in batches(ours, order)],
-            "torchvision ImageFolder": lambda: [None for _ in theirs],
-            "cached codes": lambda: [None for _ in batches(cache, keys)],
+            "images from files": lambda: list(batches(ours, keys(len(ours), 64, NUM_PICTURES))),
+            "torchvision ImageFolder": lambda: list(theirs),
+            "cached codes": lambda: list(batches(codes, keys(len(codes), 64, NUM_PICTURES))),
         }
-        talk("input: 512 PNG files of 160x128, and as many cached grids")
-        yield from _compare("input", {"pixels": 64, "batch": 64}, works, num_images, "images/s", plan)
-
-
-def _code_cache(folder: Path, rows: int, side: int = 16) -> CodeDataset:
-    """A cache of random codes."""
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, NUM_CODES, (rows, 2, side, side))
-    write_shard(folder / "train-00000.safetensors", codes, rng.integers(0, NUM_CLASSES, rows), NUM_CODES)
-    manifest = {"format": "maskgit-codes-1", "splits": {"train": {"shards": [rows]}}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return CodeDataset(folder, "train", augment=True)
+        talk(f"input: {NUM_PICTURES} PNG files of 160x128, and as many cached grids of 16x16")
+        yield from _compare("input", {"pixels": 64, "batch": 64}, works, NUM_PICTURES, "images/s", plan)
 
 
 def cache(plan: Plan) -> Iterator[Row]:
-    """A training step of the second stage on cached codes, and with the encoder run on every batch."""
+    """Steps of the second stage from a code cache, and from image files that are read and tokenised for each."""
     device = this_process().device
-    for image_size, channels, cells in ((28, 1, 49), (64, 3, 64)):
-        shape = Shape(cells, 5, 32)
-        talk(f"cache: {image_size} px, {cells} cells")
-        tokenizer = _tokenizer(image_size, channels)
-        pixels = torch.randint(256, (32, channels, image_size, image_size), dtype=torch.uint8, device=device)
-        side = SIDES[OURS](shape, Way(bf16=True, flash=False), device)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = picture_folder(Path(scratch))
+        for image_size, channels, cells in ((28, 1, 49), (64, 3, 64)):
+            talk(f"cache: {image_size} px, {cells} cells")
+            shape = Shape(cells, 5, 32)
+            way, depth, _ = _trial(OURS, shape, "training")
+            side = Side(SIDES[OURS], shape, way, device, depth)
+            tokenizer, images = _tokenizer(image_size, channels), pictures(root, image_size, channels)
+            codes = code_cache(root / f"codes{cells}", shape.side, tokenizer.codebook_size)
 
-        def on_the_fly(side: Side = side, tokenizer: Tokenizer = tokenizer, pixels: torch.Tensor = pixels) -> None:
-            side.codes = tokenizer.encode(to_float(pixels))
-            side.train_step()
+            def step(grids: torch.Tensor, side: Side = side) -> None:
+                side.setting.codes = grids.to(device)
+                side.train_step()
 
-        works: dict[str, Work] = {"cached codes": side.train_step, "tokenised on the fly": on_the_fly}
-        sizes = {"pixels": image_size, "cells": cells, "million parameters": 5, "batch": 32}
-        yield from _compare("cache", sizes, works, 32, "images/s", plan)
+            def from_cache(step: Any = step, codes: CodeDataset = codes) -> None:
+                for batch in batches(codes, keys(len(codes), 32, 64)):
+                    step(batch.data)
+
+            def from_files(step: Any = step, images: ImageDataset = images, tokenizer: Tokenizer = tokenizer) -> None:
+                for batch in batches(images, keys(len(images), 32, 64)):
+                    step(tokenizer.encode(to_float(batch.data.to(device))))
+
+            works: dict[str, Work] = {"cached codes": from_cache, "files, tokenised on the fly": from_files}
+            sizes = {"pixels": image_size, "cells": cells, "million parameters": 5, "batch": 32, "way": str(way)}
+            yield from _compare("cache", sizes, works, 64, "images/s", plan)
 
 
 def growth(plan: Plan) -> Iterator[Row]:
@@ -260,7 +286,8 @@ def growth(plan: Plan) -> Iterator[Row]:
         shape = Shape(cells, 5, 1)
         talk(f"growth: {cells} cells")
         ways = {"fused": Way(bf16=True, flash=True), "plain": Way(bf16=True, flash=False)}
-        works = {f"{name} attention": SIDES[OURS](shape, way, device).train_step for name, way in ways.items()}
+        sides = {name: Side(SIDES[OURS], shape, way, device) for name, way in ways.items()}
+        works = {f"{name} attention": side.train_step for name, side in sides.items()}
         yield from _compare(
             "growth", {"cells": cells, "million parameters": 5, "batch": 1}, works, cells, "tokens/s", plan
         )

@@ -20,13 +20,12 @@ from torch import Tensor
 from maskgit import runs
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load
-from maskgit.evaluation import Request, evaluate
+from maskgit.evaluation import Evaluation, evaluate
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.plots import image_grid
 from maskgit.processes import this_process
-from maskgit.sampling import Request as Drawing
-from maskgit.sampling import draw_grid, load_pipeline
+from maskgit.sampling import Request, draw_grid, load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from vqgan.weights import replacing
@@ -95,13 +94,13 @@ def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pat
     clock.run("ours: tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes))
     maskgit = cast(MaskGITConfig, _steps_for(maskgit, seconds[1], out))
     clock.run("ours: generator", lambda: train(maskgit))
-    request = Request(
+    request = Evaluation(
         run=Path(maskgit.run), count=count, metrics=METRICS, features="classifier", weights=judge, out=out / "ours"
     )
     clock.run("ours: evaluate", lambda: evaluate(request))
     pipeline = load_pipeline(Path(maskgit.run))
     labels = list(range(len(pipeline.class_names)))
-    draw_grid(pipeline, Drawing(labels, 10, 0, 100, {}), out / "ours.png")
+    draw_grid(pipeline, Request(labels, 10, 0, 100, {}), out / "ours.png")
     return _numbers(out / "ours") | {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}"}
 
 
@@ -150,7 +149,7 @@ def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_cla
 
 def _measure(samples: Path, data: str, judge: Path, out: Path, metrics: Sequence[str]) -> str | None:
     return evaluate(
-        Request(
+        Evaluation(
             samples=samples, reference=f"{data}/vqgan", metrics=metrics, features="classifier", weights=judge, out=out
         )
     )
