@@ -29,6 +29,9 @@ Steps = Annotated[int | None, typer.Option(help="Sampler rounds.", min=1)]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale s in u + s (c - u); 1 is none.", min=0)]
 Temperature = Annotated[float | None, typer.Option(help="Token temperature.", min=0)]
 Choice = Annotated[float | None, typer.Option(help="Choice temperature of the confidence sampler.", min=0)]
+Sampler = Annotated[
+    str | None, typer.Option(help="Another sampler than the run's own: critic, or {name: critic, noise_scale: 2}.")
+]
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
 
 
@@ -77,6 +80,7 @@ def sample(
     labels: Labels = "",
     per_label: Annotated[int, typer.Option(help="Images for each label.", min=1)] = 8,
     seed: Seed = 0,
+    sampler: Sampler = None,
     steps: Steps = None,
     guidance: Guidance = None,
     temperature: Temperature = None,
@@ -94,6 +98,7 @@ def sample(
     pipeline = load_pipeline(run)
     chosen = pipeline.parse_labels(labels) if labels else list(range(len(pipeline.class_names)))
     options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
+    options |= _sampler(sampler)
     request = Request(chosen, per_label, seed, batch_size, options)
     one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
     paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
@@ -117,6 +122,7 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
     judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
+    sampler: Sampler = None,
     steps: Steps = None,
     guidance: Guidance = None,
     temperature: Temperature = None,
@@ -130,6 +136,7 @@ def evaluate(
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     options = _given(steps=steps, guidance=guidance, temperature=temperature, choice_temperature=choice_temperature)
+    options |= _sampler(sampler)
     request = Evaluation(
         run, samples, reference, split, count, seed, names, features, weights, judge, batch_size, out, options
     )
@@ -164,7 +171,8 @@ def benchmark(
 
     sizes = _given(cells=cells, params=params, batch=batch, rounds=rounds)
     given: dict[str, Any] = {key: tuple(_numbers(str(text), int)) for key, text in sizes.items()}
-    plan = replace(bench.QUICK if quick else Plan(), **given, **_given(seconds=seconds, longest=longest))
+    given |= _given(seconds=seconds, longest=longest)
+    plan = replace(bench.QUICK if quick else Plan(), **given)
     print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
 
 
@@ -218,6 +226,13 @@ def _numbers(text: str, kind: Callable[[str], Any], how_many: int = 0) -> list[A
     if not found or min(found) <= 0 or (how_many and len(found) != how_many):
         raise ValueError(f"{text!r} should be {how_many or 'one or more'} positive numbers, with commas between")
     return found
+
+
+def _sampler(text: str | None) -> dict[str, object]:
+    """`critic`, or `{name: critic, noise_scale: 2}` as in a config -> the option of a pipeline."""
+    from maskgit.overrides import parse_choice
+
+    return {} if text is None else {"sampler": parse_choice(text, "sampler")}
 
 
 def _given(**options: object) -> dict[str, object]:

@@ -16,9 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from yaml import YAMLError
 
 from maskgit.choices import Choice, member, names, table
+from maskgit.overrides import overridden, refuse_interpolation
 from vqgan.registry import choose, suggest
 from vqgan.weights import replacing
 
+ScheduleChoice = Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -88,7 +90,7 @@ class TransformerModel(_Section):
 class MaskingConfig(_Section):
     """NonAutoregressiveWrapper's own keywords."""
 
-    schedule: Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])] = "cosine"
+    schedule: ScheduleChoice = "cosine"
     no_replace_prob: Share = 0.0
     random_token_prob: Share = 0.0
     label_smoothing: Share = 0.1
@@ -96,6 +98,11 @@ class MaskingConfig(_Section):
     normalization: Literal["cell", "image"] = "cell"
     label_dropout: Share = 0.1
     use_simple_mdlm_loss_weight: bool = False
+    self_cond: bool = False
+    self_cond_train_prob: Share = 0.75
+    self_token_critic: bool = False
+    critic_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    critic_target: Literal["changed", "hidden"] = "changed"
 
 
 class GuidanceConfig(_Section):
@@ -143,6 +150,11 @@ class TokenizerConfig(_Section):
     train: TrainConfig = TrainConfig()
 
 
+SamplerChoice = Annotated[
+    Choice, names(table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
+]
+
+
 class MaskGITConfig(_Section):
     """`task: maskgit`: cached codes and labels -> a generator."""
 
@@ -152,10 +164,33 @@ class MaskGITConfig(_Section):
     tokenizer: str = "runs/tokenizer"
     codes: str = "runs/codes"
     model: TransformerModel = TransformerModel()
+    critic: TransformerModel | None = None  # a token critic that is trained beside the generator
     loss: MaskingConfig = MaskingConfig()
-    sampler: Annotated[
-        Choice, names(table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
-    ] = "confidence"
+    sampler: SamplerChoice = "confidence"
+    guidance: GuidanceConfig = GuidanceConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class CriticLoss(_Section):
+    """What a token critic learns, and on which grids: t by the schedule, codes drawn at the temperature."""
+
+    schedule: ScheduleChoice = "cosine"
+    target: Literal["changed", "hidden"] = "changed"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    label_dropout: Share = 0.1
+
+
+class CriticConfig(_Section):
+    """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for it."""
+
+    task: Literal["critic"] = "critic"
+    run: str = "runs/critic"
+    seed: Annotated[int, Field(ge=0)] = 0
+    generator: str = "runs/maskgit"
+    codes: str = "runs/codes"
+    model: TransformerModel = TransformerModel()
+    loss: CriticLoss = CriticLoss()
+    sampler: SamplerChoice = "critic"
     guidance: GuidanceConfig = GuidanceConfig()
     train: TrainConfig = TrainConfig()
 
@@ -177,16 +212,17 @@ class ClassifierConfig(_Section):
     train: TrainConfig = TrainConfig()
 
 
-Config = TokenizerConfig | MaskGITConfig | ClassifierConfig
+Config = TokenizerConfig | MaskGITConfig | CriticConfig | ClassifierConfig
 CONFIGS: dict[str, type[_Section]] = {
     "tokenizer": TokenizerConfig,
     "maskgit": MaskGITConfig,
+    "critic": CriticConfig,
     "classifier": ClassifierConfig,
 }
 MAY_CHANGE = {f"train.{key}" for key in (
     "steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers",
 )} | {"data.workers", "run"}  # fmt: skip
-"""What a resumed run may set anew."""
+"""What a resumed run may set anew, beside its sampler and guidance, which change no weight."""
 
 
 def _config_folders() -> list[Path]:
@@ -216,47 +252,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = OmegaConf.load(path)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    return parse(_override(config, overrides, str(path)), str(path))
-
-
-def _override(config: Any, overrides: Sequence[str], where: str) -> dict[str, Any]:
-    """Plain values with `a.b=c` set; a value that is a mapping replaces the old one whole."""
-    try:
-        for override in overrides:
-            key, equals, _ = override.partition("=")
-            if not equals or not key:
-                raise ValueError(f"an override is written section.key=value, not {override!r}")
-            _refuse_interpolation(override, where)  # before OmegaConf would follow it
-            parent = key.rpartition(".")[0]
-            choice = OmegaConf.select(config, parent) if parent else None
-            if isinstance(choice, str):  # `source: mnist5k`, then `source.root=...`: an option of that choice
-                OmegaConf.update(config, parent, {"name": choice}, force_add=True)
-            value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
-            OmegaConf.update(config, key, value, merge=False, force_add=True)
-        values: Any = OmegaConf.to_container(config, resolve=False)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} is not a mapping of sections")
-    return values
+    return parse(overridden(config, overrides, str(path)), str(path))
 
 
 def parse(values: Mapping[str, Any], where: str) -> Config:
     """A plain mapping -> the config of its `task`."""
-    _refuse_interpolation(values, where)
+    refuse_interpolation(values, where)
     schema = choose(CONFIGS, str(values.get("task", "")), "task")
     try:
         return schema.model_validate(values)  # type: ignore[return-value]
     except ValidationError as error:
         raise ValueError(f"{where}: {_explain(error, schema)}") from error
-
-
-def _refuse_interpolation(values: Any, where: str) -> None:
-    """Nothing in a config reads the environment or another key."""
-    if isinstance(values, str) and "${" in values:
-        raise ValueError(f"{where}: {values!r}: interpolation is not allowed")
-    for value in values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ():
-        _refuse_interpolation(value, where)
 
 
 def _fields(schema: type[BaseModel], location: Sequence[int | str]) -> list[str]:
@@ -303,7 +309,11 @@ def check_same(old: Config, new: Config, run: str | Path) -> None:
     """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     different = [
-        key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in MAY_CHANGE
+        key
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+        and key not in MAY_CHANGE
+        and key.partition(".")[0] not in ("sampler", "guidance")
     ]
     if different:
         shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
@@ -316,6 +326,6 @@ def override_section(schema: type[Any], section: BaseModel, name: str, overrides
     """A section with `name.key=value` overrides; ValueError as in `load`."""
     values = OmegaConf.create({name: section.model_dump(mode="json")})
     try:
-        return schema.model_validate(_override(values, overrides, "overrides")[name])
+        return schema.model_validate(overridden(values, overrides, "overrides")[name])
     except ValidationError as error:
         raise ValueError(f"{name}: {_explain(error, schema)}") from error

@@ -48,7 +48,6 @@ from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
 from maskgit.sources import SPLITS, load_source
-from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.registry import choose
 from vqgan.weights import content_hash
 
@@ -138,8 +137,9 @@ class _Measurement:
             return {"samples": fingerprint(self.fake)}
         folder = Path(str(self.request.run))
         folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
-        kinds = {"model": "maskgit", "tokenizer": "tokenizer"}
-        return {name: content_hash(folder / f"{name}.safetensors", kind) for name, kind in kinds.items()}
+        kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
+        files = {name: folder / f"{name}.safetensors" for name in kinds}
+        return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}
 
     def _validation(self) -> ImageSet | None:
         """The images that rFID and bits per code are of, where a run and its data are there."""
@@ -310,9 +310,7 @@ class _Measurement:
     def _bits(self) -> FeatureSet | None:
         """One estimate for each held-out image, as features of width one."""
         assert self.pipeline is not None and self.validation is not None
-        tokenizer, device = self.pipeline.tokenizer, this_process().device
-        net = self.pipeline.transformer
-        wrapper = NonAutoregressiveWrapper(net, mask_id=net.mask_id).eval()
+        model, tokenizer, device = self.pipeline.model, self.pipeline.tokenizer, this_process().device
         chunks = chunks_of(self.validation.num_images, self.request.batch_size)
         pixels: Iterator[torch.Tensor] = self.validation.read([c for _, c in share_out(chunks) if c is not None])
         rows = []
@@ -322,7 +320,7 @@ class _Measurement:
                 codes = tokenizer.encode(to_float(next(pixels).to(device)))
                 labels = torch.from_numpy(self.validation.labels[chunk]).to(device)  # type: ignore[index]
                 draws = generator(self.request.seed or 0, chunk.start, device=device)
-                found = wrapper.bits(codes, labels=labels, generator=draws)[:, None].float()
+                found = model.bits(codes, labels=labels, generator=draws)[:, None].float()
             rows.append(gather_rows(found).cpu())
         if not this_process().is_main_process:
             return None

@@ -40,7 +40,7 @@ GUIDANCE_SCHEDULES: dict[str, Callable[..., float]] = {
 
 
 class ConditionalNet(Protocol):
-    """What guidance needs of a net: our Transformer."""
+    """What guidance needs of a model, such as maskgit.predictor.Conditioned."""
 
     num_classes: int
     mask_id: int

@@ -1,7 +1,7 @@
 """Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the metrics all use it.
 
 folder/config.json  class names, sampler settings, the run's config
-folder/model.safetensors  folder/tokenizer.safetensors
+folder/model.safetensors  folder/tokenizer.safetensors  folder/critic.safetensors, if it has a token critic
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -18,25 +18,28 @@ from torch import Tensor
 from maskgit.guidance import Guided
 from maskgit.images import to_pil
 from maskgit.plots import image_grid
-from maskgit.samplers import SAMPLERS
+from maskgit.predictor import Conditioned
+from maskgit.samplers import SAMPLERS, needs_critic
 from maskgit.transformer import Transformer
-from vqgan.registry import choose, split, suggest
+from maskgit.wrapper import NonAutoregressiveWrapper
+from vqgan.registry import check, split, suggest
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing, save_weights
 
-FORMAT = "maskgit-pipeline-1"
+FORMAT = "maskgit-pipeline-2"
 
 
 class Pipeline:
     """A generator with its tokenizer, its class names and its default sampler settings.
 
+    model: a wrapper around a Transformer, with its critic if it has one. run: the config it was trained with.
     sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with options; guidance: `{scale, schedule}`.
-    run: the config it was trained with; data: the images, as the data section of a config, so that it can be measured.
+    data: the images, as the data section of a config, so that it can be measured.
     """
 
     def __init__(
         self,
-        transformer: Transformer,
+        model: NonAutoregressiveWrapper,
         tokenizer: Tokenizer,
         class_names: Sequence[str],
         *,
@@ -45,19 +48,25 @@ class Pipeline:
         run: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        self.transformer, self.tokenizer = transformer.eval(), tokenizer.eval()
+        self.model, self.tokenizer = model.eval(), tokenizer.eval()
         self.class_names = tuple(class_names)
         self.sampler, self.guidance = sampler, dict(guidance or {})
         self.run, self.data = dict(run or {}), dict(data or {})
+        self.sampler_settings()  # refuses what could not be drawn with
+
+    @property
+    def transformer(self) -> Transformer:
+        """The generator's net."""
+        return cast(Transformer, self.model.net)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.transformer.parameters()).device
+        return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Pipeline:
         """Move the weights."""
-        self.transformer.to(device)
+        self.model.to(device)
         self.tokenizer.to(device)
         return self
 
@@ -77,18 +86,32 @@ class Pipeline:
                 f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version"
             )
         weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
-        transformer = Transformer(**weights["model"])
-        transformer.load_state_dict(tensors)
+        model = NonAutoregressiveWrapper(
+            Transformer(**weights["model"]), mask_id=weights["model"]["codebook_size"], **weights["wrapper"]
+        )
+        model.load_state_dict(tensors)
+        if (folder / "critic.safetensors").is_file():
+            critic, tensors = load_weights(folder / "critic.safetensors", "critic")
+            model.token_critic = Transformer(**critic["model"])
+            model.token_critic.load_state_dict(tensors)
         tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
         rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
-        return cls(transformer, tokenizer, **rest, data=config.get("data"))
+        return cls(model, tokenizer, **rest, data=config.get("data"))
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write three files, each whole or not at all; other files of the folder are left alone."""
+        """Write three files, or four, each whole or not at all; foreign files of the folder are left alone."""
         folder = Path(folder)
         self.tokenizer.save(folder / "tokenizer.safetensors")
-        weights = {"model": self.transformer.config, "run": self.run}
-        save_weights(folder / "model.safetensors", self.transformer.state_dict(), "maskgit", weights)
+        own = {"self_cond": self.model.self_cond, "self_token_critic": self.model.self_critic is not None}
+        weights = {"model": self.transformer.config, "wrapper": own, "run": self.run}
+        critic = self.model.token_critic
+        state = {k: v for k, v in self.model.state_dict().items() if not k.startswith("token_critic.")}
+        save_weights(folder / "model.safetensors", state, "maskgit", weights)
+        if critic is None:
+            (folder / "critic.safetensors").unlink(missing_ok=True)
+        else:
+            shape = {"model": cast(Transformer, critic).config, "run": self.run}
+            save_weights(folder / "critic.safetensors", critic.state_dict(), "critic", shape)
         config = {
             "format": FORMAT,
             "class_names": self.class_names,
@@ -132,9 +155,9 @@ class Pipeline:
         guidance: float | None = None,
         **options: Any,
     ) -> Iterator[Tensor]:
-        """The grids (batch, h, w) after each round, hidden cells equal to `transformer.mask_id`; one batch.
+        """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one batch.
 
-        guidance is the scale, 1 for none; options override the sampler's own, see SAMPLERS.
+        guidance is the scale, 1 for none; sampler, an entry of SAMPLERS, and options override the pipeline's own.
         """
         if any(not 0 <= label <= len(self.class_names) for label in labels):
             raise ValueError(f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label")
@@ -142,15 +165,31 @@ class Pipeline:
         if len(seeds) != len(labels):
             raise ValueError(f"{len(labels)} labels need as many seeds, not {len(seeds)}")
         name, settings = split(self.sampler_settings(steps=steps, **options), "sampler")
-        guide = self.guidance_settings(guidance)
-        predictor = Guided(self.transformer, torch.tensor(labels, device=self.device), **guide)
-        empty = torch.full((len(labels), *self.transformer.grid), self.transformer.mask_id, device=self.device)
-        yield from choose(SAMPLERS, name, "sampler")(predictor, empty, seeds, **settings)
+        model = Conditioned(self.model, len(labels), {})
+        guided = Guided(model, torch.tensor(labels, device=self.device), **self.guidance_settings(guidance))
+        empty = torch.full((len(labels), *self.transformer.grid), self.model.mask_id, device=self.device)
+        yield from SAMPLERS[name](guided, empty, seeds, **settings)
 
-    def sampler_settings(self, *, steps: int | None = None, **options: Any) -> dict[str, Any]:
-        """`{name, ...}` of the sampler, with what a call gives instead."""
+    def sampler_settings(
+        self, *, sampler: str | Mapping[str, Any] | None = None, steps: int | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """`{name, ...}` of the sampler, with what a call gives instead; of another one, only the steps are kept.
+
+        ValueError if there is no such sampler or option, or if it needs a critic that is not there.
+        """
         name, settings = split(self.sampler, "sampler")
-        return {"name": name} | settings | options | ({} if steps is None else {"steps": steps})
+        if sampler is not None:
+            other, given = split(sampler, "sampler")
+            kept = settings if other == name else {k: v for k, v in settings.items() if k == "steps"}
+            name, settings = other, kept | given
+        found = {"name": name} | settings | options | ({} if steps is None else {"steps": steps})
+        check(SAMPLERS, found, "sampler", ["predictor", "codes", "seeds"])
+        if needs_critic(SAMPLERS[name]) and not self.model.has_critic:
+            raise ValueError(
+                f"the {name} sampler needs a model with a critic: train one (`maskgit train fashion_mnist/critic`), or "
+                "the generator with loss.self_token_critic=true"
+            )
+        return found
 
     def guidance_settings(self, scale: float | None = None) -> dict[str, Any]:
         """`{scale, schedule, ...}` of the guidance, with the scale that a call gives instead."""
@@ -196,7 +235,7 @@ def strip(pipeline: Pipeline, labels: Sequence[int], seeds: Sequence[int] | None
     f = pipeline.tokenizer.downscale
     columns = []
     for codes in pipeline.rounds(labels, seeds, **options):
-        hidden = codes == pipeline.transformer.mask_id
+        hidden = codes == pipeline.model.mask_id
         images = pipeline.tokenizer.decode(codes, hidden)
         pixels = hidden.repeat_interleave(f, 1).repeat_interleave(f, 2)[:, None]
         columns.append(images.masked_fill(pixels, 0.0))

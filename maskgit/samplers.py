@@ -7,7 +7,7 @@ seed and the round only, whatever else is in the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import torch
 from torch import Tensor
@@ -205,3 +205,8 @@ def critic(
 
 Sampler = Callable[..., Iterator[Tensor]]
 SAMPLERS: dict[str, Sampler] = {"confidence": confidence, "critic": critic}
+
+
+def needs_critic(sampler: Sampler) -> bool:
+    """Whether a sampler asks for a Critical predictor."""
+    return get_type_hints(sampler)["predictor"] is Critical

@@ -136,7 +136,7 @@ class _Training:
         if self.step >= self.train.steps:
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-            return self.task.exported if self.task.exported.exists() else self._export()
+            return self._export()  # with the sampler that the config names now
         self._start_trackers()
         self.stop_request = _StopRequest()
         try:

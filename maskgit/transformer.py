@@ -133,10 +133,6 @@ class Transformer(nn.Module):
         embeddings = embeddings.unflatten(1, (height, width))
         return embeddings if return_embeddings else self.to_logits(embeddings)
 
-    def logits_at(self, codes: Tensor, labels: Tensor, cells: Tensor) -> Tensor:
-        """The head on the chosen cells only: cells bool (batch, height, width) -> (cells.sum(), codebook_size)."""
-        return self.to_logits(self(codes, labels, return_embeddings=True)[cells])
-
 
 @torch.no_grad()
 def num_parameters(module: nn.Module) -> int:

@@ -154,6 +154,7 @@ class NonAutoregressiveWrapper(nn.Module):
         labels: Tensor | None = None,
         t: Tensor | None = None,
         normalizer: float | Tensor | None = None,
+        num_parts: int = 1,
         generator: torch.Generator | None = None,
         **conditioning: Any,
     ) -> Losses:
@@ -161,6 +162,7 @@ class NonAutoregressiveWrapper(nn.Module):
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed loss is divided
         by, when this call is one part of a larger step (see `weight_of`); by default this call's own weight.
+        num_parts: in how many equal calls the step is made; the critic's loss, a mean, is divided by it.
         conditioning (`condition`, `embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic,
         as it is. only_train_critic: no gradient reaches the generator through its own loss.
         """
@@ -180,7 +182,7 @@ class NonAutoregressiveWrapper(nn.Module):
         drawn = draw_at(logits.detach(), temperatures[hidden.nonzero()[:, 0]], generator)
         composed = compose(codes, hidden, drawn)
         targets = critic_targets(codes, composed, hidden, self.critic_target)
-        judged = critic_loss(self.criticise(composed, **conditioning), targets)
+        judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
         total = judged if only_train_critic else loss + self.critic_loss_weight * judged
         return Losses(total, loss.detach(), judged.detach())
 
@@ -196,11 +198,16 @@ class NonAutoregressiveWrapper(nn.Module):
     def _self_condition(
         self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
     ) -> Tensor | None:
-        """What the gradient pass is conditioned on: first-pass embeddings or the null, one coin an image."""
+        """What the second pass is conditioned on: first-pass embeddings, or the null for some images in training.
+
+        One coin an image; in eval mode all see the first pass.
+        """
         if not self.self_cond:
             return None
         with torch.no_grad():
             first = self.embed(inputs, **conditioning)
+        if not self.training:
+            return first
         coins = torch.rand(len(inputs), generator=generator, device=inputs.device) < self.self_cond_train_prob
         return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
 
@@ -277,7 +284,8 @@ class NonAutoregressiveWrapper(nn.Module):
         inputs = codes.masked_fill(hidden, self.mask_id)
         if labels is not None:
             conditioning["labels"] = labels
-        logits = self.to_logits(self.embed(inputs, **conditioning)[hidden])
+        last = self._self_condition(inputs, generator, conditioning)
+        logits = self.to_logits(self.embed(inputs, last, **conditioning)[hidden])
         losses = F.cross_entropy(logits, codes[hidden], reduction="none").double()
         sums = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
         sums.index_add_(0, hidden.nonzero()[:, 0], losses)

@@ -136,6 +136,7 @@ def tiny_pipeline():
     """An untrained Pipeline of 4 x 4 grids of 16 codes and 3 classes."""
     from maskgit.pipeline import Pipeline
     from maskgit.transformer import Transformer
+    from maskgit.wrapper import NonAutoregressiveWrapper
     from vqgan.tokenizer import Tokenizer
 
     torch.manual_seed(0)
@@ -143,7 +144,8 @@ def tiny_pipeline():
     transformer = Transformer(codebook_size=16, grid=(4, 4), num_classes=3, dim=32, depth=2, heads=2, dim_head=16)
     for parameter in transformer.parameters():  # the adaptive norms start at zero: without noise no label matters
         torch.nn.init.normal_(parameter, std=0.3)
-    return Pipeline(transformer, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4})
+    model = NonAutoregressiveWrapper(transformer, mask_id=16)
+    return Pipeline(model, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4})
 
 
 def repo() -> Path:

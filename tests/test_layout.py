@@ -20,6 +20,7 @@ LAYERS = [
     {"pipeline"},
     {"codes", "plots", "ema", "runs"},
     {"data", "classifier", "config"},
+    {"overrides"},
     {"sources", "choices"},
     {"images"},
     {"wrapper", "transformer"},
@@ -38,12 +39,12 @@ DOORS = {
     "prdc": {"maskgit/metrics.py"},
     "matplotlib": {"maskgit/plots.py"},
     "datasets": {"maskgit/sources.py"},
-    "omegaconf": {"maskgit/config.py"},
+    "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
     "pydantic": {"maskgit/config.py", "maskgit/choices.py"},
     "typer": {"maskgit/cli.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/tasks/learner.py", "maskgit/tasks/tokenizer.py", "maskgit/tasks/maskgit.py",
-        "maskgit/tasks/classifier.py", "maskgit/processes.py",
+        "maskgit/tasks/classifier.py", "maskgit/tasks/critic.py", "maskgit/processes.py",
     },
 }  # fmt: skip
 FILES = sorted(path for package in ("maskgit", "vqgan", "scripts") for path in (repo() / package).rglob("*.py"))

@@ -6,6 +6,7 @@ import torch
 
 from maskgit.pipeline import Pipeline, class_grid, strip
 from maskgit.transformer import Transformer
+from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
 
 LABELS, SEEDS = [0, 1, 2, 2, 0, 3, 1, 0, 1], list(range(20, 29))
@@ -30,7 +31,8 @@ def test_so_it_is_at_the_sizes_of_the_mnist_config():
     shape = {"widths": [48, 96], "num_blocks": 1, "patch_size": 2}
     tokenizer = Tokenizer(image_size=28, channels=1, **shape, quantizer={"name": "fsq", "levels": [8, 6, 5]})
     net = Transformer(codebook_size=240, grid=(7, 7), num_classes=10, dim=128, depth=2, heads=4, dim_head=32)
-    pipeline = Pipeline(net, tokenizer, [str(i) for i in range(10)], sampler={"name": "confidence", "steps": 3})
+    model = NonAutoregressiveWrapper(net, mask_id=240)
+    pipeline = Pipeline(model, tokenizer, [str(i) for i in range(10)], sampler={"name": "confidence", "steps": 3})
     labels, seeds = [i % 10 for i in range(33)], list(range(33))
     whole = torch.stack(list(pipeline.stream(labels, seeds, batch_size=33, guidance=2.0)))
     for batch_size in (1, 8, 32):
@@ -92,7 +94,7 @@ def test_foreign_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no generator in"):
         Pipeline.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Amused"}))
-    with pytest.raises(ValueError, match="is not a maskgit-pipeline-1"):
+    with pytest.raises(ValueError, match="is not a maskgit-pipeline-2"):
         Pipeline.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):

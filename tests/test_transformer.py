@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from maskgit.predictor import Conditioned
 from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, num_parameters
+from maskgit.wrapper import NonAutoregressiveWrapper
 
 
 def transformer(**options):
@@ -20,7 +22,8 @@ def test_logits_have_one_column_for_each_code_and_none_for_the_mask():
 def test_the_head_on_chosen_cells_equals_the_whole():
     net, codes, labels = transformer(), torch.randint(17, (3, 4, 6)), torch.tensor([0, 1, 3])
     cells = torch.rand(3, 4, 6) < 0.4
-    assert torch.allclose(net.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5)
+    model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
+    assert torch.allclose(model.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5)
 
 
 def test_no_labels_means_no_label():

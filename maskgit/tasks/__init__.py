@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maskgit.data import Batch, Dataset
 from maskgit.tasks.classifier import ClassifierTask
+from maskgit.tasks.critic import CriticTask
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import MaskGITTask
 from maskgit.tasks.tokenizer import TokenizerTask
@@ -57,5 +58,6 @@ class Task(Protocol):
 TASKS: dict[str, Callable[..., Task]] = {
     "tokenizer": TokenizerTask,
     "maskgit": MaskGITTask,
+    "critic": CriticTask,
     "classifier": ClassifierTask,
 }

@@ -1,0 +1,133 @@
+"""CriticTask: a trained generator, frozen, and cached codes -> a token critic (Token-Critic, arXiv:2209.04439)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config import CriticConfig, to_dict
+from maskgit.data import Batch, batches, in_order, spread
+from maskgit.masking import stratified_times
+from maskgit.pipeline import Pipeline, class_grid
+from maskgit.randomness import generator
+from maskgit.tasks.learner import Learner
+from maskgit.tasks.maskgit import code_datasets
+from maskgit.transformer import Transformer
+from maskgit.wrapper import NonAutoregressiveWrapper
+from vqgan.weights import content_hash
+
+
+class CriticTask:
+    """Trains a Transformer with one logit a cell on grids that the frozen generator has completed."""
+
+    unit = "cells"
+
+    def __init__(self, config: CriticConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.frozen = Pipeline.from_pretrained(config.generator).to(accelerator.device)
+        if self.frozen.model.self_critic is not None:
+            raise ValueError(f"{config.generator} has a self-critic already: take a generator without one")
+        folder = Path(config.generator)
+        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        self.dataset, self.validation = code_datasets(config.codes, folder / "tokenizer.safetensors", config.seed)
+        self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
+        self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
+        net = self.frozen.transformer
+        shape = {key: net.config[key] for key in ("codebook_size", "grid", "num_classes")}
+        critic = Transformer(**shape, **config.model.model_dump(), num_outputs=1)
+        self.main = Learner(critic, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"critic": self.main}
+        self.training = self._wrapped(self.main.ddp)
+        self.pipeline()  # refuses a sampler that this model cannot be sampled with
+
+    def _wrapped(self, critic: torch.nn.Module) -> NonAutoregressiveWrapper:
+        """The frozen generator, self-conditioned as it was trained, with this critic."""
+        model, loss = self.frozen.model, self.config.loss
+        wrapper = NonAutoregressiveWrapper(
+            model.net,
+            mask_id=model.mask_id,
+            self_cond=model.self_cond,
+            schedule=loss.schedule,
+            critic_target=loss.target,
+            label_dropout=loss.label_dropout,
+            token_critic=critic,
+        )
+        if model.self_cond:
+            wrapper.null_embed, wrapper.to_self_cond = model.null_embed, model.to_self_cond
+        return wrapper
+
+    def _losses(self, wrapper: NonAutoregressiveWrapper, batch: Batch, **keywords: Any) -> Tensor:
+        """The critic's loss on a batch."""
+        codes, labels = (part.to(self.accelerator.device) for part in (batch.data, batch.labels))
+        temperature = self.config.loss.temperature
+        return cast(
+            Tensor,
+            wrapper(
+                codes, only_train_critic=True, generator_sample_temperature=temperature, labels=labels, **keywords
+            ).loss,
+        )
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step; progress t is spread over the whole batch of all processes."""
+        learner, seed, device = self.main, self.config.seed, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.training.train().net.eval()
+        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        loss = torch.zeros((), device=device)
+        for number, (batch, t) in enumerate(zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)):
+            draws = generator(seed, step, rank, number, device=device)
+            with learner.together(number == len(parts) - 1), self.accelerator.autocast():
+                found = self._losses(self.training, batch, t=t, num_parts=len(parts), generator=draws)
+                self.accelerator.backward(found)
+            loss += found.detach()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()}")
+        return {"loss": loss, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The critic's loss on completed validation grids, nats a cell: ln 2 is a coin's. The same draws every time."""
+        device, rank, world = self.accelerator.device, self.accelerator.process_index, self.accelerator.num_processes
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        wrapper = self._wrapped(self.main.averaged).eval()
+        indices = spread(len(self.validation), self.config.train.max_eval_images)
+        for number, batch in enumerate(batches(self.validation, in_order(indices, 100, rank=rank, world=world))):
+            with self.accelerator.autocast():
+                loss = self._losses(wrapper, batch, generator=generator(0, number * world + rank, device=device))
+            size = len(batch.labels)
+            sums += torch.stack((loss.double() * size, torch.tensor(float(size), device=device).double()))
+        sums = self.accelerator.reduce(sums)
+        return {"critic_loss": (sums[0] / sums[1]).item()}
+
+    def pipeline(self) -> Pipeline:
+        """The generator as it was, with the averaged critic."""
+        wrapper = self._wrapped(self.main.averaged)
+        frozen = self.frozen
+        return Pipeline(
+            wrapper,
+            frozen.tokenizer,
+            frozen.class_names,
+            sampler=self.config.sampler,
+            guidance=self.config.guidance.model_dump(),
+            run=to_dict(self.config),
+            data=frozen.data,
+        )
+
+    def preview(self, num_rows: int = 10, num_columns: int = 6) -> Image.Image:
+        """Samples of the first classes, one row a class, always of the same seeds."""
+        return class_grid(self.pipeline(), range(min(num_rows, len(self.frozen.class_names))), num_columns)
+
+    @property
+    def exported(self) -> Path:
+        """The folder of the pipeline."""
+        return Path(self.config.run) / "pipeline"
+
+    def export(self) -> None:
+        """Write the generator, its tokenizer and the averaged critic."""
+        self.pipeline().save_pretrained(self.exported)
