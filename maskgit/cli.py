@@ -145,7 +145,7 @@ def evaluate(
 
 @app.command()
 def benchmark(
-    what: Annotated[str, typer.Argument(help="speed, or quality: time to quality on Fashion-MNIST.")] = "speed",
+    what: Annotated[str, typer.Argument(help="speed; quality: ours and the plain pipeline; settings.")] = "speed",
     only: Annotated[str, typer.Option(help="Parts of speed, such as training,sampling; all by default.")] = "",
     cells: Annotated[str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")] = None,
     params: Annotated[str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")] = None,
@@ -154,17 +154,29 @@ def benchmark(
     seconds: Annotated[float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")] = None,
     longest: Annotated[float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")] = None,
     quick: Annotated[bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")] = False,
-    minutes: Annotated[str, typer.Option(help="quality: of training, tokenizer and generator.")] = "5,10",
-    count: Annotated[int, typer.Option(help="quality: samples to judge by.", min=10)] = 10_000,
+    minutes: Annotated[
+        str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; settings: 3.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Samples: quality 10,000, settings 2,000.", min=10)] = None,
+    seeds: Annotated[int, typer.Option(help="settings: how many.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
 ) -> None:
-    """Time us against the peers and the machine, or measure what either pipeline draws after the same time."""
+    """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after the same time.
+
+    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper; run again, it continues.
+    """
     from vqgan.registry import choose
 
-    if choose({"speed": False, "quality": True}, what, "benchmark"):
+    choose(dict.fromkeys(("speed", "quality", "settings")), what, "benchmark")
+    if what == "quality":
         from maskgit.benchmark.quality import run_quality
 
-        print(run_quality(_numbers(minutes, float, 2), count, out))
+        print(run_quality(_numbers(minutes or "5,10", float, 2), count or 10_000, out))
+        return
+    if what == "settings":
+        from maskgit.benchmark.settings import run_settings
+
+        print(run_settings(_numbers(minutes or "3", float, 1)[0], seeds, count or 2000, out))
         return
     from maskgit import benchmark as bench
     from maskgit.benchmark.parts import Plan

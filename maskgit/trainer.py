@@ -124,7 +124,7 @@ class _Training:
             return 0
         if found.state["made_from"] != self.task.made_from:
             raise ValueError(
-                f"{self.folder} was trained on other codes ({found.state['made_from']}, now {self.task.made_from}): "
+                f"{self.folder} was trained with {found.state['made_from']}, not with {self.task.made_from}: "
                 "set run=... to start a new run, or delete that folder"
             )
         for name, learner in self.task.learners.items():

@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from maskgit import benchmark
-from maskgit.benchmark import parts, peers, quality, timing
+from maskgit.benchmark import parts, peers, quality, settings, timing
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
 from maskgit.cli import main
+from maskgit.config import load
+from maskgit.tokenization import tokenize_dataset
+from maskgit.trainer import train
 from maskgit.transformer import num_parameters
 
 # the peers' own imports and code warn on these versions; ours may not
@@ -153,6 +156,28 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     for name in ("ours.png", "plain.png", "ours/neighbours.png", "plain/samples.png"):
         assert (tmp_path / "out" / name).is_file()
     assert "| real images |" in text
+
+
+def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
+    """Every setting is trained and measured; run again, nothing is trained or measured any more."""
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    few = ["train.steps=4", "train.max_eval_images=50", "train.mixed_precision=no", "train.trackers=[]"]
+    out = tmp_path / "out"
+    train(load("mnist/vqgan", [f"run={out}/vqgan", "model.widths=[8,8]", *few]))
+    tokenize_dataset(out / "vqgan", out / "codes")
+    train(load("mnist/classifier", [f"run={out}/classifier", *few]))
+    small = ("model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8", "sampler.steps=2", *few[1:])
+    place = settings._Place("mnist", out, small)
+    monkeypatch.setattr(settings, "NOISES", (1.0, 4.0))
+    text = settings.compare(place, 0.002, 1, 20)
+    lines = json.loads((out / "settings.json").read_text())["lines"]
+    assert set(lines) == {*settings.SETTINGS, "self-critic, not asked", "token-critic, not asked"}
+    assert all(len(found) == 1 and found[0]["bits_per_code"]["value"] > 0 for found in lines.values())
+    assert lines["token-critic"][0]["sampler"]["name"] == "critic"
+    assert lines["token-critic, not asked"][0]["sampler"]["name"] == "confidence"
+    assert (out / "settings.png").is_file() and "| real images |" in text
+    monkeypatch.setattr(settings, "evaluate", None)
+    assert settings.compare(place, 0.002, 1, 20) == text
 
 
 WRONG = {

@@ -20,6 +20,7 @@ COMMANDS = [
 TINY = {
     "vqgan": ["model.widths=[8, 8]"],
     "maskgit": ["model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8"],
+    "critic": ["model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8"],
     "classifier": [],
 }
 SHORT = [

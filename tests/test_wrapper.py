@@ -104,6 +104,26 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
+def test_parts_of_a_step_add_up_for_critics_too():
+    """The critic's loss is a mean over all cells: of equal parts it is the mean."""
+    wrapper = ours(self_token_critic=True, label_dropout=0.0)
+    codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
+    parts = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i), num_parts=4).critic_loss for i in (0, 2, 4)]
+    whole = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i)).critic_loss for i in (0, 2, 4)]
+    assert torch.allclose(torch.stack(parts) * 4, torch.stack(whole))
+
+
+def test_in_eval_mode_every_image_sees_its_first_pass():
+    """The loss and the bits of a self-conditioned net are those of two passes, as in sampling."""
+    wrapper = ours(self_cond=True, self_cond_train_prob=0.0).eval()
+    codes = torch.randint(16, (3, 4, 6), generator=draws())
+    first = wrapper.embed(codes)
+    assert torch.equal(wrapper._self_condition(codes, None, {}), first)
+    bits = wrapper.bits(codes, generator=draws())
+    wrapper.to_self_cond.weight.data.mul_(5)
+    assert not torch.allclose(bits, wrapper.bits(codes, generator=draws()))
+
+
 def test_normalisations_weigh_images_as_they_say():
     wrapper = ours(label_smoothing=0.0)
     embeddings = torch.randn(2, 4, 6, 32, generator=draws())

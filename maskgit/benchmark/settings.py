@@ -1,0 +1,218 @@
+"""What the wrapper's settings are worth: each trained for the same time on the same codes, then `evaluate`.
+
+out/<setting>-<seed>/ (the runs and their results)  settings.json  settings.md  settings.png (a row for each setting)
+
+How many steps fit is measured first, all settings in turn, and kept: what the machine does later hits no setting more
+than another. Run again, it continues.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+import torch
+
+from maskgit.benchmark.timing import Work, alternate
+from maskgit.config import Config, load
+from maskgit.data import StepOrder, batches
+from maskgit.evaluation import Evaluation, evaluate
+from maskgit.images import save_png
+from maskgit.plots import image_grid
+from maskgit.sampling import load_pipeline
+from maskgit.tasks import TASKS
+from maskgit.tokenization import tokenize_dataset
+from maskgit.trainer import make_accelerator, train
+from vqgan.weights import replacing
+
+METRICS = ("bits", "agreement", "fid", "prdc")
+COLUMNS = {"bits_per_code": "bits a code", "class_agreement": "class agreement", "fid": "FID", "coverage": "coverage"}
+NOISES = (1.0, 4.0, 10.0)
+"""Noise scales of the critic sampler, of which the best is taken, by the FID of other seeds."""
+STEPS_A_TURN = 5
+
+
+class Stage(NamedTuple):
+    """A config of the data set with overrides, trained for a share of the time."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    share: float = 1.0
+
+
+SETTINGS: dict[str, tuple[Stage, ...]] = {
+    "plain": (Stage("maskgit"),),
+    "self-conditioning": (Stage("maskgit", ("loss.self_cond=true",)),),
+    "noise": (Stage("maskgit", ("loss.no_replace_prob=0.1", "loss.random_token_prob=0.1")),),
+    "mdlm": (Stage("maskgit", ("loss.use_simple_mdlm_loss_weight=true",)),),
+    "self-critic": (Stage("maskgit", ("loss.self_token_critic=true",)),),
+    "token-critic": (Stage("maskgit", (), 2 / 3), Stage("critic", (), 1 / 3)),
+}
+WITH_CRITIC = ("self-critic", "token-critic")
+
+
+class _Place(NamedTuple):
+    """Where everything lies; `common` are overrides of every generator and critic, with which tests make them small."""
+
+    data: str
+    out: Path
+    common: tuple[str, ...] = ()
+
+    def config(self, stage: Stage, setting: str, seed: int, extra: Sequence[str] = ()) -> Config:
+        """The config of a stage."""
+        folder = self.out / f"{setting}-{seed}"
+        runs = {"maskgit": [f"tokenizer={self.run('vqgan')}"], "critic": [f"generator={folder / 'maskgit'}"]}
+        given = [f"run={folder / stage.name}", f"codes={self.run('codes')}", f"seed={seed}", *runs[stage.name]]
+        return load(f"{self.data}/{stage.name}", [*given, *self.common, *stage.overrides, *extra])
+
+    def run(self, name: str) -> Path:
+        """A run that all settings share."""
+        return self.out / name
+
+
+def run_settings(minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist") -> str:
+    """Train and measure all SETTINGS for `minutes` each, with `seeds` seeds, by `count` samples -> a table."""
+    place = _Place(data, out)
+    train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}"]))
+    tokenize_dataset(place.run("vqgan"), place.run("codes"))
+    train(load(f"{data}/classifier", [f"run={place.run('classifier')}"]))
+    return compare(place, minutes, seeds, count)
+
+
+def compare(place: _Place, minutes: float, seeds: int, count: int) -> str:
+    """The settings on a tokenizer, codes and classifier that are there already."""
+    steps = _steps(place, 60 * minutes)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        for setting, stages in SETTINGS.items():
+            for stage in stages:
+                number = steps[f"{setting} {stage.name}"]
+                every = [f"train.{key}={number}" for key in ("eval_every", "preview_every")]
+                save = f"train.save_every={max(1, number // 3)}"
+                train(place.config(stage, setting, seed, [f"train.steps={number}", *every, save]))
+            for name, sampler in _samplers(place, setting, seed, count):
+                numbers = _measured(place, setting, seed, name, sampler, count)
+                lines.setdefault(name, []).append(numbers | {"steps": _words(steps, setting)})
+                _write(lines, place.out, count)
+    _draw(place, lines)
+    return _write(lines, place.out, count)
+
+
+def _words(steps: Mapping[str, int], setting: str) -> str:
+    return " + ".join(str(steps[f"{setting} {stage.name}"]) for stage in SETTINGS[setting])
+
+
+def _steps(place: _Place, seconds: float) -> dict[str, int]:
+    """How many steps of each stage fit, from alternating turns of all; measured once, and kept in steps.json."""
+    path = place.out / "steps.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text()))
+    scratch = place.out / "timed"
+    works: dict[str, Work] = {}
+    shares = {}
+    for setting, stages in SETTINGS.items():
+        for stage in stages:
+            key, extra = f"{setting} {stage.name}", []
+            if stage.name == "critic":  # timed on a generator of one step
+                few = ["train.steps=1", "train.max_eval_images=100", f"run={scratch}"]
+                train(place.config(stages[0], setting, 0, few))
+                extra = [f"generator={scratch}"]
+            works[key], shares[key] = _turn(place.config(stage, setting, 0, extra), scratch), stage.share
+    print("== how many steps fit", file=sys.stderr, flush=True)
+    found = alternate(works, seconds=min(60.0, seconds), least=3, most=50)
+    steps = {key: max(1, int(shares[key] * seconds * STEPS_A_TURN / median(found[key]))) for key in works}
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(steps, indent=1) + "\n")
+    return steps
+
+
+def _turn(config: Any, folder: Path) -> Work:
+    """A few training steps of a config."""
+    task = TASKS[config.task](config, make_accelerator(config.train, folder))
+    batch_size = config.train.batch_size
+    order = StepOrder(len(task.dataset), batch_size, seed=0, start=0, stop=10**6)
+    parts = iter(batches(task.dataset, order))
+
+    def work() -> None:
+        for step in range(STEPS_A_TURN):
+            task.update(step, [next(parts)])
+
+    return work
+
+
+def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
+    """(name of the line, sampler): the config's own, and for a critic its own with the best noise."""
+    yield (f"{setting}, not asked" if setting in WITH_CRITIC else setting), None
+    if setting in WITH_CRITIC:
+        choices = [{"name": "critic", "noise_scale": noise} for noise in NOISES]
+        fids = [
+            _measured(place, setting, 0, f"noise {c['noise_scale']}", c, max(10, count // 4), first=10**6)
+            for c in choices
+        ]
+        best = min(range(len(choices)), key=lambda i: fids[i]["fid"]["value"])
+        yield setting, choices[best]
+
+
+def _run_of(place: _Place, setting: str, seed: int) -> Path:
+    return place.out / f"{setting}-{seed}" / SETTINGS[setting][-1].name
+
+
+def _measured(
+    place: _Place, setting: str, seed: int, name: str, sampler: Any, count: int, first: int = 0
+) -> dict[str, Any]:
+    """The numbers of `evaluate`, measured unless they are there."""
+    run = _run_of(place, setting, seed)
+    out = run.parent / name.replace(" ", "-").replace(",", "")
+    if not (out / "results.json").is_file():
+        # a pipeline of the critic task asks its critic by default
+        options = {"sampler": sampler or load(f"{place.data}/maskgit").sampler}  # type: ignore[union-attr]
+        evaluate(
+            Evaluation(
+                run=run,
+                count=count,
+                seed=first,
+                metrics=METRICS if not first else ("fid",),
+                features="classifier",
+                weights=place.run("classifier"),
+                out=out,
+                options=options,
+            )
+        )
+    results = json.loads((out / "results.json").read_text())
+    return dict(results["numbers"]) | {"sampler": results["samples"]["sampler"]}
+
+
+@torch.no_grad()
+def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """settings.png: a row of ten classes for each setting by its sampler, the same seeds in all."""
+    rows = []
+    for setting in SETTINGS:
+        pipeline = load_pipeline(_run_of(place, setting, 0))
+        labels = [i % len(pipeline.class_names) for i in range(10)]
+        rows += list(pipeline.stream(labels, range(10), sampler=lines[setting][0]["sampler"]))
+    save_png(image_grid(torch.stack(rows), num_columns=10, row_names=list(SETTINGS)), place.out / "settings.png")
+
+
+def _write(lines: Mapping[str, Sequence[Mapping[str, Any]]], out: Path, count: int) -> str:
+    """settings.json and settings.md: the mean of the seeds, and half of their range."""
+    with replacing(out / "settings.json") as aside:
+        aside.write_text(json.dumps({"count": count, "lines": lines}, indent=1) + "\n")
+    rows = [f"| | {' | '.join(COLUMNS.values())} | steps |", "|" + "---|" * (len(COLUMNS) + 2)]
+    for name, found in lines.items():
+        cells = [_spread([one[key]["value"] for one in found]) for key in COLUMNS]
+        rows.append(f"| {name} | {' | '.join(cells)} | {found[0]['steps']} |")
+    first = next(iter(lines.values()))[0]
+    floors = ["" if first[key]["floor"] is None else f"{first[key]['floor']:.4g}" for key in COLUMNS]
+    rows.append(f"| real images | {' | '.join(floors)} | |")
+    with replacing(out / "settings.md") as aside:
+        aside.write_text("\n".join(rows) + "\n")
+    paths = [out / name for name in ("settings.json", "settings.md", "settings.png")]
+    return "\n".join([*rows, "", *map(str, paths)])
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.4g} ± {(max(values) - min(values)) / 2:.2g}"
