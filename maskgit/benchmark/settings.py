@@ -1,6 +1,6 @@
 """What the wrapper's settings are worth: each trained for the same time on the same codes, then `evaluate`.
 
-out/<setting>-<seed>/ (the runs and their results)  settings.json  settings.md  settings.png (a row for each setting)
+out/settings/<setting>-<seed>/ (runs and their results)  settings.json  settings.md  settings.png (a row for each)
 
 How many steps fit is measured first, all settings in turn, and kept: what the machine does later hits no setting more
 than another. Run again, it continues.
@@ -76,7 +76,7 @@ class _Place(NamedTuple):
 
 def run_settings(minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist") -> str:
     """Train and measure all SETTINGS for `minutes` each, with `seeds` seeds, by `count` samples -> a table."""
-    place = _Place(data, out)
+    place = _Place(data, out / "settings")
     train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}"]))
     tokenize_dataset(place.run("vqgan"), place.run("codes"))
     train(load(f"{data}/classifier", [f"run={place.run('classifier')}"]))
