@@ -1,5 +1,6 @@
 """Small things that many tests share: an oracle, tiny models, tiny data sets on disk. No network, no trained net."""
 
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -19,11 +20,18 @@ class Oracle:
         """joint: (num_codes,) * num_cells, sums to 1."""
         self.joint, self.grid, self.mask_id = joint.double(), grid, joint.shape[0]
         self.calls = 0
+        self.base = self.mask_id + 1
+        self.table = torch.stack([self.conditional(g) for g in all_grids(self.base, joint.ndim)]).log()
+
+    def all_logits(self, codes):
+        """(batch, *grid) -> (batch, *grid, num_codes), by looking up each partly known grid."""
+        flat = codes.flatten(1)
+        number = (flat * self.base ** torch.arange(flat.shape[1] - 1, -1, -1)).sum(1)
+        return self.table[number].view(*codes.shape, self.mask_id)
 
     def logits(self, codes, cells, r):
         self.calls += 1
-        rows = [self.conditional(grid)[cell] for grid, cell in zip(codes.flatten(1), cells.flatten(1), strict=True)]
-        return torch.cat(rows).log()
+        return self.all_logits(codes)[cells]
 
     def scores(self, codes, r):
         """A critic that knows nothing."""
@@ -167,16 +175,14 @@ class OracleNet(torch.nn.Module):
     def __init__(self, oracle, noise=0.0):
         super().__init__()
         self.grid, self.num_codes = oracle.grid, oracle.mask_id
-        num_cells = oracle.joint.ndim
-        self.base = oracle.mask_id + 1
-        table = torch.stack([oracle.conditional(g) for g in all_grids(self.base, num_cells)]).clamp_min(1e-300).log()
-        table = table + noise * torch.randn(table.shape, generator=torch.Generator().manual_seed(0), dtype=table.dtype)
-        self.register_buffer("table", table)
+        draws = torch.Generator().manual_seed(0)
+        table = oracle.table.clamp_min(-690.0)  # finite, so that noise can be added
+        table = table + noise * torch.randn(table.shape, generator=draws, dtype=table.dtype)
+        self.oracle = copy.copy(oracle)
+        self.oracle.table = table
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.to_logits = torch.nn.Identity()
-        self.max_seq_len = num_cells
+        self.max_seq_len = oracle.joint.ndim
 
     def forward(self, codes, return_embeddings=True):
-        flat = codes.flatten(1)
-        number = (flat * self.base ** torch.arange(flat.shape[1] - 1, -1, -1)).sum(1)
-        return self.table[number].view(*codes.shape, self.num_codes) + self.weight
+        return self.oracle.all_logits(codes) + self.weight

@@ -90,10 +90,30 @@ def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle):
     assert chi_square < 26.1  # 8 degrees of freedom, p = 0.001
 
 
-@pytest.mark.slow
+@given(
+    st.sampled_from(sorted(SAMPLERS)),
+    st.tuples(st.integers(1, 12), st.integers(1, 7)),
+    st.integers(2, 40),
+    st.sampled_from(sorted(SCHEDULES)),
+    st.integers(1, 20),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_grid_is_filled_with_codes_and_what_is_given_stays(name, grid, num_codes, schedule, steps, seed):
+    """1 x 1 to 12 x 7, any number of codes, a batch of one, any share of it given."""
+    draws = torch.Generator().manual_seed(seed)
+    given_codes = torch.randint(num_codes + 1, (1, *grid), generator=draws)
+    known = given_codes != num_codes
+    for codes in run(name, Flat(grid, num_codes), given_codes, [seed], steps=steps, schedule=schedule):
+        assert torch.equal(codes[known], given_codes[known])
+        assert codes.min() >= 0 and codes.max() <= num_codes
+        final = codes
+    assert known.all() or final.max() < num_codes
+
+
 def test_confidence_alone_does_not_draw_the_joint_but_a_random_order_does(oracle):
     """With an endless choice temperature the order is random: one cell a round then draws the joint exactly."""
-    n = 20_000
+    n = 100_000
     options = {"steps": 4, "schedule": "linear", "choice_temperature": 1e6}
     codes = run("confidence", oracle, torch.full((n, 2, 2), 3), range(n), **options)[-1].flatten(1)
     expected = n * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
