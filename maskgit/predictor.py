@@ -39,8 +39,10 @@ class Conditioned:
         if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
             last = last[: len(codes)] if len(last) > len(codes) else torch.cat((last, last))
         embeddings = self.wrapper.embed(codes, last, **self._for(len(codes), labels))
-        if self.wrapper.self_cond:
-            self.last = embeddings
+        if self.wrapper.self_cond:  # an image that is asked for nothing would not have been run if it were alone
+            asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
+            null = self.wrapper.null_embed.expand_as(embeddings)
+            self.last = torch.where(asked, embeddings, null if last is None else last)
         logits: Tensor = self.wrapper.to_logits(embeddings[cells])
         return logits
 

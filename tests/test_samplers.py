@@ -4,12 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from maskgit.samplers import SAMPLERS, draw, gumbel, keep_top_k, keep_top_p, num_hidden_after
+from maskgit.samplers import SAMPLERS
+from maskgit.samplers.engine import draw, gumbel, keep_top_k, keep_top_p, num_hidden_after
+from maskgit.samplers.policies import halton_order
 from maskgit.schedules import SCHEDULES, get_schedule
 from tests.conftest import Flat, all_grids
 
 GRID, NUM_CODES = (4, 6), 16
+BY_CHANCE = {"ancestral", "remask"}
+"""Samplers in which every cell has a coin of its own; the numbers of the others follow the schedule."""
+COUNTED = sorted(set(SAMPLERS) - BY_CHANCE)
 
 
 def run(name, predictor, codes, seeds, **options):
@@ -25,10 +31,10 @@ def empty(batch, grid=GRID, mask_id=NUM_CODES):
 def test_every_cell_is_filled_with_a_code(name, steps):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=steps)
     assert rounds[-1].min() >= 0 and rounds[-1].max() < NUM_CODES
-    assert len(rounds) == min(steps, 24)
+    assert len(rounds) == (steps if name in BY_CHANCE else min(steps, 24))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", COUNTED)
 def test_every_round_reveals_and_all_but_the_last_leave_some(name):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
     hidden = [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds]
@@ -60,13 +66,13 @@ def test_a_full_grid_runs_no_network(name):
     assert predictor.calls == 0
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [*COUNTED, "ancestral"])
 def test_steps_beyond_the_hidden_cells_run_no_network(name):
     codes = torch.zeros(1, *GRID, dtype=torch.int64)
     codes[0, 0, :3] = NUM_CODES
     predictor = Flat(GRID, NUM_CODES)
     run(name, predictor, codes, [0], steps=50)
-    assert predictor.calls == 3
+    assert predictor.calls == 3 or (name in BY_CHANCE and predictor.calls < 3)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -111,17 +117,125 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(name, grid, num_c
     assert known.all() or final.max() < num_codes
 
 
-def test_confidence_alone_does_not_draw_the_joint_but_a_random_order_does(oracle):
-    """With an endless choice temperature the order is random: one cell a round then draws the joint exactly."""
+def counts_of(oracle, codes):
+    """How often each of the 81 grids was drawn, and how often it should have been."""
+    expected = len(codes) * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
+    return torch.bincount((codes.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1), minlength=81), expected
+
+
+def is_the_joint(oracle, codes):
+    """Chi-square of the grids at p = 0.001, all that are expected less than five times being one of them."""
+    counts, expected = counts_of(oracle, codes)
+    rare = expected < 5
+    counts = torch.cat((counts[~rare], counts[rare].sum()[None]))
+    expected = torch.cat((expected[~rare], expected[rare].sum()[None]))
+    return ((counts - expected) ** 2 / expected).sum() < stats.chi2.ppf(0.999, len(counts) - 1)
+
+
+ONE_CELL_A_ROUND = {
+    "random": {"steps": 4},
+    "halton": {"steps": 4},
+    "confidence": {"steps": 4, "schedule": "linear", "choice_temperature": 1e6},  # that is a random order
+}
+
+
+@pytest.mark.parametrize("name", ONE_CELL_A_ROUND)
+def test_one_cell_a_round_draws_the_joint_exactly(name, oracle):
     n = 100_000
-    options = {"steps": 4, "schedule": "linear", "choice_temperature": 1e6}
-    codes = run("confidence", oracle, torch.full((n, 2, 2), 3), range(n), **options)[-1].flatten(1)
-    expected = n * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
-    index = (codes * torch.tensor([27, 9, 3, 1])).sum(1)
-    counts = torch.bincount(index, minlength=81)
-    # the last round ends at r = 1 and so has no noise, but then one cell is left: every order is as likely
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    assert chi_square < 124.8  # 80 degrees of freedom, p = 0.001
+    assert is_the_joint(oracle, run(name, oracle, torch.full((n, 2, 2), 3), range(n), **ONE_CELL_A_ROUND[name])[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ancestral", {}),
+        ("remask", {"kind": "cap", "eta": 0.05}),
+        ("remask", {"kind": "rescale", "eta": 0.02}),
+        ("remask", {"kind": "cap", "eta": 0.02, "refine": (0.3, 0.8)}),
+    ],
+    ids=str,
+)
+def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle):
+    """Coins do not know the codes, so that those images in which no round drew two cells follow the joint.
+
+    Hiding cells of a finished grid and drawing them again leaves it as it is: the joint is stationary.
+    """
+    n = 20_000
+    before = torch.full((n, 2, 2), 3)
+    alone, again = torch.ones(n, dtype=torch.bool), torch.zeros(n)
+    for codes in run(name, oracle, before, range(n), steps=40, schedule="linear", **options):
+        alone &= ((before == 3) & (codes != 3)).sum((1, 2)) <= 1
+        again += ((before != 3) & (codes == 3)).sum((1, 2))
+        before = codes
+    assert alone.double().mean() > 0.3 and (again.mean() > 0.4) == (name == "remask")
+    assert is_the_joint(oracle, before[alone])
+
+
+@pytest.mark.parametrize("name", ["random", "halton", "ancestral", "remask"])
+def test_with_more_rounds_the_distribution_comes_nearer(name, oracle):
+    """Total variation falls as rounds grow: at first every cell is drawn apart from the others."""
+    found = []
+    for steps in (1, 2, 4) if name in COUNTED else (1, 4, 32):
+        codes = run(name, oracle, torch.full((20_000, 2, 2), 3), range(20_000), steps=steps, schedule="linear")[-1]
+        counts, expected = counts_of(oracle, codes)
+        found.append(0.5 * (counts - expected).abs().sum().item() / 20_000)
+    assert found[0] > found[1] + 0.01 > found[2] + 0.01, found
+
+
+def test_remasking_hides_as_often_as_it_says():
+    """ReMDM-rescale with eta 1 hides sigma_max; the known share still follows the schedule."""
+    n, steps = 400, 10
+    rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), steps=steps, schedule="linear", eta=1.0)
+    for k, codes in enumerate(rounds):
+        share = (codes != NUM_CODES).double().mean().item()
+        assert share == pytest.approx((k + 1) / steps, abs=0.02)
+    again = [((a != NUM_CODES) & (b == NUM_CODES)).double().sum().item() for a, b in pairwise(rounds)]
+    known = [(codes != NUM_CODES).double().sum().item() for codes in rounds]
+    for k in range(1, steps - 1):  # from k / T to (k + 1) / T
+        sigma = min(1, (1 - (k + 1) / steps) / (k / steps))
+        assert again[k - 1] / known[k - 1] == pytest.approx(sigma, abs=0.03)
+
+
+def test_refining_holds_the_known_share():
+    n = 300
+    options = {"steps": 20, "schedule": "linear", "eta": 0.3, "kind": "cap", "refine": (0.25, 0.75), "level": 0.8}
+    rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), **options)
+    shares = [(codes != NUM_CODES).double().mean().item() for codes in rounds]
+    assert all(share == pytest.approx(0.8, abs=0.03) for share in shares[4:15]) and shares[-1] == 1
+    assert (rounds[5] != rounds[14]).double().mean() > 0.3, "cells are drawn anew meanwhile"
+
+
+def test_the_order_of_halton():
+    """The first points of bases 2 and 3 on an 8 x 9 grid: (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8, 4/9)."""
+    assert halton_order(8, 9)[:4] == (4 * 9 + 3, 2 * 9 + 6, 6 * 9 + 1, 1 * 9 + 4)
+    for height, width in ((1, 1), (3, 5), (64, 64), (96, 96)):
+        assert sorted(halton_order(height, width)) == list(range(height * width))
+
+
+class Counting(Flat):
+    """Counts the cells that it is asked for."""
+
+    cells = 0
+
+    def logits(self, codes, cells, r):
+        self.cells += int(cells.sum())
+        return super().logits(codes, cells, r)
+
+
+@pytest.mark.parametrize("name", ["random", "halton", "ancestral"])
+def test_only_the_cells_of_the_round_are_asked_for(name):
+    """The head runs on what is written, and on nothing else."""
+    predictor = Counting(GRID, NUM_CODES)
+    run(name, predictor, empty(2), [0, 1], steps=6)
+    assert predictor.cells == 48
+
+
+def test_a_temperature_may_rise_or_fall():
+    grids = [
+        run("random", Flat(GRID, NUM_CODES), empty(50), range(50), steps=24, temperature=ramp)[-1]
+        for ramp in ((0.0, 0.0), (0.0, 3.0), 0.0)
+    ]
+    assert torch.equal(grids[0], grids[2]) and not torch.equal(grids[0], grids[1])
 
 
 @given(st.integers(1, 40), st.integers(1, 84), st.sampled_from(sorted(SCHEDULES)))
