@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,11 +25,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Frozen, and strict about what it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Images: where from, and how they are cut."""
 
     source: Annotated[Choice, names(table("maskgit.sources", "SOURCES"), "data source", ["split"])] = "mnist5k"
@@ -41,7 +43,7 @@ class DataConfig(_Section):
     workers: Annotated[int, Field(ge=0)] = 0
 
 
-class TokenizerModel(_Section):
+class TokenizerModel(Section):
     """vqgan.Tokenizer's own keywords."""
 
     widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 128, 128)
@@ -52,7 +54,7 @@ class TokenizerModel(_Section):
     quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
 
 
-class AdversarialConfig(_Section):
+class AdversarialConfig(Section):
     """The discriminator and when it joins."""
 
     discriminator: Annotated[
@@ -65,7 +67,7 @@ class AdversarialConfig(_Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
 
 
-class TokenizerLoss(_Section):
+class TokenizerLoss(Section):
     """What the tokenizer is trained on."""
 
     pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
@@ -74,7 +76,7 @@ class TokenizerLoss(_Section):
     adversarial: AdversarialConfig | None = None
 
 
-class TransformerModel(_Section):
+class TransformerModel(Section):
     """maskgit.Transformer's own keywords; codebook size, grid and classes come from the code cache."""
 
     dim: Positive = 256
@@ -85,9 +87,10 @@ class TransformerModel(_Section):
     dropout: Share = 0.0
     label_in_input: bool = True
     flash: bool | None = None
+    positions: Literal["learned", "rotary"] = "learned"
 
 
-class MaskingConfig(_Section):
+class MaskingConfig(Section):
     """NonAutoregressiveWrapper's own keywords."""
 
     schedule: ScheduleChoice = "cosine"
@@ -105,7 +108,7 @@ class MaskingConfig(_Section):
     critic_target: Literal["changed", "hidden"] = "changed"
 
 
-class GuidanceConfig(_Section):
+class GuidanceConfig(Section):
     """u + s (c - u), with s growing by a schedule; scale 1 is no guidance, and there is none outside the interval."""
 
     scale: Annotated[float, Field(ge=0)] = 2.0
@@ -115,7 +118,7 @@ class GuidanceConfig(_Section):
     interval: tuple[Share, Share] = (0.0, 1.0)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated parts."""
 
     steps: Positive = 1000
@@ -138,7 +141,7 @@ class TrainConfig(_Section):
     trackers: tuple[str, ...] = ("tensorboard",)
 
 
-class TokenizerConfig(_Section):
+class TokenizerConfig(Section):
     """`task: tokenizer`: images -> a tokenizer."""
 
     task: Literal["tokenizer"] = "tokenizer"
@@ -155,7 +158,7 @@ SamplerChoice = Annotated[
 ]
 
 
-class MaskGITConfig(_Section):
+class MaskGITConfig(Section):
     """`task: maskgit`: cached codes and labels -> a generator."""
 
     task: Literal["maskgit"] = "maskgit"
@@ -171,7 +174,7 @@ class MaskGITConfig(_Section):
     train: TrainConfig = TrainConfig()
 
 
-class CriticLoss(_Section):
+class CriticLoss(Section):
     """What a token critic learns, and on which grids: t by the schedule, codes drawn at the temperature."""
 
     schedule: ScheduleChoice = "cosine"
@@ -180,7 +183,7 @@ class CriticLoss(_Section):
     label_dropout: Share = 0.1
 
 
-class CriticConfig(_Section):
+class CriticConfig(Section):
     """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for it."""
 
     task: Literal["critic"] = "critic"
@@ -195,13 +198,13 @@ class CriticConfig(_Section):
     train: TrainConfig = TrainConfig()
 
 
-class ClassifierModel(_Section):
+class ClassifierModel(Section):
     """maskgit.Classifier's own keywords."""
 
     width: Positive = 32
 
 
-class ClassifierConfig(_Section):
+class ClassifierConfig(Section):
     """`task: classifier`: real images -> a judge of class agreement."""
 
     task: Literal["classifier"] = "classifier"
@@ -213,7 +216,7 @@ class ClassifierConfig(_Section):
 
 
 Config = TokenizerConfig | MaskGITConfig | CriticConfig | ClassifierConfig
-CONFIGS: dict[str, type[_Section]] = {
+CONFIGS: dict[str, type[Section]] = {
     "tokenizer": TokenizerConfig,
     "maskgit": MaskGITConfig,
     "critic": CriticConfig,
@@ -223,6 +226,9 @@ MAY_CHANGE = {f"train.{key}" for key in (
     "steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers",
 )} | {"data.workers", "run"}  # fmt: skip
 """What a resumed run may set anew, beside its sampler and guidance, which change no weight."""
+
+
+Part = TypeVar("Part", bound=Section)
 
 
 def _config_folders() -> list[Path]:
@@ -248,19 +254,28 @@ def find_config(name: str | Path) -> Path:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a YAML file with `a.b=c` overrides. ValueError names a wrong key, the place and the right ones."""
     path = find_config(path)
+    return parse(read_yaml(path, overrides), str(path))
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a YAML file with `a.b=c` overrides; ValueError if it is none."""
     try:
         config = OmegaConf.load(path)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    return parse(overridden(config, overrides, str(path)), str(path))
+    return overridden(config, overrides, str(path))
 
 
 def parse(values: Mapping[str, Any], where: str) -> Config:
     """A plain mapping -> the config of its `task`."""
     refuse_interpolation(values, where)
-    schema = choose(CONFIGS, str(values.get("task", "")), "task")
+    return validated(choose(CONFIGS, str(values.get("task", "")), "task"), values, where)  # type: ignore[return-value]
+
+
+def validated(schema: type[Part], values: Mapping[str, Any], where: str) -> Part:
+    """A plain mapping -> a section; ValueError names the first wrong key, and the right ones."""
     try:
-        return schema.model_validate(values)  # type: ignore[return-value]
+        return schema.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{where}: {_explain(error, schema)}") from error
 
@@ -283,13 +298,13 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> str:
     return f"{place}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})"
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Section) -> dict[str, Any]:
     """Plain JSON values of every field, the resolved config."""
     return config.model_dump(mode="json")
 
 
-def save(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML."""
+def save(config: Section, path: Path) -> None:
+    """Write every field as YAML."""
     with replacing(path) as aside:
         OmegaConf.save(OmegaConf.create(to_dict(config)), aside)
 
@@ -325,7 +340,4 @@ def check_same(old: Config, new: Config, run: str | Path) -> None:
 def override_section(schema: type[Any], section: BaseModel, name: str, overrides: Sequence[str]) -> Any:
     """A section with `name.key=value` overrides; ValueError as in `load`."""
     values = OmegaConf.create({name: section.model_dump(mode="json")})
-    try:
-        return schema.model_validate(overridden(values, overrides, "overrides")[name])
-    except ValidationError as error:
-        raise ValueError(f"{name}: {_explain(error, schema)}") from error
+    return validated(schema, overridden(values, overrides, "overrides")[name], name)

@@ -43,10 +43,11 @@ from maskgit.image_sets import (
 )
 from maskgit.images import to_float
 from maskgit.metrics import METRICS, Metric, check_libraries, estimate
-from maskgit.pipeline import Pipeline
+from maskgit.pipeline import pipeline_folder
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
+from maskgit.sampling import load_pipeline
 from maskgit.sources import SPLITS, load_source
 from vqgan.registry import choose
 from vqgan.weights import content_hash
@@ -75,6 +76,7 @@ class Evaluation:
     features: str | None = None
     weights: Path | None = None
     judge: Path | None = None
+    precision: str = "fp32"  # of the generator's weights
     batch_size: int = 100
     out: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class _Measurement:
         if request.samples and (request.count is not None or request.seed is not None or request.options):
             raise ValueError("--count, --seed and the sampler's options say what a run draws; samples are measured all")
         check_libraries()
-        self.pipeline = Pipeline.from_pretrained(request.run).to(this_process().device) if request.run else None
+        self.pipeline = load_pipeline(request.run, request.precision) if request.run else None
         self.data, self.real = self._reference()
         self.fake = self._samples()
         self.judge = self._judge()
@@ -135,8 +137,7 @@ class _Measurement:
         """The hashes of what drew the samples, or of the samples."""
         if self.pipeline is None:
             return {"samples": fingerprint(self.fake)}
-        folder = Path(str(self.request.run))
-        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        folder = pipeline_folder(Path(str(self.request.run)))
         kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
         files = {name: folder / f"{name}.safetensors" for name in kinds}
         return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}

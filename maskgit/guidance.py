@@ -1,4 +1,4 @@
-"""Guided: the labels and classifier-free guidance, as a Predictor.
+"""Guided: the labels and classifier-free guidance, as a Predictor; Mixed: two of them.
 
 One definition everywhere: u + s (c - u), with c and u the logits with and without the label; s = 1 is no guidance
 (Ho & Salimans, arXiv:2207.12598). Others' numbers: Halton-MaskGIT's w is s - 1, MaskBit's S is s - 1, aMUSEd's S is s.
@@ -53,7 +53,8 @@ class ConditionalNet(Protocol):
 class Guided:
     """A Predictor that knows the labels: (batch,) int64 in [0, num_classes], num_classes meaning no label.
 
-    interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1.
+    interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1. negative: the labels
+    (batch,) that u is conditioned on, what to lead away from; no label by default.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Guided:
         scale: float = 1.0,
         schedule: str | Mapping[str, Any] = "constant",
         interval: tuple[float, float] = (0.0, 1.0),
+        negative: Tensor | None = None,
     ) -> None:
         self.net, self.labels, self.scale = net, labels, scale
+        self.negative = torch.full_like(labels, net.num_classes) if negative is None else negative
         self.mask_id = net.mask_id
         name, options = split(schedule, "guidance schedule")
         self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
@@ -79,16 +82,48 @@ class Guided:
         scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
         if scale == 1:
             return self.net.logits_at(codes, self.labels, cells).float()
-        no_label = torch.full_like(self.labels, self.net.num_classes)
         both = self.net.logits_at(
-            torch.cat((codes, codes)), torch.cat((self.labels, no_label)), torch.cat((cells, cells))
+            torch.cat((codes, codes)), torch.cat((self.labels, self.negative)), torch.cat((cells, cells))
         )
         c, u = both.float().chunk(2)
         return u + scale * (c - u)
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
-        """The critic's logits of full grids (batch, h, w), with the label; ValueError if the model has no critic."""
+        """The token critic's logits of full grids (batch, h, w), with the label; ValueError if there is none."""
+        return self._scores(codes, own=False)
+
+    def self_scores(self, codes: Tensor, r: float) -> Tensor:
+        """The same of the model's own critic."""
+        return self._scores(codes, own=True)
+
+    def _scores(self, codes: Tensor, own: bool) -> Tensor:
         scores_at = getattr(self.net, "scores_at", None)
         if scores_at is None:
-            raise ValueError("the critic sampler needs a model with a critic")
-        return scores_at(codes, self.labels)  # type: ignore[no-any-return]
+            raise ValueError("samplers that ask a critic need a model with one")
+        return scores_at(codes, self.labels, own)  # type: ignore[no-any-return]
+
+
+class Mixed:
+    """A Predictor between two: (1 - share) of the one's logits and `share` (batch,) in [0, 1] of the other's.
+
+    It draws from the normalised product p^(1 - share) q^share, so that a label turns into another one smoothly.
+    """
+
+    def __init__(self, first: Guided, second: Guided, share: Tensor) -> None:
+        self.first, self.second, self.share = first, second, share
+        self.mask_id = first.mask_id
+
+    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
+        """As Guided's."""
+        share = self.share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
+        return torch.lerp(self.first.logits(codes, cells, r), self.second.logits(codes, cells, r), share)
+
+    def scores(self, codes: Tensor, r: float) -> Tensor:
+        """As Guided's, mixed in the same way."""
+        return torch.lerp(self.first.scores(codes, r), self.second.scores(codes, r), self.share.view(-1, 1, 1))
+
+    def self_scores(self, codes: Tensor, r: float) -> Tensor:
+        """As Guided's, mixed in the same way."""
+        return torch.lerp(
+            self.first.self_scores(codes, r), self.second.self_scores(codes, r), self.share.view(-1, 1, 1)
+        )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine, batches, spread
-from maskgit.images import Transform, open_image, to_float, to_mode, to_uint8
+from maskgit.images import Transform, open_image, to_float, to_pixels, to_uint8
 from maskgit.pipeline import Pipeline
 from maskgit.sources import load_source
 from vqgan.tokenizer import Tokenizer
@@ -91,8 +91,7 @@ def from_folder(folder: str | Path, *, channels: int | None = None, class_names:
         image = open_image(path)
         if image.size != size:
             raise ValueError(f"{path} is {image.width}x{image.height}, {paths[0]} is {size[0]}x{size[1]}")
-        pixels = torch.from_numpy(np.array(to_mode(image, wanted)))
-        return pixels[None] if wanted == 1 else pixels.movedim(-1, 0)
+        return to_pixels(image, wanted)
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
         return (torch.stack([one(paths[i]) for i in chunk]) for chunk in chunks)
@@ -198,7 +197,6 @@ def from_pipeline(
 ) -> ImageSet:
     """`count` samples, their labels 0, 1, 2, ... over and over, their seeds running on from `seed`."""
     options = dict(options or {})
-    rest = {key: value for key, value in options.items() if key != "guidance"}
     labels = np.arange(count) % len(pipeline.class_names)
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
@@ -207,8 +205,7 @@ def from_pipeline(
             images = pipeline.stream(labels[chunk].tolist(), seeds, batch_size=len(chunk), **options)
             yield torch.stack([to_uint8(image).cpu() for image in images])
 
-    guidance = pipeline.guidance_settings(options.get("guidance"))
-    settings = {"sampler": pipeline.sampler_settings(**rest), "guidance": guidance}
+    settings = pipeline.settings(**options)._asdict() | {"precision": pipeline.precision}
     return ImageSet(count, labels, read, {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings})
 
 

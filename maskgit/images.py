@@ -54,6 +54,12 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
+def to_pixels(image: Image.Image, channels: int) -> Tensor:
+    """A picture -> uint8 (channels, height, width), by `to_mode`."""
+    pixels = torch.from_numpy(np.array(to_mode(image, channels)))
+    return pixels[None] if channels == 1 else pixels.movedim(-1, 0)
+
+
 PLAIN = (0.0, 0.5, 0.5, 1.0)
 """The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from maskgit.classifier import Classifier, predict
 from maskgit.data import spread
 from maskgit.features import FeatureSet
+from vqgan.registry import choose
 
 GROUPS = 10
 """Groups of seeds that an interval is made from."""
@@ -115,18 +116,27 @@ class Metric(NamedTuple):
     unbiased: bool = False  # whether the mean over small groups estimates the same thing
     least: int = 1  # images that it needs on either side
     most: int | None = None  # images of either side that it looks at, spread evenly
+    numbers: tuple[str, ...] = ()  # the names of its numbers, if not one of its own name
 
+
+PRDC = ("precision", "recall", "density", "coverage")
 
 METRICS: dict[str, Metric] = {
     "fid": Metric(fid, ("real", "fake"), "lower", least=2),
     "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
-    "is": Metric(inception_score, ("fake", "fake"), "higher"),
-    "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD),
-    "agreement": Metric(agreement, ("fake", "fake"), "higher", unbiased=True),
-    "nearest": Metric(nearest_distance, ("real", "fake"), "higher", unbiased=True),
+    "is": Metric(inception_score, ("fake", "fake"), "higher", numbers=("inception_score",)),
+    "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC),
+    "agreement": Metric(agreement, ("fake", "fake"), "higher", unbiased=True, numbers=("class_agreement",)),
+    "nearest": Metric(nearest_distance, ("real", "fake"), "higher", unbiased=True, numbers=("nearest_distance",)),
     "rfid": Metric(reconstruction_fid, ("originals", "decoded"), "lower", least=2),
-    "bits": Metric(bits, ("bits", "bits"), "lower", unbiased=True),
+    "bits": Metric(bits, ("bits", "bits"), "lower", unbiased=True, numbers=("bits_per_code",)),
 }
+
+
+def metric_of(number: str) -> str:
+    """The entry of METRICS that gives a number, such as prdc for coverage; ValueError names all numbers."""
+    owners = {found: name for name, metric in METRICS.items() for found in metric.numbers or (name,)}
+    return choose(owners, number, "number")
 
 
 class Estimate(NamedTuple):

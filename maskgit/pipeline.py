@@ -7,26 +7,43 @@ folder/model.safetensors  folder/tokenizer.safetensors  folder/critic.safetensor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from maskgit.guidance import Guided
-from maskgit.images import to_pil
+from maskgit.config import validated
+from maskgit.editing import EDITS
+from maskgit.guidance import Guided, Mixed
+from maskgit.images import to_float, to_pil, to_pixels
 from maskgit.plots import image_grid
-from maskgit.predictor import Conditioned
-from maskgit.samplers import SAMPLERS, needs_critic
+from maskgit.predictor import Conditioned, Filled, Watched
+from maskgit.presets import Preset, choose_preset, load_presets, save_preset
+from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
-from vqgan.registry import check, split, suggest
+from vqgan.registry import check, choose, split, suggest
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-2"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Settings(NamedTuple):
+    """What to draw with."""
+
+    sampler: dict[str, Any]  # {name, steps, ...}
+    guidance: dict[str, Any]  # {scale, schedule, interval}
+
+
+def pipeline_folder(run: Path) -> Path:
+    """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
+    return run / "pipeline" if (run / "pipeline").is_dir() else run
 
 
 class Pipeline:
@@ -34,7 +51,7 @@ class Pipeline:
 
     model: a wrapper around a Transformer, with its critic if it has one. run: the config it was trained with.
     sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with options; guidance: `{scale, schedule}`.
-    data: the images, as the data section of a config, so that it can be measured.
+    data: the images, as the data section of a config, so that it can be measured. presets: other settings, by name.
     """
 
     def __init__(
@@ -47,12 +64,14 @@ class Pipeline:
         guidance: Mapping[str, Any] | None = None,
         run: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        presets: Mapping[str, Preset] | None = None,
     ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer.eval()
         self.class_names = tuple(class_names)
         self.sampler, self.guidance = sampler, dict(guidance or {})
         self.run, self.data = dict(run or {}), dict(data or {})
-        self.sampler_settings()  # refuses what could not be drawn with
+        self.presets = dict(presets or {})
+        self.settings()  # refuses what could not be drawn with
 
     @property
     def transformer(self) -> Transformer:
@@ -64,17 +83,26 @@ class Pipeline:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def to(self, device: torch.device | str) -> Pipeline:
-        """Move the weights."""
-        self.model.to(device)
+    @property
+    def precision(self) -> str:
+        """That of the generator's weights, an entry of PRECISIONS."""
+        dtype = next(self.model.parameters()).dtype
+        return next(name for name, known in PRECISIONS.items() if known == dtype)
+
+    def to(self, device: torch.device | str | None = None, *, precision: str | None = None) -> Pipeline:
+        """Move the weights; precision: of the generator's, an entry of PRECISIONS.
+
+        In bf16 a sample is no longer that of fp32, but still the same whatever the batch; all sampling arithmetic, and
+        the tokenizer, stay in float32.
+        """
+        self.model.to(device=device, dtype=None if precision is None else choose(PRECISIONS, precision, "precision"))
         self.tokenizer.to(device)
         return self
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Pipeline:
         """Load what `save_pretrained` wrote, from that folder or from the training run it lies in."""
-        folder = Path(folder)
-        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        folder = pipeline_folder(Path(folder))
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"no generator in {folder}: train one first (`maskgit train <config>`)")
         try:
@@ -96,10 +124,10 @@ class Pipeline:
             model.token_critic.load_state_dict(tensors)
         tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
         rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
-        return cls(model, tokenizer, **rest, data=config.get("data"))
+        return cls(model, tokenizer, **rest, data=config.get("data"), presets=load_presets(folder))
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write three files, or four, each whole or not at all; foreign files of the folder are left alone."""
+        """Write three files, or four, and one for each preset, each whole or not at all; others are left alone."""
         folder = Path(folder)
         self.tokenizer.save(folder / "tokenizer.safetensors")
         own = {"self_cond": self.model.self_cond, "self_token_critic": self.model.self_critic is not None}
@@ -122,6 +150,8 @@ class Pipeline:
         }
         with replacing(folder / "config.json") as aside:
             aside.write_text(json.dumps(config, indent=1) + "\n")
+        for name, preset in self.presets.items():
+            save_preset(folder, name, preset)
         return folder
 
     def label(self, name: str) -> int:
@@ -145,55 +175,107 @@ class Pipeline:
             raise ValueError("no labels given: write e.g. 0-9, or 3,7, or class names")
         return labels
 
-    @torch.no_grad()
-    def rounds(
+    def rounds(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Tensor]:
+        """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one batch.
+
+        options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
+        """
+        with torch.no_grad():
+            predictor, fill = self._prepare(labels, seeds, **options)
+            yield from fill(predictor)
+
+    def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
+        """As `rounds`, with the probability of every code that was drawn."""
+        with torch.no_grad():
+            predictor, fill = self._prepare(labels, seeds, **options)
+            watched = Watched(predictor)
+            for codes in fill(watched):
+                yield Filled(codes, watched.confidence(codes))
+
+    def _prepare(
         self,
         labels: Sequence[int],
         seeds: Sequence[int] | None = None,
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
+        codes: Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        negative: int | None = None,
+        mixed_with: Sequence[tuple[int, float]] | None = None,
         **options: Any,
-    ) -> Iterator[Tensor]:
-        """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one batch.
+    ) -> tuple[Any, Callable[[Any], Iterator[Tensor]]]:
+        """A predictor for these labels, and the sampler that takes it.
 
-        guidance is the scale, 1 for none; sampler, an entry of SAMPLERS, and options override the pipeline's own.
+        codes: grids (batch, h, w) to fill, all hidden by default; cells known in them stay. height, width: of the
+        images in pixels, those of the training by default. negative: a label to lead away from, instead of no label.
+        mixed_with: for each image another label and its share in [0, 1].
         """
-        if any(not 0 <= label <= len(self.class_names) for label in labels):
+        others = [label for label, _ in mixed_with or ()] + ([] if negative is None else [negative])
+        if any(not 0 <= label <= len(self.class_names) for label in (*labels, *others)):
             raise ValueError(f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label")
         seeds = list(range(len(labels))) if seeds is None else list(seeds)
         if len(seeds) != len(labels):
             raise ValueError(f"{len(labels)} labels need as many seeds, not {len(seeds)}")
-        name, settings = split(self.sampler_settings(steps=steps, **options), "sampler")
-        model = Conditioned(self.model, len(labels), {})
-        guided = Guided(model, torch.tensor(labels, device=self.device), **self.guidance_settings(guidance))
-        empty = torch.full((len(labels), *self.transformer.grid), self.model.mask_id, device=self.device)
-        yield from SAMPLERS[name](guided, empty, seeds, **settings)
+        found = self.settings(**options)
+        name, keywords = split(found.sampler, "sampler")
+        if codes is None:
+            codes = torch.full((len(labels), *self.grid_of(height, width)), self.model.mask_id)
+        self.transformer.check_grid(*codes.shape[1:])
 
-    def sampler_settings(
-        self, *, sampler: str | Mapping[str, Any] | None = None, steps: int | None = None, **options: Any
-    ) -> dict[str, Any]:
-        """`{name, ...}` of the sampler, with what a call gives instead; of another one, only the steps are kept.
+        def guided(given: Sequence[int]) -> Guided:
+            there = torch.tensor(given, device=self.device)
+            away = None if negative is None else torch.full_like(there, negative)
+            return Guided(Conditioned(self.model, len(labels), {}), there, negative=away, **found.guidance)
 
-        ValueError if there is no such sampler or option, or if it needs a critic that is not there.
+        predictor: Any = guided(labels)
+        if mixed_with is not None:
+            shares = torch.tensor([share for _, share in mixed_with], device=self.device)
+            predictor = Mixed(predictor, guided([label for label, _ in mixed_with]), shares)
+        return predictor, partial(SAMPLERS[name], codes=codes.to(self.device), seeds=seeds, **keywords)
+
+    def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if none fit."""
+        f, (h, w) = self.tokenizer.downscale, self.transformer.grid
+        height, width = h * f if height is None else height, w * f if width is None else width
+        self.tokenizer.check_size(height, width)
+        return height // f, width // f
+
+    def settings(
+        self,
+        *,
+        preset: str | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        guidance: float | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Settings:
+        """What to draw with: the pipeline's own settings, or a preset's, with what a call gives instead.
+
+        sampler: an entry of SAMPLERS; of another one than the pipeline's own, only the steps are kept. guidance: its
+        scale, 1 for none, or `{scale, schedule, interval}`. options: the sampler's. ValueError if there is no such
+        sampler or option, or if it needs a critic that is not there.
         """
-        name, settings = split(self.sampler, "sampler")
+        chosen = None if preset is None else choose_preset(self.presets, preset)
+        name, keywords = split(self.sampler if chosen is None else chosen.sampler, "sampler")
         if sampler is not None:
             other, given = split(sampler, "sampler")
-            kept = settings if other == name else {k: v for k, v in settings.items() if k == "steps"}
-            name, settings = other, kept | given
-        found = {"name": name} | settings | options | ({} if steps is None else {"steps": steps})
+            kept = keywords if other == name else {k: v for k, v in keywords.items() if k == "steps"}
+            name, keywords = other, kept | given
+        found = {"name": name} | keywords | options | ({} if steps is None else {"steps": steps})
         check(SAMPLERS, found, "sampler", ["predictor", "codes", "seeds"])
-        if needs_critic(SAMPLERS[name]) and not self.model.has_critic:
-            raise ValueError(
-                f"the {name} sampler needs a model with a critic: train one (`maskgit train fashion_mnist/critic`), or "
-                "the generator with loss.self_token_critic=true"
-            )
-        return found
-
-    def guidance_settings(self, scale: float | None = None) -> dict[str, Any]:
-        """`{scale, schedule, ...}` of the guidance, with the scale that a call gives instead."""
-        return self.guidance | ({} if scale is None else {"scale": scale})
+        base = self.guidance if chosen is None else chosen.guidance.model_dump()
+        changed = {} if guidance is None else guidance if isinstance(guidance, Mapping) else {"scale": guidance}
+        guided = {**base, **changed}
+        if not any(map(callable, found.values())):  # a schedule of the caller's own is not a config's
+            validated(Preset, {"sampler": found, "guidance": guided}, "settings")
+        critic = critic_of(SAMPLERS[name])
+        if critic is not None and getattr(self.model, critic) is None:
+            how = {
+                "token_critic": "a token critic: train one (`maskgit train fashion_mnist/critic`)",
+                "self_critic": "a critic of its own: train the generator with loss.self_token_critic=true",
+            }
+            raise ValueError(f"the {name} sampler needs a model with {how[critic]}")
+        return Settings(found, guided)
 
     @torch.no_grad()
     def stream(
@@ -219,6 +301,23 @@ class Pipeline:
         """One PIL image for each label. Image i depends on labels[i] and seeds[i] only (by default 0, 1, ...)."""
         return [to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)]
 
+    @torch.no_grad()
+    def edit(self, what: str, image: Image.Image, *, label: int | str, **options: Any) -> list[Image.Image]:
+        """An entry of EDITS on a picture: inpaint, outpaint, variation, interpolate -> one image, or several frames.
+
+        options: the edit's (`box=(left, top, right, bottom)`, `margins`, `keep`, `other` image, `seed`, ...) and the
+        sampler's. Pictures are taken as grey or RGB, as the model draws; what an edit does not touch stays.
+        """
+        given = {
+            key: self._pixels(value) if isinstance(value, Image.Image) else value for key, value in options.items()
+        }
+        number = self.label(label) if isinstance(label, str) else label
+        edits = choose(EDITS, what, "edit")(self, self._pixels(image), label=number, **given)
+        return [to_pil(to_float(edit.image)) for edit in edits]
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        return to_pixels(image, self.tokenizer.channels)
+
 
 def class_grid(
     pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any
@@ -227,16 +326,3 @@ def class_grid(
     many = [label for label in labels for _ in range(num_columns)]
     images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))
     return image_grid(images, num_columns=num_columns, row_names=[pipeline.class_names[label] for label in labels])
-
-
-@torch.no_grad()
-def strip(pipeline: Pipeline, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Image.Image:
-    """A picture with a row for each label: the grid after every round, hidden cells grey, and the image last."""
-    f = pipeline.tokenizer.downscale
-    columns = []
-    for codes in pipeline.rounds(labels, seeds, **options):
-        hidden = codes == pipeline.model.mask_id
-        images = pipeline.tokenizer.decode(codes, hidden)
-        pixels = hidden.repeat_interleave(f, 1).repeat_interleave(f, 2)[:, None]
-        columns.append(images.masked_fill(pixels, 0.0))
-    return image_grid(torch.stack(columns, 1).flatten(0, 1), num_columns=len(columns))

@@ -97,6 +97,68 @@ def bars(groups: Mapping[str, Mapping[str, float]], path: Path, *, title: str = 
     return path
 
 
+def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:
+    """values: (rows, columns, h, w) in [0, 1], nan where there is none (grey) -> one picture with a colour bar."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows, columns, h, w = values.shape
+    framed = torch.full((rows, columns, h + 1, w + 1), torch.nan)  # a cell of space between the maps
+    framed[..., :h, :w] = values
+    space = torch.zeros(rows, columns, h + 1, w + 1, dtype=torch.bool)
+    space[..., h, :], space[..., :, w] = True, True
+
+    def laid(maps: Tensor) -> Tensor:
+        return maps.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:-1, :-1]
+
+    colours = matplotlib.colormaps["viridis"](laid(framed).nan_to_num(0.0).numpy())[..., :3]
+    colours[laid(framed).isnan().numpy()] = 0.75
+    colours[laid(space).numpy()] = 1.0
+    size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * h / w + 0.6))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.imshow(colours, interpolation="nearest")
+    axis.set_xticks([k * (w + 1) + w / 2 - 0.5 for k in range(columns)], [str(k + 1) for k in range(columns)])
+    axis.set_yticks([k * (h + 1) + h / 2 - 0.5 for k in range(rows)], row_names or [str(k) for k in range(rows)])
+    axis.set_xlabel("round")
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    scale = plt.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), "viridis")
+    figure.colorbar(scale, ax=axis, label="probability when drawn", shrink=0.9)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+    plt.close(figure)
+    return path
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[float, float]]], path: Path, *, x: str, y: str, note: str | None = None
+) -> Path:
+    """One line with points for each name: its (x, y) pairs, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    for name, points in series.items():
+        axis.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=name)
+    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=note)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    ticks = sorted({x for points in series.values() for x, _ in points})
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.grid(alpha=0.3, which="both")
+    axis.legend()
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+    plt.close(figure)
+    return path
+
+
 @torch.no_grad()
 def pairs(originals: Tensor, reconstructions: Tensor, num_columns: int = 10) -> Image.Image:
     """Originals (n, c, h, w) in [-1, 1] with their reconstructions underneath, in double rows."""

@@ -1,9 +1,10 @@
-"""Conditioned: a wrapper with all that a batch is conditioned on, as the samplers and guidance ask for a model."""
+"""Conditioned: a wrapper with all that a batch is conditioned on, as the samplers and guidance ask for a model; and
+Watched, which remembers what a model was asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,11 +51,48 @@ class Conditioned:
         """As a Predictor."""
         return self.logits_at(codes, None, cells)
 
-    def scores_at(self, codes: Tensor, labels: Tensor | None) -> Tensor:
-        """The critic's logits of full grids: (batch, *grid)."""
-        logits: Tensor = self.wrapper.criticise(codes, **self._for(len(codes), labels)).float()
+    def scores_at(self, codes: Tensor, labels: Tensor | None, own: bool) -> Tensor:
+        """Logits of full grids by the token critic, or by the net's `own`: (batch, *grid)."""
+        logits: Tensor = self.wrapper.criticise(codes, own, **self._for(len(codes), labels)).float()
         return logits
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
-        """As a Predictor with a critic."""
-        return self.scores_at(codes, None)
+        """As a Predictor with a token critic."""
+        return self.scores_at(codes, None, own=False)
+
+    def self_scores(self, codes: Tensor, r: float) -> Tensor:
+        """As a Predictor with a self-critic."""
+        return self.scores_at(codes, None, own=True)
+
+
+class Filled(NamedTuple):
+    """A batch of grids after a round."""
+
+    codes: Tensor  # (batch, h, w) int64, hidden cells equal to the mask id
+    confidence: Tensor  # (batch, h, w) float32: the probability that each code was drawn with; nan where none was
+
+
+class Watched:
+    """A Predictor that remembers what it was asked: the distribution of each cell when it was last drawn from."""
+
+    def __init__(self, predictor: Any) -> None:
+        self.predictor = predictor  # a Predictor, with a critic or without
+        self.mask_id: int = predictor.mask_id
+        self.scores, self.self_scores = predictor.scores, predictor.self_scores
+        self.probabilities: Tensor | None = None  # (batch, *grid, num_codes) float32
+
+    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
+        """As the predictor's own."""
+        logits: Tensor = self.predictor.logits(codes, cells, r)
+        if self.probabilities is None:
+            self.probabilities = torch.full((*codes.shape, logits.shape[-1]), torch.nan, device=codes.device)
+        self.probabilities[cells] = logits.float().softmax(-1)
+        return logits
+
+    def confidence(self, codes: Tensor) -> Tensor:
+        """The probability of each code (batch, *grid) when it was drawn; nan where a cell is hidden or never was."""
+        if self.probabilities is None:
+            return torch.full(codes.shape, torch.nan, device=codes.device)
+        hidden = codes == self.mask_id
+        found = self.probabilities.gather(-1, codes.masked_fill(hidden, 0)[..., None])[..., 0]
+        return found.masked_fill(hidden, torch.nan)

@@ -23,10 +23,10 @@ from maskgit.codes import read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
-from maskgit.pipeline import strip
 from maskgit.plots import curves, pairs
 from maskgit.processes import peak_memory
-from maskgit.sampling import Request, draw_grid, load_pipeline, stream_items
+from maskgit.sampling import Request, draw_grid, draw_views, load_pipeline, stream_items
+from maskgit.seeing import Views
 from maskgit.sources import load_source
 from maskgit.tokenization import code_usage, tokenize_dataset
 from maskgit.trainer import train
@@ -93,8 +93,8 @@ def _samples(config: MaskGITConfig, out: Path) -> list[Path]:
     labels = list(range(min(10, len(pipeline.class_names))))
     request = Request(labels, COLUMNS, seed=0, batch_size=50, options={})
     grid = draw_grid(pipeline, request, out / "grid.png")
-    few = labels[:: max(1, len(labels) // 4)][:4]
-    return [path for path in (grid, save_png(strip(pipeline, few), out / "strip.png")) if path]
+    few = Request(labels[:: max(1, len(labels) // 4)][:4], 1, seed=0, batch_size=50, options={})
+    return [*filter(None, [grid]), *draw_views(pipeline, few, Views(strip=out / "strip.png"))]
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from maskgit.image_sets import chunks_of, write_npz
 from maskgit.images import save_png, to_pil, to_uint8
-from maskgit.pipeline import Pipeline, strip
+from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid
 from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.seeing import Views, watched
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Request:
         return [(label, self.seed + number) for number, label in enumerate(many)]
 
 
-def load_pipeline(run: Path) -> Pipeline:
+def load_pipeline(run: Path, precision: str = "fp32") -> Pipeline:
     """The pipeline of a run, on this process's device."""
-    return Pipeline.from_pretrained(run).to(this_process().device)
+    return Pipeline.from_pretrained(run).to(this_process().device, precision=precision)
 
 
 def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
@@ -64,7 +65,8 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
 def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     """ADM's sample file, what other evaluation programs read: uint8 (n, height, width, 3) and labels."""
     items, tokenizer = request.items(), pipeline.tokenizer
-    shape = (len(items), tokenizer.channels, *(tokenizer.downscale * side for side in pipeline.transformer.grid))
+    size = pipeline.grid_of(request.options.get("height"), request.options.get("width"))
+    shape = (len(items), tokenizer.channels, *(tokenizer.downscale * side for side in size))
 
     def rows() -> Iterator[Tensor]:
         with tqdm(total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process) as bar:
@@ -86,12 +88,13 @@ def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     return None
 
 
-def draw_strip(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
+def draw_views(pipeline: Pipeline, request: Request, views: Views) -> list[Path]:
     """The first image of each label, round by round; the main process draws it."""
-    if not this_process().is_main_process:
-        return None
-    firsts = request.items()[:: request.per_label]
-    return save_png(strip(pipeline, *map(list, zip(*firsts, strict=True)), **request.options), out)
+    if not this_process().is_main_process or not views:
+        return []
+    labels, seeds = map(list, zip(*request.items()[:: request.per_label], strict=True))
+    images, confidence = watched(pipeline, labels, seeds, **request.options)
+    return views.draw(images, confidence, [pipeline.class_names[label] for label in labels])
 
 
 def stream_items(pipeline: Pipeline, items: list[tuple[int, int]], *, batch_size: int, **options: Any) -> Any:

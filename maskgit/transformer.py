@@ -21,6 +21,9 @@ FLASH_FROM = 128
 """Cells from which torch's fused attention is used; below, plain attention is faster on the CPU (1.35x at 49 cells)."""
 
 
+POSITIONS = ("learned", "rotary")
+
+
 class RowInvariantLinear(nn.Linear):
     """A linear layer whose rows do not depend on how many rows there are: small inputs are padded to MIN_ROWS.
 
@@ -36,6 +39,18 @@ class RowInvariantLinear(nn.Linear):
         return super().forward(padded)[:rows].view(*x.shape[:-1], self.out_features)
 
 
+def rotary_angles(height: int, width: int, dim_head: int, *, base: float = 100.0, device: Any = None) -> Tensor:
+    """Angles of 2-D rotary positions (axial RoPE, Heo et al., arXiv:2403.13298): (1, height * width, dim_head).
+
+    The first half of a head turns with the row, the second with the column, in neighbouring pairs of one frequency.
+    """
+    frequencies = base ** -(torch.arange(0, dim_head // 2, 2, device=device) / (dim_head // 2))
+    axes = [torch.arange(side, device=device)[:, None] * frequencies for side in (height, width)]
+    rows, columns = (axis.repeat_interleave(2, dim=1) for axis in axes)
+    both = (rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1))
+    return torch.cat(both, dim=-1).flatten(0, 1)[None]
+
+
 def _make_row_invariant(module: nn.Module) -> None:
     """Turn every plain linear layer inside into a RowInvariantLinear; names and parameters stay."""
     for layer in module.modules():
@@ -48,7 +63,8 @@ class Transformer(nn.Module):
 
     codes: (batch, height, width) int64 in [0, codebook_size], codebook_size being the mask token.
     labels: (batch,) int64 in [0, num_classes], num_classes being "no label".
-    flash: torch's fused attention; by default from FLASH_FROM cells on. num_outputs: logits of a cell, by default one
+    flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for grids of this size
+    only, or "rotary" (by rows and columns), for any. num_outputs: logits of a cell, by default one
     for each code; 1 for a token critic.
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for (`emb_dim`,
@@ -69,11 +85,17 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
         label_in_input: bool = True,
         flash: bool | None = None,
+        positions: str = "learned",
         num_outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        if positions not in POSITIONS:
+            raise ValueError(f"positions are {' or '.join(POSITIONS)}, not {positions!r}")
+        if positions == "rotary" and dim_head % 4:
+            raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
         self.codebook_size, self.num_classes = codebook_size, num_classes
+        self.positions, self.dim_head = positions, dim_head
         self.mask_id = codebook_size
         self.grid = (int(grid[0]), int(grid[1]))
         self.emb_dim, self.num_tokens, self.output_is_log_prob = dim, codebook_size + 1, False
@@ -98,9 +120,18 @@ class Transformer(nn.Module):
             num_tokens=self.num_tokens,
             logits_dim=num_outputs or codebook_size,
             max_seq_len=self.max_seq_len,
+            use_abs_pos_emb=positions == "learned",
             attn_layers=layers,
         )
         _make_row_invariant(self)
+
+    def check_grid(self, height: int, width: int) -> None:
+        """ValueError if grids of this size cannot be run."""
+        if self.positions == "learned" and (height, width) != self.grid:
+            raise ValueError(
+                f"this model knows grids of {self.grid[0]}x{self.grid[1]} cells only, not {height}x{width}: it has "
+                "learned positions; one trained with model.positions=rotary draws any size"
+            )
 
     @property
     def to_logits(self) -> nn.Module:
@@ -117,11 +148,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """codes: (batch, height, width) -> logits: (batch, height, width, codebook_size), or embeddings.
 
+        ValueError for a grid of another size than the training's, unless positions are rotary.
+
         labels: (batch,), none meaning "no label" for all; sum_embeds: (batch, height, width, dim) added to the input.
         """
         height, width = codes.shape[1:]
-        if (height, width) != self.grid:
-            raise ValueError(f"this model was trained on grids of {self.grid}, got ({height}, {width})")
+        self.check_grid(height, width)
         if labels is None:
             labels = codes.new_full((len(codes),), self.num_classes)
         condition = self.label_embedding(labels)
@@ -129,7 +161,10 @@ class Transformer(nn.Module):
         if self.label_to_input is not None:
             label = self.label_to_input(condition)[:, None]
             extra = label if extra is None else extra + label
-        embeddings = self.net(codes.flatten(1), condition=condition, sum_embeds=extra, return_embeddings=True)
+        rotary: dict[str, Any] = {}
+        if self.positions == "rotary":
+            rotary["rotary_pos_emb"] = (rotary_angles(height, width, self.dim_head, device=codes.device), 1.0)
+        embeddings = self.net(codes.flatten(1), condition=condition, sum_embeds=extra, return_embeddings=True, **rotary)
         embeddings = embeddings.unflatten(1, (height, width))
         return embeddings if return_embeddings else self.to_logits(embeddings)
 

@@ -19,7 +19,7 @@ from maskgit.critic import TARGETS, SelfCritic, compose, critic_loss, critic_tar
 from maskgit.guidance import Guided
 from maskgit.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently, stratified_times
 from maskgit.predictor import Conditioned
-from maskgit.samplers import SAMPLERS
+from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.schedules import Schedule, get_schedule, mdlm_weight
 from vqgan.registry import choose
 
@@ -136,13 +136,16 @@ class NonAutoregressiveWrapper(nn.Module):
         """(cells, dim) -> float32 (cells, num_codes): the mask token, where the head has one, gets no probability."""
         return self.net.to_logits(embeddings).float()[..., : self.num_codes]
 
-    def criticise(self, codes: Tensor, **conditioning: Any) -> Tensor:
-        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) -> (batch, *grid)."""
-        if self.self_critic is not None:
-            return self.self_critic(self.embed(codes, **conditioning))
-        if self.token_critic is None:
-            raise ValueError("this wrapper has no critic: give it a token_critic or self_token_critic=True")
-        return self.token_critic(codes, **conditioning).view_as(codes)
+    def criticise(self, codes: Tensor, own: bool | None = None, **conditioning: Any) -> Tensor:
+        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) -> (batch, *grid).
+
+        own: by the self-critic, or by the token critic; by default the one that there is, the token critic first.
+        """
+        own = self.token_critic is None if own is None else own
+        critic = self.self_critic if own else self.token_critic
+        if critic is None:
+            raise ValueError("this wrapper has no such critic: give it a token_critic or self_token_critic=True")
+        return critic(self.embed(codes, **conditioning)) if own else critic(codes, **conditioning).view_as(codes)
 
     def forward(
         self,
@@ -310,8 +313,8 @@ class NonAutoregressiveWrapper(nn.Module):
 
         start_temperature: token temperature, the same in every round. filter_thres: only the best (1 - filter_thres)
         of the codes are drawn from. noise_level_scale: of the critic's noise. labels: (batch,); guidance: its scale.
-        seeds: one for each image (0, 1, ... by default). sampler: an entry of SAMPLERS, by default "critic" where there
-        is one, else "confidence". options go to the sampler where it knows them, and to the net where it does not
+        seeds: one for each image (0, 1, ... by default). sampler: an entry of SAMPLERS, by default that of the critic
+        where there is one, else "confidence". options go to the sampler where it knows them, else to the net
         (`condition`, `embed_ids`, `context`, `sum_embeds`, `prepend_embeds`, ...).
         """
         one = batch_size is None and labels is None and seeds is None
@@ -320,12 +323,14 @@ class NonAutoregressiveWrapper(nn.Module):
         device = next(self.net.parameters()).device
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
         codes = torch.full((batch_size, *grid), self.mask_id, device=device)
-        sampler = sampler or ("critic" if self.has_critic else "confidence")
+        if sampler is None:
+            own = "self_critic" if self.self_critic is not None else "confidence"
+            sampler = own if self.token_critic is None else "critic"
         fill = choose(SAMPLERS, sampler, "sampler")
         known = inspect.signature(fill).parameters
         settings = {key: value for key, value in options.items() if key in known}
         model = Conditioned(self, batch_size, {key: value for key, value in options.items() if key not in known})
-        if sampler == "critic":
+        if critic_of(fill):
             settings = {"noise_scale": noise_level_scale, "keep_known": not self.can_mask_prev_unmasked} | settings
         if filter_thres is not None:
             settings["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)

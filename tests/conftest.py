@@ -37,6 +37,8 @@ class Oracle:
         """A critic that knows nothing."""
         return torch.zeros(codes.shape)
 
+    self_scores = scores
+
     def conditional(self, flat):
         """(num_cells, num_codes): p(cell | the known cells), for one grid."""
         table = self.joint
@@ -74,6 +76,8 @@ class Flat:
 
     def scores(self, codes, r):
         return self.table[..., 0].expand(codes.shape)
+
+    self_scores = scores
 
 
 @pytest.fixture
@@ -139,8 +143,7 @@ def tiny_configs(tmp_path, image_folder):
     return parse(vqgan, "vqgan"), parse(generator, "maskgit")
 
 
-@pytest.fixture
-def tiny_pipeline():
+def make_pipeline(**options):
     """An untrained Pipeline of 4 x 4 grids of 16 codes and 3 classes."""
     from maskgit.pipeline import Pipeline
     from maskgit.transformer import Transformer
@@ -149,11 +152,19 @@ def tiny_pipeline():
 
     torch.manual_seed(0)
     tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": [4, 4]})
-    transformer = Transformer(codebook_size=16, grid=(4, 4), num_classes=3, dim=32, depth=2, heads=2, dim_head=16)
+    transformer = Transformer(
+        codebook_size=16, grid=(4, 4), num_classes=3, dim=32, depth=2, heads=2, dim_head=16, **options
+    )
     for parameter in transformer.parameters():  # the adaptive norms start at zero: without noise no label matters
         torch.nn.init.normal_(parameter, std=0.3)
     model = NonAutoregressiveWrapper(transformer, mask_id=16)
     return Pipeline(model, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4})
+
+
+@pytest.fixture
+def tiny_pipeline():
+    """The one of `make_pipeline`."""
+    return make_pipeline()
 
 
 def repo() -> Path:

@@ -61,7 +61,7 @@ def test_a_critic_is_trained_for_a_generator_that_stays_as_it_was(stages):
     "options",
     [
         {"loss": {"self_cond": True}},
-        {"loss": {"self_token_critic": True}, "sampler": {"name": "critic", "steps": 3}},
+        {"loss": {"self_token_critic": True}, "sampler": {"name": "self_critic", "steps": 3}},
         {"loss": {"self_cond": True, "self_token_critic": True, "critic_target": "hidden"}},
         {"critic": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}, "sampler": {"name": "critic", "steps": 3}},
     ],
@@ -111,24 +111,30 @@ def test_a_critic_does_not_go_on_with_another_generator(stages):
 
 def test_a_sampler_without_its_critic_is_refused_before_any_training(stages):
     generator, critic = stages
-    with pytest.raises(ValueError, match="the critic sampler needs a model with a critic: train one"):
+    with pytest.raises(ValueError, match="the critic sampler needs a model with a token critic: train one"):
         train(changed(generator, sampler={"name": "critic"}))
     assert not (Path(generator.run) / "config.yaml").exists()
     with pytest.raises(FileNotFoundError, match="no generator in"):
         train(critic)
     train(generator)
     pipeline = Pipeline.from_pretrained(generator.run)
-    with pytest.raises(ValueError, match="needs a model with a critic"):
+    with pytest.raises(ValueError, match="needs a model with a token critic"):
         pipeline.generate([0], sampler="critic")
     with pytest.raises(ValueError, match="sampler 'confidence' has no option 'noise_scale'"):
         pipeline.generate([0], noise_scale=1.0)
 
 
-def test_a_self_critic_needs_no_other(stages):
+def test_a_generator_with_a_critic_of_its_own_may_have_another(stages):
+    """One checkpoint for every sampler: both critics are saved, and each is asked by its own sampler."""
     generator, critic = stages
     train(changed(generator, loss={"self_token_critic": True}))
-    with pytest.raises(ValueError, match="has a self-critic already"):
-        train(critic)
+    train(critic)
+    pipeline = Pipeline.from_pretrained(critic.run)
+    own, other, none = (
+        np.stack(drawn(critic.run, sampler=name)).tobytes() for name in ("self_critic", "critic", "confidence")
+    )
+    assert pipeline.model.self_critic is not None and pipeline.model.token_critic is not None
+    assert len({own, other, none}) == 3
 
 
 def test_a_critic_finds_what_was_drawn():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from maskgit.guidance import GUIDANCE_SCHEDULES, Guided
+from maskgit.guidance import GUIDANCE_SCHEDULES, Guided, Mixed
 
 
 class Net:
@@ -56,3 +56,18 @@ def test_no_guidance_outside_the_interval():
 
 def test_a_schedule_takes_its_options():
     assert logits(3, r=0.5, schedule={"name": "power_cosine", "power": 2.0})[0][0, 0] < 19
+
+
+def test_a_negative_label_takes_the_place_of_no_label():
+    values, batches = logits(2, negative=torch.tensor([3, 3]))
+    assert batches == [4] and (values == 10).all(), "both with a label: 10 + 2 (10 - 10)"
+
+
+def test_mixed_lies_between_two_labels():
+    def guided(label):
+        return Guided(Net(), torch.full((2,), label))
+
+    cells = torch.tensor([[[True, False]], [[True, True]]])
+    mixed = Mixed(guided(0), guided(4), torch.tensor([0.0, 0.25]))
+    values = mixed.logits(torch.zeros(2, 1, 2, dtype=torch.int64), cells, 0.5)
+    assert values[:, 0].tolist() == [10.0, 7.75, 7.75]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit.pipeline import Pipeline, class_grid, strip
+from maskgit.pipeline import Pipeline, class_grid
+from maskgit.samplers import SAMPLERS
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
+from tests.conftest import make_pipeline
 from vqgan.tokenizer import Tokenizer
 
 LABELS, SEEDS = [0, 1, 2, 2, 0, 3, 1, 0, 1], list(range(20, 29))
@@ -38,6 +40,53 @@ def test_so_it_is_at_the_sizes_of_the_mnist_config():
     for batch_size in (1, 8, 32):
         parts = torch.stack(list(pipeline.stream(labels, seeds, batch_size=batch_size, guidance=2.0)))
         assert torch.equal(whole, parts), batch_size
+
+
+def test_so_it_is_in_bf16():
+    pipeline = make_pipeline().to(precision="bf16")
+    assert pipeline.precision == "bf16"
+    whole = torch.stack(list(pipeline.stream(LABELS, SEEDS, batch_size=9, guidance=2.0)))
+    for batch_size in (1, 2, 5, 8):
+        assert torch.equal(
+            whole, torch.stack(list(pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=2.0)))
+        )
+    exact = torch.stack(list(make_pipeline().stream(LABELS, SEEDS, guidance=2.0)))
+    assert not torch.equal(whole, exact)
+    with pytest.raises(ValueError, match="unknown precision 'fp16'"):
+        pipeline.to(precision="fp16")
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "critic" not in name])
+def test_images_of_any_size_with_rotary_positions(sampler):
+    pipeline = make_pipeline(positions="rotary")
+    images = torch.stack(list(pipeline.stream([0, 1], [0, 1], height=24, width=40, sampler=sampler)))
+    assert images.shape == (2, 1, 24, 40)
+    alone = torch.stack(list(pipeline.stream([1], [1], height=24, width=40, sampler=sampler)))
+    assert torch.equal(images[1:], alone)
+
+
+def test_another_size_is_refused_where_the_positions_are_learned(tiny_pipeline):
+    with pytest.raises(ValueError, match="grids of 4x4 cells only, not 6x10"):
+        tiny_pipeline.generate([0], height=24, width=40)
+    with pytest.raises(ValueError, match="the nearest size that does is 24x40"):
+        tiny_pipeline.generate([0], height=25, width=39)
+
+
+def test_a_negative_label_leads_away(tiny_pipeline):
+    plain, away = (list(tiny_pipeline.rounds([0], [0], guidance=4.0, negative=n))[-1] for n in (None, 2))
+    assert not torch.equal(plain, away)
+
+
+def test_wrong_settings_are_refused(tiny_pipeline):
+    for options, message in (
+        ({"guidance": {"scal": 2.0}}, "unknown key guidance.scal, did you mean 'scale'"),
+        ({"guidance": -1.0}, "guidance.scale"),
+        ({"temperature": "warm"}, "temperature"),
+        ({"sampler": "haltn"}, "unknown sampler 'haltn', did you mean 'halton'"),
+        ({"sampler": "self_critic"}, "needs a model with a critic of its own"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_pipeline.settings(**options)
 
 
 def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
@@ -105,4 +154,3 @@ def test_pictures_have_a_row_for_each_label(tiny_pipeline):
     grid = class_grid(tiny_pipeline, [0, 2], 3)
     cell = 16 * 4 + 4  # enlarged to at least 56 pixels, and a gap
     assert grid.height == 2 * cell + 4 and grid.width > 3 * cell + 4
-    assert strip(tiny_pipeline, [0, 1, 2], steps=4).size == (4 * cell + 4, 3 * cell + 4)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from maskgit.samplers import SAMPLERS
+from maskgit.samplers import SAMPLERS, engine, ordered
 from maskgit.samplers.engine import draw, gumbel, keep_top_k, keep_top_p, num_hidden_after
-from maskgit.samplers.policies import halton_order
+from maskgit.samplers.ordered import halton_order
 from maskgit.schedules import SCHEDULES, get_schedule
 from tests.conftest import Flat, all_grids
 
@@ -86,7 +86,7 @@ def test_an_image_depends_on_its_own_seed_only(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle):
+def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick_noise):
     """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4 cells of 3 codes."""
     n = 20_000
     codes = run(name, oracle, torch.full((n, 2, 2), 3), range(n), steps=1)[-1].flatten(1)
@@ -117,6 +117,18 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(name, grid, num_c
     assert known.all() or final.max() < num_codes
 
 
+@pytest.fixture
+def quick_noise(monkeypatch):
+    """Noise of one generator instead of one for each image, which takes most of the time of many small grids."""
+    draws = torch.Generator().manual_seed(0)
+
+    def uniforms(seeds, round_, shape):
+        return torch.rand(len(seeds), *shape, generator=draws, dtype=torch.float64)
+
+    for place in (engine, ordered):
+        monkeypatch.setattr(place, "uniforms", uniforms)
+
+
 def counts_of(oracle, codes):
     """How often each of the 81 grids was drawn, and how often it should have been."""
     expected = len(codes) * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
@@ -140,7 +152,7 @@ ONE_CELL_A_ROUND = {
 
 
 @pytest.mark.parametrize("name", ONE_CELL_A_ROUND)
-def test_one_cell_a_round_draws_the_joint_exactly(name, oracle):
+def test_one_cell_a_round_draws_the_joint_exactly(name, oracle, quick_noise):
     n = 100_000
     assert is_the_joint(oracle, run(name, oracle, torch.full((n, 2, 2), 3), range(n), **ONE_CELL_A_ROUND[name])[-1])
 
@@ -155,7 +167,7 @@ def test_one_cell_a_round_draws_the_joint_exactly(name, oracle):
     ],
     ids=str,
 )
-def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle):
+def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle, quick_noise):
     """Coins do not know the codes, so that those images in which no round drew two cells follow the joint.
 
     Hiding cells of a finished grid and drawing them again leaves it as it is: the joint is stationary.
@@ -172,7 +184,7 @@ def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle):
 
 
 @pytest.mark.parametrize("name", ["random", "halton", "ancestral", "remask"])
-def test_with_more_rounds_the_distribution_comes_nearer(name, oracle):
+def test_with_more_rounds_the_distribution_comes_nearer(name, oracle, quick_noise):
     """Total variation falls as rounds grow: at first every cell is drawn apart from the others."""
     found = []
     for steps in (1, 2, 4) if name in COUNTED else (1, 4, 32):

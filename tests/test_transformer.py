@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from maskgit.predictor import Conditioned
-from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, num_parameters
+from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, num_parameters, rotary_angles
 from maskgit.wrapper import NonAutoregressiveWrapper
 
 
@@ -58,7 +58,7 @@ def test_positions_matter():
 
 
 def test_another_grid_is_refused():
-    with pytest.raises(ValueError, match=r"grids of \(4, 6\), got \(6, 4\)"):
+    with pytest.raises(ValueError, match="grids of 4x6 cells only, not 6x4"):
         transformer()(torch.zeros(1, 6, 4, dtype=torch.int64))
 
 
@@ -85,3 +85,38 @@ def test_canary_a_fresh_net_ignores_its_condition_until_trained():
 
 def test_parameters_are_counted():
     assert num_parameters(torch.nn.Linear(3, 2)) == 8
+
+
+def test_rotary_positions_know_any_size_and_tell_cells_apart():
+    net = transformer(positions="rotary")
+    for grid in ((4, 6), (2, 3), (9, 5), (1, 1)):
+        assert net(torch.zeros(2, *grid, dtype=torch.int64)).shape == (2, *grid, 16)
+    codes = torch.zeros(1, 4, 6, dtype=torch.int64)
+    codes[0, 1, 2] = 5
+    logits = net(codes)[0]
+    assert not torch.allclose(logits[1, 1], logits[3, 5], atol=1e-4)
+    assert torch.allclose(net(codes.flip(1, 2)).flip(1, 2)[0, 1, 2], logits[1, 2], atol=2.0)
+
+
+def test_rotary_angles_turn_by_row_and_by_column():
+    angles = rotary_angles(3, 4, 8)[0].view(3, 4, 8)
+    assert angles[2, 0].tolist() == pytest.approx([2, 2, 0.2, 0.2, 0, 0, 0, 0])
+    assert angles[0, 3].tolist() == pytest.approx([0, 0, 0, 0, 3, 3, 0.3, 0.3])
+
+
+def test_attention_by_rotary_positions_depends_on_the_distance_only():
+    """What one cell says to another is the same wherever the pair lies in a large grid of one code."""
+    from x_transformers.x_transformers import apply_rotary_pos_emb
+
+    q, k = torch.randn(2, 1, 1, 30, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    q, k = q[..., :1, :].expand(-1, -1, 30, -1), k[..., :1, :].expand(-1, -1, 30, -1)
+    angles = rotary_angles(5, 6, 8)
+    dots = (apply_rotary_pos_emb(q, angles) @ apply_rotary_pos_emb(k, angles).mT)[0, 0].view(5, 6, 5, 6)
+    assert dots[0, 0, 1, 2].item() == pytest.approx(dots[3, 3, 4, 5].item(), abs=1e-5)
+
+
+def test_another_grid_is_refused_with_learned_positions():
+    with pytest.raises(ValueError, match=r"grids of 4x6 cells only, not 4x7: .*model.positions=rotary"):
+        transformer()(torch.zeros(1, 4, 7, dtype=torch.int64))
+    with pytest.raises(ValueError, match="positions are learned or rotary"):
+        transformer(positions="sine")

@@ -466,7 +466,7 @@ def test_choices_that_cannot_be_are_refused():
         ours(token_critic=Recorder(), self_token_critic=True)
     with pytest.raises(ValueError, match="needs a critic"):
         ours(can_mask_prev_unmasked=True)
-    with pytest.raises(ValueError, match="has no critic"):
+    with pytest.raises(ValueError, match="has no such critic"):
         ours().generate(labels=LABELS, sampler="critic")
 
 

@@ -52,7 +52,8 @@ SETTINGS: dict[str, tuple[Stage, ...]] = {
     "self-critic": (Stage("maskgit", ("loss.self_token_critic=true",)),),
     "token-critic": (Stage("maskgit", (), 2 / 3), Stage("critic", (), 1 / 3)),
 }
-WITH_CRITIC = ("self-critic", "token-critic")
+WITH_CRITIC = {"self-critic": "self_critic", "token-critic": "critic"}
+"""The settings with a critic, and the sampler that asks it."""
 
 
 class _Place(NamedTuple):
@@ -148,7 +149,7 @@ def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tu
     """(name of the line, sampler): the config's own, and for a critic its own with the best noise."""
     yield (f"{setting}, not asked" if setting in WITH_CRITIC else setting), None
     if setting in WITH_CRITIC:
-        choices = [{"name": "critic", "noise_scale": noise} for noise in NOISES]
+        choices = [{"name": WITH_CRITIC[setting], "noise_scale": noise} for noise in NOISES]
         fids = [
             _measured(place, setting, 0, f"noise {c['noise_scale']}", c, max(10, count // 4), first=10**6)
             for c in choices

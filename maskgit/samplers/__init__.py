@@ -1,24 +1,31 @@
-"""Samplers fill the hidden cells of a grid in a few rounds: generators over a Predictor that yield it after each."""
+"""Samplers fill the hidden cells of a grid in a few rounds: generators over a Predictor that yield it after each.
+
+engine.py is the one loop of all; the files beside it say which cells a round draws and which it hides again.
+"""
 
 from __future__ import annotations
 
 from typing import get_type_hints
 
 from maskgit.samplers.engine import Predictor, Sampler
-from maskgit.samplers.policies import Critical, ancestral, confidence, critic, halton, random, remask
+from maskgit.samplers.ordered import halton, random
+from maskgit.samplers.remasking import ancestral, remask
+from maskgit.samplers.scored import Critical, SelfCritical, confidence, critic, self_critic
 
-__all__ = ["SAMPLERS", "Critical", "Predictor", "Sampler", "needs_critic"]
+__all__ = ["SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of"]
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
     "halton": halton,
     "random": random,
     "critic": critic,
+    "self_critic": self_critic,
     "remask": remask,
     "ancestral": ancestral,
 }
+CRITICS = {Critical: "token_critic", SelfCritical: "self_critic"}
 
 
-def needs_critic(sampler: Sampler) -> bool:
-    """Whether a sampler asks for a Critical predictor."""
-    return get_type_hints(sampler)["predictor"] is Critical
+def critic_of(sampler: Sampler) -> str | None:
+    """Which critic of a wrapper a sampler asks: "token_critic", "self_critic" or none, by its predictor's type."""
+    return CRITICS.get(get_type_hints(sampler)["predictor"])

@@ -6,14 +6,15 @@ seed and the round only, whatever else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
-from maskgit.schedules import Schedule
+from maskgit.schedules import Schedule, get_schedule
 
 
 class Predictor(Protocol):
@@ -95,6 +96,16 @@ def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iter
         yield r, left
         if not left.any():
             return
+
+
+ScheduleSpec = str | Mapping[str, Any] | Schedule
+
+
+def counted(schedule: ScheduleSpec, steps: int) -> Callable[[Tensor], Iterator[tuple[float, Tensor]]]:
+    """The rounds of a sampler whose numbers of cells follow the schedule."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    return partial(num_hidden_after, get_schedule(schedule), steps)
 
 
 class Round(NamedTuple):

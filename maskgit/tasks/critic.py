@@ -14,7 +14,7 @@ from torch import Tensor
 from maskgit.config import CriticConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
 from maskgit.masking import stratified_times
-from maskgit.pipeline import Pipeline, class_grid
+from maskgit.pipeline import Pipeline, class_grid, pipeline_folder
 from maskgit.randomness import generator
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import code_datasets
@@ -31,10 +31,7 @@ class CriticTask:
     def __init__(self, config: CriticConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.frozen = Pipeline.from_pretrained(config.generator).to(accelerator.device)
-        if self.frozen.model.self_critic is not None:
-            raise ValueError(f"{config.generator} has a self-critic already: take a generator without one")
-        folder = Path(config.generator)
-        folder = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        folder = pipeline_folder(Path(config.generator))
         self.dataset, self.validation = code_datasets(config.codes, folder / "tokenizer.safetensors", config.seed)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
@@ -106,8 +103,9 @@ class CriticTask:
         return {"critic_loss": (sums[0] / sums[1]).item()}
 
     def pipeline(self) -> Pipeline:
-        """The generator as it was, with the averaged critic."""
+        """The generator as it was, a critic of its own included, with the averaged critic."""
         wrapper = self._wrapped(self.main.averaged)
+        wrapper.self_critic = self.frozen.model.self_critic
         frozen = self.frozen
         return Pipeline(
             wrapper,

@@ -1,0 +1,204 @@
+"""The commands that make things: train, tokenize, sample, edit, and what tells about them. Torch is imported late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskgit.cli.options import (
+    BatchSize,
+    Choice,
+    Confidence,
+    ConfigArgument,
+    Gif,
+    Guidance,
+    Labels,
+    Overrides,
+    Precision,
+    Preset,
+    RunArgument,
+    Sampler,
+    Seed,
+    Steps,
+    Strip,
+    Temperature,
+    TopK,
+    TopP,
+    app,
+    given,
+    numbers,
+    print_once,
+    sampling_options,
+)
+
+
+@app.command()
+def train(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Train what the config says; run again, it continues."""
+    from maskgit.config import load
+
+    loaded = load(config, overrides or [])
+    from maskgit.trainer import train as run_training
+
+    print_once(run_training(loaded))
+
+
+@app.command()
+def tokenize(
+    tokenizer: Annotated[Path, typer.Argument(help="The run folder of a tokenizer, or its .safetensors file.")],
+    out: Annotated[Path, typer.Option(help="The folder of the code cache.")],
+    config: Annotated[str | None, typer.Option(help="A config whose data section says what to tokenise.")] = None,
+    overrides: Overrides = None,
+    batch_size: BatchSize = 128,
+    overwrite: Annotated[bool, typer.Option(help="Replace the codes of another tokenizer or data set.")] = False,
+) -> None:
+    """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it continues."""
+    from maskgit.config import load
+    from maskgit.tokenization import tokenize_dataset, tokenizer_data
+
+    data = None
+    if config is not None:
+        data = getattr(load(config, overrides or []), "data", None)
+        if data is None:
+            raise ValueError(f"{config} has no data section")
+    elif overrides:
+        from maskgit.config import DataConfig, override_section
+
+        data = override_section(DataConfig, tokenizer_data(tokenizer), "data", overrides)
+    print_once(tokenize_dataset(tokenizer, out, data, batch_size=batch_size, overwrite=overwrite))
+
+
+@app.command()
+def sample(
+    run: RunArgument,
+    out: Annotated[
+        Path, typer.Option(help="A .png for a grid with a row for each label, an ADM .npz, or a folder of PNGs.")
+    ],
+    labels: Labels = "",
+    per_label: Annotated[int, typer.Option(help="Images for each label.", min=1)] = 8,
+    seed: Seed = 0,
+    preset: Preset = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative: Annotated[str | None, typer.Option(help="A label or class to lead away from.")] = None,
+    temperature: Temperature = None,
+    choice_temperature: Choice = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    height: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
+    width: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
+    precision: Precision = "fp32",
+    batch_size: BatchSize = 64,
+    strip: Strip = None,
+    gif: Gif = None,
+    confidence: Confidence = None,
+) -> None:
+    """Draw images by class, as one grid or as a PNG for each."""
+    from maskgit.sampling import Request, draw_grid, draw_images, draw_npz, draw_views, load_pipeline
+    from maskgit.seeing import Views
+
+    if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
+        raise ValueError(f"{out}: pictures are written as .png (--gif writes a moving one)")
+    views = Views(strip, gif, confidence)
+    views.check()
+    pipeline = load_pipeline(run, precision)
+    chosen = pipeline.parse_labels(labels) if labels else list(range(len(pipeline.class_names)))
+    away = None if negative is None else pipeline.label(negative)
+    size = {"height": height, "width": width, "negative": away, "top_k": top_k, "top_p": top_p}
+    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **size)
+    request = Request(chosen, per_label, seed, batch_size, options)
+    one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
+    paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
+    for path in filter(None, [*paths, *draw_views(pipeline, request, views)]):
+        print(path)
+
+
+@app.command()
+def edit(
+    what: Annotated[str, typer.Argument(help="inpaint, outpaint, variation or interpolate.")],
+    run: RunArgument,
+    images: Annotated[list[str], typer.Argument(help="Image files, or validation:17 for an image of the run's data.")],
+    out: Annotated[Path | None, typer.Option(help="A .png for one edit, else a folder.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="A .png of all edits, before and after.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label or class to draw; another one swaps the class.")] = None,
+    seed: Seed = 0,
+    number: Annotated[int, typer.Option(help="Edits of each image, each with its own seed.", min=1)] = 1,
+    resize: Annotated[bool, typer.Option(help="Cut images to the model's own size first.")] = False,
+    box: Annotated[str | None, typer.Option(help="inpaint: left,top,right,bottom in pixels.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="inpaint: an image, white where to draw.")] = None,
+    margins: Annotated[str | None, typer.Option(help="outpaint: left,top,right,bottom in pixels.")] = None,
+    feather: Annotated[int | None, typer.Option(help="Pixels over which the original fades out.", min=0)] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the cells that a variation keeps.", min=0)] = None,
+    other: Annotated[str | None, typer.Option(help="interpolate: the image to end with.")] = None,
+    other_label: Annotated[str | None, typer.Option(help="interpolate: the label to end with.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="interpolate: how many images.", min=2)] = None,
+    preset: Preset = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
+    precision: Precision = "fp32",
+    strip: Strip = None,
+    gif: Gif = None,
+    confidence: Confidence = None,
+) -> None:
+    """Change a part of images: inside a mask or box, around them, by variation, or from one to another.
+
+    What is not changed stays, to the last bit.
+    """
+    from maskgit.edits import Outputs, Retouch, retouch
+    from maskgit.sampling import load_pipeline
+    from maskgit.seeing import Views
+
+    views = Views(strip, gif, confidence)
+    views.check()
+    own = given(
+        box=None if box is None else numbers(box, int, 4, least=0),
+        mask=mask,
+        margins=None if margins is None else numbers(margins, int, 4, least=0),
+        feather=feather,
+        keep=keep,
+        other=other,
+        other_label=other_label,
+        num_frames=num_frames,
+    )
+    sampling = sampling_options(preset, sampler, steps, guidance, temperature)
+    request = Retouch(what, images, label, seed, number, resize, own, sampling)
+    for path in retouch(load_pipeline(run, precision), request, Outputs(out, pairs, views)):
+        print(path)
+
+
+@app.command("list")
+def list_names() -> None:
+    """The configs that come with the package, and every name a config may choose from."""
+    from maskgit.overview import list_tables
+
+    print(list_tables())
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, or a weights file.")],
+) -> None:
+    """What a run, a pipeline, a code cache or a weights file holds."""
+    from maskgit.overview import describe_path
+
+    print(describe_path(path))
+
+
+@app.command()
+def quickstart(
+    configs: Annotated[str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")] = "mnist",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Delete the run folder first.")] = False,
+) -> None:
+    """The whole life of a small model: tokenizer, codes, generator, samples, report. Run again, it continues."""
+    from maskgit.quickstart import run_quickstart
+
+    print(run_quickstart(configs, overrides or [], fresh=fresh))

@@ -1,0 +1,153 @@
+"""The commands that measure: evaluate, tune, compare, benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskgit.cli.options import (
+    BatchSize,
+    Choice,
+    Guidance,
+    Precision,
+    Preset,
+    RunArgument,
+    Sampler,
+    Steps,
+    Temperature,
+    app,
+    given,
+    numbers,
+    print_once,
+    sampling_options,
+)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split that is the reference: train or validation.")] = "train",
+    count: Annotated[int | None, typer.Option(help="Samples to draw, 10,000 by default.", min=1)] = None,
+    metrics: Annotated[str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")] = "",
+    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
+    preset: Preset = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
+    choice_temperature: Choice = None,
+    precision: Precision = "fp32",
+    batch_size: BatchSize = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
+) -> None:
+    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals."""
+    from maskgit.evaluation import Evaluation
+    from maskgit.evaluation import evaluate as run_evaluation
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature)
+    request = Evaluation(
+        run=run, samples=samples, reference=reference, split=split, count=count, seed=seed, metrics=names,
+        features=features, weights=weights, judge=judge, precision=precision, batch_size=batch_size, out=out,
+        options=options,
+    )  # fmt: skip
+    print_once(run_evaluation(request))
+
+
+@app.command()
+def tune(
+    run: RunArgument,
+    sampler: Annotated[str, typer.Option(help="The samplers to tune, such as confidence,halton.")] = "confidence",
+    rounds: Annotated[str, typer.Option(help="Numbers of rounds; each gets its own preset.")] = "4,8,12,32",
+    metric: Annotated[str, typer.Option(help="What to make best: a number of `maskgit evaluate`.")] = "fid",
+    trials: Annotated[int, typer.Option(help="Settings to try for each preset.", min=1)] = 20,
+    minutes: Annotated[float | None, typer.Option(help="No new trial for a preset after so long.", min=0)] = None,
+    count: Annotated[int, typer.Option(help="Samples of a trial.", min=10)] = 1000,
+    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    precision: Precision = "bf16",
+) -> None:
+    """Search a sampler's settings (Optuna); the best are kept as presets. Run again, it continues."""
+    from maskgit.tuning import Search, run_tuning
+
+    search = Search(run, metric, trials, minutes, count, features, weights, precision)
+    for path in run_tuning(search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)):
+        print(path)
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    samplers: Annotated[str, typer.Option(help="Such as confidence,halton; all that it allows by default.")] = "",
+    rounds: Annotated[str, typer.Option(help="Numbers of rounds.")] = "4,8,12,16,32,64",
+    count: Annotated[int, typer.Option(help="Samples for each place of the table.", min=10)] = 5000,
+    longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
+    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    precision: Precision = "bf16",
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")] = None,
+) -> None:
+    """Samplers side by side on one model: quality and speed at several numbers of rounds, with presets where there are.
+
+    Run again, it continues.
+    """
+    from maskgit.comparison import Comparison, run_comparison
+
+    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, precision, out)
+    print(run_comparison(asked))
+
+
+@app.command()
+def benchmark(
+    what: Annotated[str, typer.Argument(help="speed; quality: ours and the plain pipeline; settings.")] = "speed",
+    only: Annotated[str, typer.Option(help="Parts of speed, such as training,sampling; all by default.")] = "",
+    cells: Annotated[str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")] = None,
+    params: Annotated[str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Sampler rounds, 8,12,18 by default.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")] = None,
+    longest: Annotated[float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")] = False,
+    minutes: Annotated[
+        str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; settings: 3.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Samples: quality 10,000, settings 2,000.", min=10)] = None,
+    seeds: Annotated[int, typer.Option(help="settings: how many.", min=1)] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
+) -> None:
+    """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after the same time.
+
+    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper; run again, it continues.
+    """
+    from vqgan.registry import choose
+
+    choose(dict.fromkeys(("speed", "quality", "settings")), what, "benchmark")
+    if what == "quality":
+        from maskgit.benchmark.quality import run_quality
+
+        print(run_quality(numbers(minutes or "5,10", float, 2), count or 10_000, out))
+        return
+    if what == "settings":
+        from maskgit.benchmark.settings import run_settings
+
+        print(run_settings(numbers(minutes or "3", float, 1)[0], seeds, count or 2000, out))
+        return
+    from maskgit import benchmark as bench
+    from maskgit.benchmark.parts import Plan
+
+    sizes = given(cells=cells, params=params, batch=batch, rounds=rounds)
+    chosen: dict[str, Any] = {key: tuple(numbers(str(text), int)) for key, text in sizes.items()}
+    chosen |= given(seconds=seconds, longest=longest)
+    plan = replace(bench.QUICK if quick else Plan(), **chosen)
+    print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))

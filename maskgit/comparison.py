@@ -1,0 +1,186 @@
+"""compare: samplers side by side on one model, at several numbers of rounds.
+
+out/<sampler>-<rounds>/results.json (of `evaluate`)  speed.json  ->
+out/samplers.json  samplers.md  samplers.png (FID against network calls)  grid.png
+
+Run again, it continues. Where a preset `<sampler>-<rounds>` lies beside the model (`maskgit tune`), its settings are
+used; else those of that sampler's preset with the nearest number of rounds; else the sampler's own defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from maskgit.evaluation import Evaluation, evaluate
+from maskgit.images import save_png
+from maskgit.pipeline import Pipeline
+from maskgit.plots import image_grid, lines
+from maskgit.processes import this_process
+from maskgit.samplers import SAMPLERS, critic_of
+from maskgit.sampling import load_pipeline
+from maskgit.tuning import preset_name
+from vqgan.weights import replacing
+
+METRICS = ("fid", "prdc", "agreement")
+COLUMNS = {
+    "fid": "FID", "class_agreement": "class agreement", "precision": "precision", "recall": "recall",
+    "coverage": "coverage",
+}  # fmt: skip
+BATCH = 100
+ROUNDS_SHOWN = (8, 32)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare. samplers: none for all that the model can be drawn with; longest: seconds for each place."""
+
+    run: Path
+    samplers: Sequence[str]
+    rounds: Sequence[int]
+    count: int = 5000
+    longest: float = 600.0
+    features: str | None = None
+    weights: Path | None = None
+    precision: str = "bf16"
+    out: Path | None = None
+
+
+def run_comparison(asked: Comparison) -> str:
+    """Measure every place of the table that is not there yet -> the table."""
+    if this_process().num_processes > 1:
+        raise ValueError("compare runs on one process")
+    pipeline = load_pipeline(asked.run, asked.precision)
+    critics = {name: critic_of(entry) for name, entry in SAMPLERS.items()}
+    allowed = [name for name, critic in critics.items() if critic is None or getattr(pipeline.model, critic)]
+    for name in asked.samplers:
+        pipeline.settings(sampler=name)  # refuses one that is not there, or whose critic is not
+    out = asked.out or asked.run / "samplers"
+    rows: list[dict[str, Any]] = []
+    for rounds in asked.rounds:
+        for sampler in asked.samplers or allowed:
+            rows.append(_place(asked, pipeline, out / preset_name(sampler, rounds), sampler, rounds))
+            text = _write(rows, out)
+    _draw(pipeline, rows, out)
+    paths = "\n".join(str(out / f"samplers.{suffix}") for suffix in ("json", "md", "png"))
+    return f"{text}\n\n{paths}\n{out / 'grid.png'}"
+
+
+def settings_for(pipeline: Pipeline, sampler: str, rounds: int) -> tuple[dict[str, Any], str]:
+    """The options of Pipeline.settings for a place, and where they come from."""
+    there = {
+        int(name.removeprefix(f"{sampler}-")): preset
+        for name, preset in pipeline.presets.items()
+        if name.startswith(f"{sampler}-") and name.removeprefix(f"{sampler}-").isdecimal()
+    }
+    if not there:
+        return {"sampler": sampler, "steps": rounds}, "defaults"
+    nearest = min(there, key=lambda known: abs(math.log(known / rounds)))
+    name = preset_name(sampler, nearest)
+    return {"preset": name, "steps": rounds}, "tuned" if nearest == rounds else f"tuned at {nearest}"
+
+
+class _Counted:
+    """Counts the grids that a model's nets run on."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.grids = 0
+        nets = [pipeline.model.net, pipeline.model.token_critic]
+        self.hooks = [net.register_forward_pre_hook(self._count) for net in nets if net is not None]
+
+    def _count(self, _: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        self.grids += len(arguments[0])
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+
+def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
+    """Images a second (median of three batches, after one), and how often an image passes through a net."""
+    labels = [i % len(pipeline.class_names) for i in range(BATCH)]
+    seconds = []
+    for number in range(4):
+        counted = _Counted(pipeline)
+        start = time.perf_counter()
+        list(pipeline.stream(labels, range(number * BATCH, (number + 1) * BATCH), batch_size=BATCH, **options))
+        seconds.append(time.perf_counter() - start)
+        counted.remove()
+        if seconds[-1] > 30:
+            break
+    return {"images/s": BATCH / median(seconds[1:] or seconds), "network calls": counted.grids / BATCH}
+
+
+def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, rounds: int) -> dict[str, Any]:
+    """One row: measured, unless it is there."""
+    options, origin = settings_for(pipeline, sampler, rounds)
+    wanted = json.loads(json.dumps(pipeline.settings(**options)._asdict()))
+    if not (out / "speed.json").is_file():
+        print(f"== {sampler}, {rounds} rounds", file=sys.stderr, flush=True)
+        speed = _speed(pipeline, options)
+        count = min(asked.count, max(100, int(asked.longest * speed["images/s"] / 100) * 100))
+        evaluate(
+            Evaluation(
+                run=asked.run,
+                count=count,
+                metrics=METRICS,
+                features=asked.features,
+                weights=asked.weights,
+                precision=asked.precision,
+                out=out,
+                options=options,
+            )
+        )
+        with replacing(out / "speed.json") as aside:
+            aside.write_text(json.dumps(speed | {"count": count, "settings": wanted, "from": origin}))
+    speed = json.loads((out / "speed.json").read_text())
+    if speed["settings"] != wanted:
+        raise ValueError(f"{out} was measured with other settings: delete that folder, or set --out")
+    numbers = json.loads((out / "results.json").read_text())["numbers"]
+    return {"sampler": sampler, "rounds": rounds, **speed, "numbers": numbers}
+
+
+def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
+    """samplers.json and samplers.md."""
+    with replacing(out / "samplers.json") as aside:
+        aside.write_text(json.dumps(rows, indent=1) + "\n")
+    heads = ["sampler", "rounds", "network calls", *COLUMNS.values(), "images/s", "samples", "settings"]
+    table = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in sorted(rows, key=lambda row: list(SAMPLERS).index(row["sampler"])):
+        cells = [row["sampler"], row["rounds"], f"{row['network calls']:.3g}"]
+        for key in COLUMNS:
+            number = row["numbers"][key]
+            width = "" if number["half_width"] is None else f" ± {number['half_width']:.2g}"
+            cells.append(f"{number['value']:.3g}{width}")
+        cells += [f"{row['images/s']:.3g}", row["count"], row["from"]]
+        table.append(f"| {' | '.join(map(str, cells))} |")
+    text = "\n".join(table)
+    with replacing(out / "samplers.md") as aside:
+        aside.write_text(text + "\n")
+    return text
+
+
+def _draw(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """samplers.png, and grid.png: a row of ten classes for each sampler, the same seeds in all."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        series.setdefault(row["sampler"], []).append((row["network calls"], row["numbers"]["fid"]["value"]))
+    lines(series, out / "samplers.png", x="network calls for an image", y="FID")
+    labels = [i % len(pipeline.class_names) for i in range(10)]
+    shown = [row for row in rows if row["rounds"] in ROUNDS_SHOWN] or list(rows)
+    images = [
+        image
+        for row in shown
+        for image in pipeline.stream(labels, range(10), **settings_for(pipeline, row["sampler"], row["rounds"])[0])
+    ]
+    names = [f"{row['sampler']}, {row['rounds']}" for row in shown]
+    save_png(image_grid(torch.stack(images), num_columns=10, row_names=names), out / "grid.png")

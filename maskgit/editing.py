@@ -1,0 +1,291 @@
+"""EDITS: pixels, boxes and masks -> grids with hidden cells -> pixels. What is not edited stays, bit for bit.
+
+An edit hides the cells that hold a pixel of the mask, fills them by a sampler, decodes the grid, and copies the decoded
+pixels of those cells over the original. An image larger than the model's grid is filled window by window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskgit.images import to_float, to_uint8
+from maskgit.predictor import Filled
+from maskgit.randomness import uniforms
+from maskgit.transformer import Transformer
+from maskgit.wrapper import NonAutoregressiveWrapper
+from vqgan.tokenizer import Tokenizer
+
+ORDER_ROUND = 2**33
+"""The round number of the noise that says which cells a variation keeps: no sampler uses it."""
+
+
+class Painter(Protocol):
+    """All that an edit asks of a Pipeline."""
+
+    model: NonAutoregressiveWrapper
+    tokenizer: Tokenizer
+
+    @property
+    def transformer(self) -> Transformer:
+        """The generator's net."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
+        """One batch of grids, round by round."""
+        ...
+
+
+class Edit(NamedTuple):
+    """An edited image."""
+
+    image: Tensor  # uint8 (channels, height, width)
+    before: Tensor  # uint8 (channels, height, width): what was edited, of the same size
+    codes: Tensor  # int64 (h, w), no hidden cell
+    changed: Tensor  # bool (height, width), pixels that may differ from `before`
+    rounds: list[Filled]  # the grid (1, h, w) at the start and after each round of each window
+
+
+def cells_of(pixels: Tensor, downscale: int) -> Tensor:
+    """Bool (height, width) -> bool (h, w): the cells that hold at least one of the pixels."""
+    return F.max_pool2d(pixels[None, None].float(), downscale)[0, 0].bool()
+
+
+def pixels_of(cells: Tensor, downscale: int) -> Tensor:
+    """Bool (h, w) -> bool (height, width): all pixels of the cells."""
+    return cells.repeat_interleave(downscale, 0).repeat_interleave(downscale, 1)
+
+
+def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
+    """Bool (height, width), True inside the box (left, top, right, bottom), in pixels, right and bottom not included.
+
+    ValueError if it is empty or reaches out of the image.
+    """
+    left, top, right, bottom = box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"the box {left},{top},{right},{bottom} (left, top, right, bottom) is empty or not inside an image of "
+            f"{width} pixels across and {height} down"
+        )
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def inpaint(
+    painter: Painter,
+    image: Tensor,
+    *,
+    label: int,
+    seed: int = 0,
+    mask: Tensor | None = None,
+    box: Sequence[int] | None = None,
+    feather: int = 0,
+    **options: Any,
+) -> list[Edit]:
+    """Draw the pixels of a mask or a box anew, as a part of an image of class `label`: another one swaps the class.
+
+    image: uint8 (channels, height, width). mask: bool (height, width); box: as in `box_mask`; either grows to whole
+    cells. feather: over how many pixels, inside the drawn part, the original fades out. options: of the sampler, as in
+    Pipeline.rounds. ValueError if the size does not divide into cells, or if there is nothing to draw.
+    """
+    painter.tokenizer.check_size(*image.shape[1:])
+    if (mask is None) == (box is None):
+        raise ValueError("give either a mask or a box")
+    if box is not None:
+        mask = box_mask(image.shape[1], image.shape[2], box)
+    assert mask is not None
+    if mask.shape != image.shape[1:]:
+        raise ValueError(
+            f"the mask is {mask.shape[1]} pixels across and {mask.shape[0]} down, the image {image.shape[2]} and "
+            f"{image.shape[1]}"
+        )
+    if not mask.any():
+        raise ValueError("the mask is empty: nothing to draw")
+    codes, hidden = encode(painter, image), cells_of(mask, painter.tokenizer.downscale)
+    edit = _filled(painter, image, codes, hidden, label, seed, options)
+    return [_composited(edit, pixels_of(hidden, painter.tokenizer.downscale), feather)]
+
+
+def outpaint(
+    painter: Painter,
+    image: Tensor,
+    *,
+    label: int,
+    seed: int = 0,
+    margins: Sequence[int],
+    feather: int = 0,
+    **options: Any,
+) -> list[Edit]:
+    """Draw what lies around an image. margins: pixels at the left, top, right and bottom; others as in `inpaint`.
+
+    ValueError if a margin is negative or no multiple of a cell, or the image does not divide into cells.
+    """
+    f = painter.tokenizer.downscale
+    painter.tokenizer.check_size(*image.shape[1:])
+    if min(margins) < 0 or any(margin % f for margin in margins):
+        near = ",".join(str(max(0, round(margin / f) * f)) for margin in margins)
+        raise ValueError(f"margins are multiples of {f} pixels, such as {near}, not {','.join(map(str, margins))}")
+    if not any(margins):
+        raise ValueError("all margins are 0: nothing to draw")
+    left, top, right, bottom = margins
+    cells = (left // f, right // f, top // f, bottom // f)
+    known = encode(painter, image)
+    codes = F.pad(known, cells)
+    hidden = F.pad(torch.zeros_like(known), cells, value=1).bool().cpu()
+    canvas = F.pad(image, (left, right, top, bottom), value=127)
+    edit = _filled(painter, canvas, codes, hidden, label, seed, options)
+    return [_composited(edit, pixels_of(hidden, f), feather)]
+
+
+def variation(
+    painter: Painter, image: Tensor, *, label: int, seed: int = 0, keep: float = 0.5, **options: Any
+) -> list[Edit]:
+    """Keep a share of the cells, chosen at random by the seed, and draw the others anew; every pixel may change."""
+    if not 0 <= keep < 1:
+        raise ValueError(f"keep lies in [0, 1), not {keep}")
+    codes = encode(painter, image)
+    u = uniforms([seed], ORDER_ROUND, tuple(codes.shape))[0]
+    rank = u.flatten().argsort().argsort().view_as(u)
+    hidden = rank >= min(round(keep * u.numel()), u.numel() - 1)
+    return [_filled(painter, image, codes, hidden, label, seed, options)]
+
+
+def interpolate(
+    painter: Painter,
+    image: Tensor,
+    *,
+    label: int,
+    seed: int = 0,
+    other: Tensor | None = None,
+    other_label: int | None = None,
+    num_frames: int = 7,
+    keep: float = 0.5,
+    **options: Any,
+) -> list[Edit]:
+    """From one image to another: the further, the more cells are of the other, and the more its label counts.
+
+    At the ends nothing is hidden: these frames are the images as the tokenizer decodes them. Between, cells of either
+    image are drawn anew, in the middle all but the share `keep`. Which cells, and from when on a cell is the other
+    image's, is the same in all frames (by the seed), and so is the noise. Without another image, from one label to
+    the other: in all frames, all but the share `keep` is drawn anew. ValueError if the sizes differ.
+    """
+    if num_frames < 2:
+        raise ValueError(f"an interpolation has two frames at least, not {num_frames}")
+    if not 0 <= keep < 1:
+        raise ValueError(f"keep lies in [0, 1), not {keep}")
+    if other is None and other_label is None:
+        raise ValueError("an interpolation needs another image or another label")
+    if other is not None and image.shape != other.shape:
+        raise ValueError("both images must be of the same size")
+    first = encode(painter, image)
+    last = first if other is None else encode(painter, other)
+    turn, kept = uniforms([seed], ORDER_ROUND, (2, *first.shape))[0]
+    edits = []
+    for frame in range(num_frames):
+        share = frame / (num_frames - 1)
+        codes = torch.where((turn < share).to(first.device), last, first)
+        most = 1.0 if other is None else 4 * share * (1 - share)  # between images, nothing is hidden at the ends
+        hidden = kept >= 1 - (1 - keep) * most
+        mixed = {} if other_label is None else {"mixed_with": [(other_label, share)]}
+        edits.append(_filled(painter, image, codes, hidden, label, seed, {**options, **mixed}))
+    return edits
+
+
+EDITS: dict[str, Callable[..., list[Edit]]] = {
+    "inpaint": inpaint,
+    "outpaint": outpaint,
+    "variation": variation,
+    "interpolate": interpolate,
+}
+"""`(painter, image, *, label, seed, ..., **options of the sampler) -> edits`, one or several frames."""
+
+
+def encode(painter: Painter, image: Tensor) -> Tensor:
+    """uint8 (channels, height, width) -> codes (h, w); ValueError if the model's images have other channels."""
+    if image.shape[0] != painter.tokenizer.channels:
+        raise ValueError(f"the model draws {painter.tokenizer.channels} channels, the image has {image.shape[0]}")
+    return painter.tokenizer.encode(to_float(image)[None].to(painter.device))[0]
+
+
+def _filled(
+    painter: Painter, image: Tensor, codes: Tensor, hidden: Tensor, label: int, seed: int, options: dict[str, Any]
+) -> Edit:
+    """Fill the hidden cells, and decode all of the grid."""
+    start = codes.masked_fill(hidden.to(codes.device), painter.model.mask_id)[None]
+    rounds = [Filled(start, torch.full(start.shape, torch.nan))]
+    rounds += fill_windows(painter, start, label, seed, **options)
+    image_after = to_uint8(painter.tokenizer.decode(rounds[-1].codes)[0]).cpu()
+    everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
+    return Edit(image_after, image, rounds[-1].codes[0], everywhere, rounds)
+
+
+def _composited(edit: Edit, changed: Tensor, feather: int) -> Edit:
+    """The drawn pixels where `changed`, else the image's own; within `feather` pixels of the border a mixture."""
+    if feather < 0:
+        raise ValueError(f"feather is a number of pixels, not {feather}")
+    weight = changed.float()
+    inside = changed[None, None].float()
+    for _ in range(feather):  # each turn takes one more ring of pixels off the inside
+        inside = 1 - F.max_pool2d(1 - F.pad(inside, (1, 1, 1, 1), value=1.0), 3, stride=1)
+        weight += inside[0, 0]
+    weight /= feather + 1
+    mixed = (weight * edit.image.float() + (1 - weight) * edit.before.float()).round().to(torch.uint8)
+    return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)
+
+
+def windows(hidden: Tensor, grid: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Windows of `grid` cells that cover all hidden cells (h, w) of a larger grid, each after those it can lean on.
+
+    They lie half a window apart; the next is always the one with the most known cells among those with hidden ones.
+    """
+    starts = [
+        sorted({*range(0, side - window, max(1, window // 2)), side - window})
+        for side, window in zip(hidden.shape, grid, strict=True)
+    ]
+    left = hidden.clone()
+    places = [(slice(y, y + grid[0]), slice(x, x + grid[1])) for y in starts[0] for x in starts[1]]
+    while left.any():
+        place = min((p for p in places if left[p].any()), key=lambda p: int(left[p].sum()))
+        yield place
+        left[place] = False
+
+
+def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
+    """The cells (h, w) that are filled together in a grid of this size; ValueError if it is smaller than the model's.
+
+    With rotary positions a smaller grid is filled as it is.
+    """
+    net, f = painter.transformer, painter.tokenizer.downscale
+    if net.positions == "learned" and (size[0] < net.grid[0] or size[1] < net.grid[1]):
+        least = [max(side, own) * f for side, own in zip(size, net.grid, strict=True)]
+        raise ValueError(
+            f"images of {size[0] * f}x{size[1] * f} are smaller than the model's: the nearest size that can be edited "
+            f"is {least[0]}x{least[1]}"
+        )
+    return min(size[0], net.grid[0]), min(size[1], net.grid[1])
+
+
+def fill_windows(painter: Painter, codes: Tensor, label: int, seed: int = 0, **options: Any) -> Iterator[Filled]:
+    """Fill the hidden cells of one grid (1, h, w), window by window, and yield it after each round.
+
+    Window k is drawn with the seed (seed + k): where there is one window only, the image is that of the seed.
+    """
+    codes, confidence = codes.clone(), torch.full(codes.shape, torch.nan)
+    hidden = (codes[0] == painter.model.mask_id).cpu()
+    for number, (rows, columns) in enumerate(windows(hidden, window_size(painter, hidden.shape))):
+        place = (slice(None), rows, columns)
+        drawn = (codes[place] == painter.model.mask_id).cpu()
+        for found in painter.watch([label], [seed + number], codes=codes[place], **options):
+            codes[place] = found.codes
+            confidence[place] = torch.where(drawn, found.confidence.cpu(), confidence[place])
+            yield Filled(codes.clone(), confidence.clone())

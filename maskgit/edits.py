@@ -1,0 +1,192 @@
+"""Requests of `maskgit edit` -> PNG files: which pictures, which edit, and where the results go."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from maskgit.config import DataConfig
+from maskgit.data import ImageDataset, Quarantine
+from maskgit.editing import EDITS, Edit
+from maskgit.images import Transform, open_image, save_png, to_float, to_pil, to_pixels
+from maskgit.pipeline import Pipeline
+from maskgit.plots import image_grid
+from maskgit.predictor import Filled
+from maskgit.seeing import Views, frames
+from maskgit.sources import load_source
+from vqgan.registry import choose, options_of
+
+OF_DATA = re.compile(r"(train|validation):(\d+)")
+SHARED = ("painter", "image", "label", "seed", "options")
+
+
+@dataclass(frozen=True)
+class Retouch:
+    """What to edit. images: files, or `validation:17`, an image of the run's own data.
+
+    label, other_label: labels or class names; an image of the data set has its own by default. number: how many edits
+    of each image, with seeds that run on from `seed`. resize: cut files to the model's own size first. options: of the
+    edit (box, mask, margins, keep, ...) and of the sampler.
+    """
+
+    what: str
+    images: Sequence[str]
+    label: str | None
+    seed: int
+    number: int
+    resize: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go. out: a .png for one, or a folder; pairs: one picture of all, before and after."""
+
+    out: Path | None
+    pairs: Path | None
+    views: Views
+
+
+def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path]:
+    """Edit, write, and return the paths. ValueError before any work if the request cannot be met."""
+    if outputs.out is None and outputs.pairs is None and not outputs.views:
+        raise ValueError("say where the result goes: --out, --pairs, --strip, --gif or --confidence")
+    options = _options(pipeline, request)
+    jobs = []
+    for name in request.images:
+        image, own = _picture(pipeline, name, request.resize)
+        jobs += [(name, image, _label(pipeline, request.label, own, name), k) for k in range(request.number)]
+    single = len(jobs) == 1 and request.what != "interpolate"
+    if outputs.out and outputs.out.suffix and (outputs.out.suffix.lower() != ".png" or not single):
+        raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
+    edit = choose(EDITS, request.what, "edit")
+    found: list[tuple[str, list[Edit]]] = []
+    for name, image, label, k in tqdm(jobs, unit="edit", desc=request.what):
+        seeds = {"seed": request.seed + k}
+        found.append((f"{Path(name.replace(':', '-')).stem}_{request.seed + k:06d}",
+                      edit(pipeline, image, label=label, **seeds, **options, **request.sampling)))  # fmt: skip
+    _say_what_grew(found, options.get("mask"), options.get("box"))
+    paths = _write_edits(found, outputs.out) if outputs.out else []
+    if outputs.pairs is not None:
+        paths.append(save_png(_pairs(found), outputs.pairs))
+    if outputs.views:
+        *_, (_, edits) = found[:1]
+        paths += outputs.views.draw(*_rounds(pipeline, edits[len(edits) // 2]), [found[0][0]])
+    return paths
+
+
+def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
+    """The edit's own options; ValueError if it does not know one, or if one that it needs is missing."""
+    entry = choose(EDITS, request.what, "edit")
+    known = options_of(entry, SHARED)
+    if wrong := next((key for key in request.options if key not in known), None):
+        shown = ", ".join(f"--{key.replace('_', '-')}" for key in known)
+        raise ValueError(f"{request.what} has no --{wrong.replace('_', '-')} (known: {shown})")
+    needed = [key for key, value in known.items() if value.default is value.empty and key not in request.options]
+    if needed:
+        raise ValueError(f"{request.what} needs --{needed[0].replace('_', '-')}")
+    options = dict(request.options)
+    if "mask" in options:
+        options["mask"] = to_pixels(open_image(options["mask"]), 1)[0] > 127
+    if "other" in options:
+        options["other"], own = _picture(pipeline, str(options["other"]), request.resize)
+        if own is not None:
+            options.setdefault("other_label", str(own))
+    if "other_label" in options:
+        options["other_label"] = pipeline.label(options["other_label"])
+    return options
+
+
+def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) -> int:
+    if given is not None:
+        return pipeline.label(given)
+    if own is None:
+        raise ValueError(f"{name} has no label of its own: pass --label, one of {', '.join(pipeline.class_names[:10])}")
+    return own
+
+
+def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int | None]:
+    """uint8 (channels, height, width) and, for an image of the run's data, its label."""
+    channels = pipeline.tokenizer.channels
+    size = pipeline.tokenizer.image_size
+    if match := OF_DATA.fullmatch(name):
+        if not pipeline.data:
+            raise ValueError(f"{name}: this model does not know its data; name a file instead")
+        data = DataConfig.model_validate(pipeline.data)
+        source, number = load_source(data.source, match[1]), int(match[2])
+        images = ImageDataset(source, Transform(data.image_size, data.channels), quarantine=Quarantine())
+        if number >= len(images):
+            raise ValueError(f"{name}: there are {len(images)} images, 0 to {len(images) - 1}")
+        batch = images.__getitems__([(number, 0)])
+        return batch.data[0], int(batch.labels[0])
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"no image {name}: a file, or validation:17 for an image of the run's own data")
+    try:
+        picture = open_image(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is not an image that can be read: {error}") from error
+    if resize:
+        return torch.from_numpy(Transform(size, channels)(picture).copy()), None
+    pixels = to_pixels(picture, channels)
+    try:
+        pipeline.tokenizer.check_size(*pixels.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} (--resize cuts it to {size}x{size})") from error
+    return pixels, None
+
+
+def _say_what_grew(found: Sequence[tuple[str, list[Edit]]], mask: Tensor | None, box: Sequence[int] | None) -> None:
+    """Tell, once, if more pixels were drawn than were asked for."""
+    asked = int(mask.sum()) if mask is not None else (box[2] - box[0]) * (box[3] - box[1]) if box else None
+    drawn = int(found[0][1][0].changed.sum())
+    if asked is not None and drawn > asked:
+        print(f"the mask cuts cells: it grew to whole ones, {asked} -> {drawn} pixels", file=sys.stderr)
+
+
+def _write_edits(found: Sequence[tuple[str, list[Edit]]], out: Path) -> list[Path]:
+    """One file, or one for each edit and frame in a folder."""
+    if out.suffix:
+        return [save_png(to_pil(to_float(found[0][1][0].image)), out)]
+    paths = []
+    for name, edits in found:
+        for k, edit in enumerate(edits):
+            frame = f"_frame-{k}" if len(edits) > 1 else ""
+            paths.append(save_png(to_pil(to_float(edit.image)), out / f"{name}{frame}.png"))
+    return paths
+
+
+def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
+    """A row for each edit: before, with the part to be drawn in grey, and after (all frames)."""
+    rows, names = [], []
+    for name, edits in found:
+        before, changed = edits[0].before, edits[0].changed
+        shown = [before] if bool(changed.all()) else [before, torch.where(changed, 127, before).to(torch.uint8)]
+        rows.append(torch.stack([*shown, *(edit.image for edit in edits)]))
+        names.append(name)
+    if len({row.shape for row in rows}) > 1:
+        raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
+    half = -(-len(rows) // 2)
+    if len(rows) > 4 and len(rows[0]) <= 3:  # two columns of pairs
+        gap = torch.full_like(rows[0][:1], 255)
+        filler = torch.full_like(rows[0], 255)
+        rows = [torch.cat((a, gap, b)) for a, b in zip(rows[:half], [*rows[half:], filler][:half], strict=True)]
+        names = []
+    return image_grid(to_float(torch.cat(rows)), num_columns=len(rows[0]), row_names=names)
+
+
+def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
+    """(images (1, rounds, c, height, width), confidence (1, rounds, h, w)) of an edit."""
+    rounds: list[Filled] = edit.rounds
+    images = frames(pipeline, [found.codes for found in rounds])
+    images = torch.where(edit.changed, images, to_float(edit.before))
+    images[:, -1] = to_float(edit.image)
+    return images, torch.stack([found.confidence for found in rounds], 1)

@@ -1,0 +1,102 @@
+"""Samplers that draw the cells in an order fixed beforehand; the head runs on the cells of the round only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskgit.randomness import uniforms
+from maskgit.samplers.engine import Policy, Predictor, Ramp, Round, ScheduleSpec, counted, fill, highest
+
+
+def _in_order(place: Tensor) -> Policy:
+    """Draw the hidden cells in a fixed order, and nothing else; place: (batch, cells), low = early."""
+
+    def next_cells(hidden: Tensor, now: Round) -> Tensor:
+        left = hidden.flatten(1)
+        waiting = place.to(left.device).double().masked_fill(~left, torch.inf)
+        return highest(-waiting, left.sum(1) - now.num_hidden).view_as(hidden)
+
+    return Policy(cells=next_cells)
+
+
+ORDER_ROUND = 2**32
+"""The round number of the noise that orders are made of: none of the rounds that follow."""
+
+
+def random(
+    predictor: Predictor,
+    codes: Tensor,
+    seeds: Sequence[int],
+    *,
+    steps: int = 12,
+    schedule: ScheduleSpec = "cosine",
+    temperature: Ramp = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Tensor]:
+    """Draw the cells in an order drawn at random for each image; with one cell a round, exact (arXiv:1310.1757).
+
+    The head runs on the cells of this round only.
+    """
+    place = uniforms(seeds, ORDER_ROUND, (codes[0].numel(),))
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)
+
+
+def radical_inverse(n: int, base: int) -> float:
+    """The digits of n in a base, mirrored at the point: 6 = 110 in base 2 -> 0.011 = 3/8."""
+    value, scale = 0.0, 1.0 / base
+    while n:
+        n, digit = divmod(n, base)
+        value, scale = value + digit * scale, scale / base
+    return value
+
+
+@lru_cache(maxsize=16)
+def halton_order(height: int, width: int) -> tuple[int, ...]:
+    """Cell numbers y * width + x in the order of their first visit by the Halton sequence of bases 2 and 3.
+
+    Goes on until every cell is visited: a fixed number of points leaves out some cells of large grids.
+    """
+    order: dict[int, None] = {}
+    n = 1
+    while len(order) < height * width:
+        y, x = int(radical_inverse(n, 2) * height), int(radical_inverse(n, 3) * width)
+        order.setdefault(y * width + x)
+        n += 1
+    return tuple(order)
+
+
+def halton(
+    predictor: Predictor,
+    codes: Tensor,
+    seeds: Sequence[int],
+    *,
+    steps: int = 12,
+    schedule: ScheduleSpec = "arccos",
+    temperature: Ramp = 1.0,
+    shift: bool = True,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Tensor]:
+    """The cells in Halton's order, which spreads those of a round over the grid (Besnier et al., arXiv:2503.17076).
+
+    shift: turned around the grid by an offset of each image's own. Known cells are skipped. The head runs on the cells
+    of this round only.
+    """
+    height, width = codes.shape[1:]
+    order = torch.tensor(halton_order(height, width))
+    y, x = (order // width).expand(len(codes), -1), (order % width).expand(len(codes), -1)
+    if shift:
+        u = uniforms(seeds, ORDER_ROUND, (2,))
+        y = (y + (u[:, :1] * height).long()) % height
+        x = (x + (u[:, 1:] * width).long()) % width
+    place = torch.empty(len(codes), height * width, dtype=torch.int64)
+    place.scatter_(1, y * width + x, torch.arange(height * width).expand(len(codes), -1))
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)

@@ -1,0 +1,118 @@
+"""Samplers in which every cell has a coin of its own: MDLM's ancestral one, and ReMDM's, which hides cells again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskgit.samplers.engine import Drawn, Policy, Predictor, Ramp, Round, ScheduleSpec, fill
+from maskgit.schedules import Schedule, get_schedule
+from vqgan.registry import choose
+
+
+def cap(most: float, eta: float) -> float:
+    """ReMDM-cap: sigma = min(eta, sigma_max)."""
+    return min(eta, most)
+
+
+def rescale(most: float, eta: float) -> float:
+    """ReMDM-rescale: sigma = eta sigma_max."""
+    return eta * most
+
+
+REMASKING: dict[str, Callable[[float, float], float]] = {"cap": cap, "rescale": rescale}
+
+
+def remask(
+    predictor: Predictor,
+    codes: Tensor,
+    seeds: Sequence[int],
+    *,
+    steps: int = 32,
+    schedule: ScheduleSpec = "cosine",
+    kind: str = "rescale",
+    eta: float = 0.05,
+    by_confidence: bool = False,
+    refine: tuple[float, float] | None = None,
+    level: float = 0.9,
+    temperature: Ramp = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Tensor]:
+    """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again, each by a coin.
+
+    With a the known share before a round and a' after it, a known cell is hidden with probability sigma <= sigma_max =
+    min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1 - a). kind: cap or rescale, with eta.
+    by_confidence (ReMDM-conf): sigma_max is shared among the known cells by a softmax of minus the log-probability that
+    each was drawn with, and eta is not used. refine: (start, end) of the part of the rounds, in r, in which the known
+    share stays at `level` while cells are hidden and drawn (ReMDM-loop). Cells known at the start are never touched.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    known_share = partial(_known_share, get_schedule(schedule), refine, level)
+    sigma_of = choose(REMASKING, kind, "remasking")
+    given = codes != predictor.mask_id
+    log_probs = torch.zeros(codes.shape, device=codes.device)  # of the cells drawn so far
+    sigma = torch.zeros(codes.shape, dtype=torch.float64, device=codes.device)  # of this round
+
+    def draw_some(hidden: Tensor, now: Round) -> Tensor:
+        known = ~hidden & ~given
+        before, after = known_share(now.r - 1 / steps), known_share(now.r)
+        most = min(1.0, (1 - after) / max(before, 1e-12))
+        if by_confidence:
+            weights = (-log_probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
+            sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
+        else:
+            sigma.copy_(known * sigma_of(most, eta))
+        mean = sigma.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+        chance = (after - (1 - mean) * before) / max(1 - before, 1e-12)
+        return hidden & (now.u.view_as(hidden) < chance[:, None, None])
+
+    def hide_some(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
+        log_probs[cells] = drawn.log_probs
+        return now.u.view_as(cells) < sigma
+
+    def rounds(at_start: Tensor) -> Iterator[tuple[float, Tensor]]:
+        for k in range(steps):
+            yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
+
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from fill(predictor, codes, seeds, Policy(draw_some, hide_some), rounds=rounds, **drawing)
+
+
+def _known_share(gamma: Schedule, refine: tuple[float, float] | None, level: float, r: float) -> float:
+    """1 - gamma(r); or, with a part that refines, up to `level` before it, `level` in it, from there to 1 after it."""
+
+    def rising(part: float) -> float:
+        part = 1.0 if part > 1 - 1e-9 else max(part, 0.0)
+        return 1 - gamma(torch.tensor(part, dtype=torch.float64)).item()
+
+    if refine is None:
+        return rising(r)
+    start, end = refine
+    if r <= start:
+        return level * rising(r / start)
+    return level if r <= end else level + (1 - level) * rising((r - end) / (1 - end))
+
+
+def ancestral(
+    predictor: Predictor,
+    codes: Tensor,
+    seeds: Sequence[int],
+    *,
+    steps: int = 32,
+    schedule: ScheduleSpec = "cosine",
+    temperature: Ramp = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Tensor]:
+    """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own, none hidden again.
+
+    It is `remask` with sigma = 0. How many cells a round draws is left to chance; rounds that draw none run no network.
+    """
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    yield from remask(predictor, codes, seeds, steps=steps, schedule=schedule, eta=0.0, **drawing)

@@ -1,0 +1,205 @@
+"""tune: search a sampler's settings against a number of `maskgit evaluate` (Optuna), and keep the best as presets.
+
+RUN/pipeline/presets/<sampler>-<rounds>.yaml  RUN/tuning/<sampler>-<rounds>.log (every trial, so that it continues)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maskgit.config import GuidanceConfig
+from maskgit.evaluation import Evaluation, evaluate
+from maskgit.metrics import METRICS, metric_of
+from maskgit.pipeline import Pipeline, pipeline_folder
+from maskgit.presets import Preset, save_preset
+from maskgit.processes import this_process
+from maskgit.randomness import mixed_seed
+from maskgit.samplers import SAMPLERS
+from vqgan.registry import choose, options_of
+
+
+class Range(NamedTuple):
+    """Where a number is searched."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+SPACES: dict[str, Range | tuple[str, ...]] = {
+    "temperature": Range(0.6, 1.3),
+    "choice_temperature": Range(0.5, 20.0, log=True),
+    "noise_scale": Range(0.25, 16.0, log=True),
+    "eta": Range(0.003, 0.3, log=True),
+    "schedule": ("cosine", "arccos", "linear", "square"),
+}
+"""The options of samplers that are searched, each in the samplers that have it; all others stay as they are."""
+
+SCALES = Range(1.0, 4.0)
+GUIDANCES = ("constant", "linear", "power_cosine")
+FIRST_SEED = 10**7
+"""Trials draw with other seeds than those that `evaluate` reports by default."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What makes a setting good, and how long to search for each preset."""
+
+    run: Path
+    metric: str = "fid"
+    trials: int = 20
+    minutes: float | None = None
+    count: int = 1000
+    features: str | None = None
+    weights: Path | None = None
+    precision: str = "bf16"
+
+
+def preset_name(sampler: str, rounds: int) -> str:
+    """`confidence-12`."""
+    return f"{sampler}-{rounds}"
+
+
+def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -> Iterator[Path]:
+    """A preset for each sampler and number of rounds; yields its path as soon as its search is over."""
+    if this_process().num_processes > 1:
+        raise ValueError("tune runs on one process")
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("tune needs Optuna: pip install 'maskgit-torch[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pipeline = Pipeline.from_pretrained(search.run)
+    for sampler in samplers:
+        choose(SAMPLERS, sampler, "sampler")
+        pipeline.settings(sampler=sampler)  # refuses one whose critic is not there, before any work
+    for sampler in samplers:
+        for steps in rounds:
+            yield _Study(search, pipeline, sampler, steps).run()
+
+
+def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
+    """The value itself, or the nearest in the space (of a ramp, its start); none for what is not in it."""
+    value = value[0] if isinstance(value, list | tuple) else value
+    if isinstance(space, Range):
+        return min(max(float(value), space.low), space.high)
+    return value if value in space else None
+
+
+class _Study:
+    """The search for one preset."""
+
+    def __init__(self, search: Search, pipeline: Pipeline, sampler: str, steps: int) -> None:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        self.search, self.pipeline, self.sampler, self.steps = search, pipeline, sampler, steps
+        self.name = preset_name(sampler, steps)
+        self.metric = METRICS[metric_of(search.metric)]
+        folder = search.run / "tuning"
+        folder.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(folder / f"{self.name}.log"))
+        about = f"{search.metric} of {search.count} samples, {search.precision}"
+        self.study = optuna.create_study(
+            study_name=f"{self.name}: {about}",
+            storage=optuna.storages.JournalStorage(backend),
+            direction="minimize" if self.metric.better == "lower" else "maximize",
+            load_if_exists=True,
+        )
+        if not self.study.trials:
+            self.study.enqueue_trial(self._own())
+
+    def _own(self) -> dict[str, Any]:
+        """The pipeline's own settings, or the sampler's defaults, as the first trial."""
+        settings = self.pipeline.settings(sampler=self.sampler, steps=self.steps)
+        defaults = {key: known.default for key, known in options_of(SAMPLERS[self.sampler]).items()}
+        found = {key: (defaults | settings.sampler)[key] for key in self._options()}
+        found |= {"scale": settings.guidance.get("scale", 1.0), "guidance": settings.guidance.get("schedule")}
+        spaces = self._options() | {"scale": SCALES, "guidance": GUIDANCES}
+        return {key: value for key, space in spaces.items() if (value := _nearest(found[key], space)) is not None}
+
+    def _options(self) -> dict[str, Range | tuple[str, ...]]:
+        known = options_of(SAMPLERS[self.sampler])
+        return {key: space for key, space in SPACES.items() if key in known}
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        """A trial's choice -> options of Pipeline.settings."""
+        found: dict[str, Any] = {"name": self.sampler, "steps": self.steps}
+        for key, space in self._options().items():
+            found[key] = (
+                trial.suggest_float(key, space.low, space.high, log=space.log)
+                if isinstance(space, Range)
+                else trial.suggest_categorical(key, space)
+            )
+        schedule = trial.suggest_categorical("guidance", GUIDANCES)
+        scale = trial.suggest_float("scale", SCALES.low, SCALES.high)
+        guidance = GuidanceConfig(scale=scale, schedule=schedule).model_dump(mode="json")
+        return {"sampler": found, "guidance": guidance}
+
+    def run(self) -> Path:
+        """Trials until the budget is spent; the best so far is always kept."""
+        import optuna
+
+        done = optuna.trial.TrialState.COMPLETE
+        end = None if self.search.minutes is None else time.monotonic() + 60 * self.search.minutes
+        path = self._keep() if self._completed() else None
+        while (number := len(self.study.get_trials(states=(done,)))) < self.search.trials:
+            if path is not None and end is not None and time.monotonic() > end:
+                break
+            # a sampler of its own for each trial, so that a search that was stopped goes on as if it had not been
+            self.study.sampler = optuna.samplers.TPESampler(seed=mixed_seed(self.steps, number) % 2**32)
+            trial = self.study.ask()
+            settings = self._settings(trial)
+            value = self._value(settings)
+            trial.set_user_attr("settings", settings)
+            self.study.tell(trial, value)
+            best = self.study.best_value
+            line = f"{self.name}: trial {number + 1} of {self.search.trials}: {self.search.metric} {value:.4g}"
+            print(f"{line}, best {best:.4g}", file=sys.stderr, flush=True)
+            path = self._keep()
+        assert path is not None
+        return path
+
+    def _completed(self) -> bool:
+        import optuna
+
+        return bool(self.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+
+    def _value(self, settings: Mapping[str, Any]) -> float:
+        search = self.search
+        out = search.run / "tuning" / ".trial"
+        request = Evaluation(
+            run=search.run,
+            count=search.count,
+            seed=FIRST_SEED,
+            metrics=(metric_of(search.metric),),
+            features=search.features,
+            weights=search.weights,
+            precision=search.precision,
+            out=out,
+            options=dict(settings),
+        )
+        evaluate(request)
+        numbers = json.loads((out / "results.json").read_text())["numbers"]
+        shutil.rmtree(out)
+        return float(numbers[search.metric]["value"])
+
+    def _keep(self) -> Path:
+        """Write the best trial as a preset."""
+        best = self.study.best_trial
+        settings = best.user_attrs["settings"]
+        measured = {
+            self.search.metric: best.value,
+            "count": self.search.count,
+            "trials": len(self.study.trials),
+            "precision": self.search.precision,
+        }
+        preset = Preset(sampler=settings["sampler"], guidance=settings["guidance"], measured=measured)
+        return save_preset(pipeline_folder(self.search.run), self.name, preset)

@@ -1,0 +1,10 @@
+"""Samplers side by side on one model, at several numbers of rounds; run again, it continues.
+
+python scripts/compare_samplers.py runs/fashion_mnist/maskgit --count 5000
+"""
+
+import sys
+
+from maskgit.cli import main
+
+main(["compare", *sys.argv[1:]])

@@ -1,0 +1,10 @@
+"""Change a part of images: inpaint, outpaint, variation, interpolate.
+
+python scripts/edit.py inpaint runs/fashion_mnist/maskgit validation:3 --box 0,0,28,12 --out edited.png
+"""
+
+import sys
+
+from maskgit.cli import main
+
+main(["edit", *sys.argv[1:]])

@@ -1,0 +1,175 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskgit.editing import EDITS, box_mask, cells_of, encode, pixels_of, windows
+from maskgit.images import to_float, to_pil, to_pixels
+
+F = 4  # pixels a side of a cell of tiny_pipeline
+NEEDS = {
+    "inpaint": {"box": (4, 0, 12, 8)},
+    "outpaint": {"margins": (8, 0, 4, 0)},
+    "variation": {},
+    "interpolate": {"other": 1, "other_label": 2},
+}
+
+
+def picture(seed=0, height=16, width=16):
+    return torch.randint(256, (1, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def edit(pipeline, what, image=None, **options):
+    options = {**NEEDS[what], **options}
+    if isinstance(options.get("other"), int):
+        options["other"] = picture(options["other"])
+    return EDITS[what](pipeline, picture() if image is None else image, **{"label": 1, **options})
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_gives_codes_and_pixels(what, tiny_pipeline):
+    for found in edit(tiny_pipeline, what):
+        assert found.image.dtype == torch.uint8 and found.image.shape == found.before.shape
+        assert found.codes.min() >= 0 and found.codes.max() < 16
+        assert torch.equal(found.image[:, ~found.changed], found.before[:, ~found.changed])
+        assert torch.equal(found.rounds[-1].codes[0], found.codes)
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_depends_on_its_seed_only(what, tiny_pipeline):
+    first, again, other = (edit(tiny_pipeline, what, seed=seed) for seed in (5, 5, 6))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a.codes, b.codes) for a, b in zip(first, other, strict=True))
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_codes_and_pixels_outside_the_mask_never_change(data):
+    from tests.conftest import make_pipeline
+
+    pipeline = make_pipeline()
+    height, width = (F * data.draw(st.integers(4, 7)) for _ in range(2))
+    image = picture(data.draw(st.integers(0, 99)), height, width)
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    right, bottom = data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
+    options = {"box": (left, top, right, bottom), "feather": data.draw(st.integers(0, 3)), "steps": 3}
+    [found] = EDITS["inpaint"](pipeline, image, label=data.draw(st.integers(0, 2)), **options)
+    asked = box_mask(height, width, options["box"])
+    hidden = cells_of(asked, F)
+    assert torch.equal(found.codes[~hidden], encode(pipeline, image)[~hidden])
+    assert torch.equal(found.image[:, ~found.changed], image[:, ~found.changed])
+    assert torch.equal(found.changed, pixels_of(hidden, F)) and (found.changed | ~asked).all()
+
+
+def test_a_mask_and_a_box_are_the_same(tiny_pipeline):
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[0:8, 4:12] = True
+    [by_box], [by_mask] = edit(tiny_pipeline, "inpaint"), edit(tiny_pipeline, "inpaint", mask=mask, box=None)
+    assert torch.equal(by_box.image, by_mask.image)
+
+
+def test_a_mask_grows_to_whole_cells(tiny_pipeline):
+    [found] = edit(tiny_pipeline, "inpaint", box=(5, 1, 6, 2))
+    assert found.changed.sum() == F * F and found.changed[0:4, 4:8].all()
+
+
+def test_feathering_mixes_inside_the_drawn_part_only(tiny_pipeline):
+    [hard], [soft] = (edit(tiny_pipeline, "inpaint", feather=feather) for feather in (0, 2))
+    assert torch.equal(hard.codes, soft.codes) and not torch.equal(hard.image, soft.image)
+    assert torch.equal(soft.image[:, ~soft.changed], soft.before[:, ~soft.changed])
+    border = soft.image[0, 5, 4].float()  # the outermost ring of pixels: one third of what was drawn
+    expected = hard.image[0, 5, 4].float() / 3 + 2 * soft.before[0, 5, 4].float() / 3
+    assert border == expected.round()
+    assert torch.equal(soft.image[0, 2:6, 7:10], hard.image[0, 2:6, 7:10]), "the middle is all drawn"
+
+
+def test_another_label_draws_something_else(tiny_pipeline):
+    [one], [other] = (edit(tiny_pipeline, "inpaint", label=label, guidance=4.0) for label in (0, 2))
+    assert not torch.equal(one.codes, other.codes)
+
+
+@pytest.mark.parametrize("margins", [(8, 0, 0, 0), (0, 4, 0, 8), (4, 4, 4, 4), (0, 0, 32, 0)])
+def test_outpainting_keeps_the_image_in_its_place(margins, tiny_pipeline):
+    left, top, right, bottom = margins
+    [found] = edit(tiny_pipeline, "outpaint", margins=margins)
+    assert found.image.shape == (1, 16 + top + bottom, 16 + left + right)
+    assert torch.equal(found.image[:, top : top + 16, left : left + 16], picture())
+    known = found.codes[top // F : top // F + 4, left // F : left // F + 4]
+    assert torch.equal(known, encode(tiny_pipeline, picture()))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 5), st.integers(0, 999))
+@settings(max_examples=100, deadline=None)
+def test_windows_cover_what_is_hidden(height, width, h, w, seed):
+    grid = (min(h, height), min(w, width))
+    hidden = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
+    seen = torch.zeros_like(hidden)
+    for rows, columns in windows(hidden, grid):
+        part = hidden[rows, columns]
+        assert part.shape == grid and (part & ~seen[rows, columns]).any(), "every window has something to fill"
+        seen[rows, columns] = True
+    assert (seen | ~hidden).all()
+
+
+def test_a_variation_keeps_the_share_that_it_says(tiny_pipeline):
+    before = encode(tiny_pipeline, picture())
+    for keep in (0.0, 0.25, 0.75):
+        [found] = edit(tiny_pipeline, "variation", keep=keep)
+        assert (found.rounds[0].codes != 16).sum() == round(keep * 16)
+        same = found.rounds[0].codes[0] != 16
+        assert torch.equal(found.codes[same], before[same])
+
+
+def test_an_interpolation_ends_at_both_images(tiny_pipeline):
+    frames = edit(tiny_pipeline, "interpolate", num_frames=5)
+    assert len(frames) == 5
+    assert torch.equal(frames[0].codes, encode(tiny_pipeline, picture()))
+    assert torch.equal(frames[-1].codes, encode(tiny_pipeline, picture(1)))
+    hidden = [int((frame.rounds[0].codes == 16).sum()) for frame in frames]
+    assert hidden[0] == hidden[4] == 0 and hidden[2] >= max(hidden[1], hidden[3]) > 0
+    for frame in frames:
+        start = frame.rounds[0].codes[0]
+        assert ((start == frames[0].codes) | (start == frames[-1].codes) | (start == 16)).all()
+
+
+def test_an_interpolation_of_labels_ends_at_those_labels(tiny_pipeline):
+    frames = edit(tiny_pipeline, "interpolate", other=None, label=0, other_label=2, keep=0.0, num_frames=3)
+    for frame, label in ((frames[0], 0), (frames[-1], 2)):
+        *_, codes = tiny_pipeline.rounds([label], [0])
+        assert torch.equal(frame.codes, codes[0]), "with the seed's own noise"
+
+
+def test_with_a_picture_in_hand(tiny_pipeline):
+    image = to_pil(to_float(picture()))
+    [found] = tiny_pipeline.edit("inpaint", image, label="coat", box=(0, 0, 8, 8), seed=3)
+    assert isinstance(found, Image.Image) and found.size == (16, 16)
+    [same] = edit(tiny_pipeline, "inpaint", label=2, box=(0, 0, 8, 8), seed=3)
+    assert torch.equal(same.image, to_pixels(found, 1))
+
+
+WRONG = {
+    "is empty or not inside": ("inpaint", {"box": (4, 4, 4, 8)}),
+    "not inside an image of 16 pixels": ("inpaint", {"box": (0, 0, 17, 8)}),
+    "either a mask or a box": ("inpaint", {"box": None}),
+    "the mask is empty": ("inpaint", {"box": None, "mask": torch.zeros(16, 16, dtype=torch.bool)}),
+    "the mask is 8 pixels across": ("inpaint", {"box": None, "mask": torch.ones(16, 8, dtype=torch.bool)}),
+    "nearest size that does is 16x16": ("inpaint", {"image": picture(0, 15, 17)}),
+    "nearest size that can be edited is 16x20": ("inpaint", {"image": picture(0, 8, 20)}),
+    "multiples of 4 pixels, such as 8,0,4,0": ("outpaint", {"margins": (7, 0, 3, 1)}),
+    "all margins are 0": ("outpaint", {"margins": (0, 0, 0, 0)}),
+    "keep lies in": ("variation", {"keep": 1.0}),
+    "two frames at least": ("interpolate", {"num_frames": 1}),
+    "of the same size": ("interpolate", {"other": picture(0, 16, 20)}),
+    "another image or another label": ("interpolate", {"other": None, "other_label": None}),
+    "draws 1 channels, the image has 3": ("inpaint", {"image": picture().expand(3, -1, -1)}),
+    "labels lie in 0": ("variation", {"label": 7}),
+    "feather is a number of pixels": ("inpaint", {"feather": -1}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_cannot_be_edited_is_refused(message, tiny_pipeline):
+    what, options = WRONG[message]
+    with pytest.raises(ValueError, match=message):
+        edit(tiny_pipeline, what, **options)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskgit.cli import main
+
+
+def call(capfd, *words):
+    """-> (status, stdout lines, stderr) of a command in this process."""
+    status = 0
+    try:
+        main([*map(str, words)])
+    except SystemExit as end:
+        status = end.code or 0
+    captured = capfd.readouterr()
+    return status, captured.out.splitlines(), captured.err
+
+
+@pytest.fixture
+def run(tiny_pipeline, tmp_path, image_folder):
+    tiny_pipeline.class_names = ("bag", "coat", "shoe")
+    tiny_pipeline.data = {"source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1}
+    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    pixels = torch.randint(256, (16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(pixels.numpy()).save(path)
+    return path
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_a_box_of_a_file_is_drawn_anew(run, photo, tmp_path, capfd):
+    out = tmp_path / "edited.png"
+    words = ("edit", "inpaint", run, photo, "--box", "4,4,12,12", "--label", "coat", "--out", out)
+    status, lines, error = call(capfd, *words)
+    assert status == 0 and lines == [str(out)] and "grew" not in error
+    different = pixels(out) != pixels(photo)
+    assert different[4:12, 4:12].any() and not np.delete(different, range(4, 12), 0).any()
+
+
+def test_the_command_says_when_a_mask_grew(run, photo, tmp_path, capfd):
+    mask = np.zeros((16, 16), np.uint8)
+    mask[6:7, 6:7] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    words = ("edit", "inpaint", run, photo, "--mask", tmp_path / "mask.png", "--label", 1, "--out", tmp_path / "e.png")
+    status, _, error = call(capfd, *words)
+    assert status == 0 and "it grew to whole ones, 1 -> 16 pixels" in error
+
+
+def test_images_of_the_data_have_their_own_label(run, tmp_path, capfd):
+    words = ("edit", "variation", run, "validation:0", "validation:5", "--number", 2, "--out", tmp_path / "many")
+    status, lines, _ = call(capfd, *words, "--pairs", tmp_path / "pairs.png")
+    assert status == 0 and len(lines) == 5
+    names = sorted(path.name for path in (tmp_path / "many").iterdir())
+    assert names == [f"validation-{i}_00000{k}.png" for i in (0, 5) for k in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("outpaint", "--margins", "4,0,4,8"),
+        ("interpolate", "--other", "validation:5", "--num-frames", 3),
+        ("interpolate", "--other-label", "shoe", "--keep", 0, "--num-frames", 3),
+        ("inpaint", "--box", "0,0,8,8", "--label", "shoe", "--feather", 2, "--sampler", "halton"),
+    ],
+    ids=str,
+)
+def test_edits_can_be_seen(words, run, tmp_path, capfd):
+    what, *options = words
+    views = [tmp_path / name for name in ("pairs.png", "strip.png", "moving.gif", "heat.png")]
+    pictures = [
+        word for pair in zip(("--pairs", "--strip", "--gif", "--confidence"), views, strict=True) for word in pair
+    ]
+    status, lines, error = call(capfd, "edit", what, run, "validation:0", *options, *pictures)
+    assert status == 0, error
+    assert lines == [str(path) for path in views] and all(pixels(path).shape[1] > 50 for path in views)
+
+
+def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (30, 21), "red").save(path)
+    words = ("edit", "variation", run, path, "--label", 0, "--out", tmp_path / "v.png")
+    status, _, error = call(capfd, *words)
+    assert status == 2 and "the nearest size that does is 20x32 (--resize cuts it to 16x16)" in error
+    assert call(capfd, *words, "--resize")[0] == 0 and pixels(tmp_path / "v.png").shape == (16, 16)
+
+
+WRONG = {
+    "unknown edit 'inpant', did you mean 'inpaint'": ("inpant", "validation:0", "--out", "x.png"),
+    "variation has no --box": ("variation", "validation:0", "--box", "0,0,4,4", "--out", "x.png"),
+    "outpaint needs --margins": ("outpaint", "validation:0", "--out", "x.png"),
+    "should be 4 numbers from 0 on": ("inpaint", "validation:0", "--box", "0,0,4", "--out", "x.png"),
+    "no image nowhere.png": ("variation", "nowhere.png", "--out", "x.png"),
+    "photo.png has no label of its own: pass --label": ("variation", "photo.png", "--out", "x.png"),
+    "there are 8 images, 0 to 7": ("variation", "validation:8", "--out", "x.png"),
+    "say where the result goes": ("variation", "validation:0"),
+    "several into a folder": ("variation", "validation:0", "validation:1", "--out", "x.png"),
+    "broken.png is not an image": ("variation", "broken.png", "--label", "0", "--out", "x.png"),
+    "no class 'cot', did you mean 'coat'": ("variation", "validation:0", "--label", "cot", "--out", "x.png"),
+    "heat.gif: this picture is written as .png": ("variation", "validation:0", "--confidence", "heat.gif"),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_mistake_is_one_clear_line_and_status_2(message, run, photo, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"not a png")
+    what, *words = WRONG[message]
+    status, lines, error = call(capfd, "edit", what, run, *words)
+    assert status == 2 and lines == [] and "Traceback" not in error
+    assert message in " ".join(error.split()) and not (tmp_path / "x.png").exists()

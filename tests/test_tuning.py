@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from maskgit import tuning
+from maskgit.cli import main
+from maskgit.evaluation import evaluate
+from maskgit.presets import load_presets
+from maskgit.randomness import mixed_seed
+from maskgit.samplers import SAMPLERS
+from maskgit.tuning import Search, run_tuning
+
+
+@pytest.fixture
+def run(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Numbers from a formula, best at temperature 0.9 and scale 2, in place of images; and the requests."""
+    requests = []
+
+    def formula(request):
+        requests.append(request)
+        found, guidance = request.options["sampler"], request.options["guidance"]
+        value = 100 * (found["temperature"] - 0.9) ** 2 + (guidance["scale"] - 2.0) ** 2
+        request.out.mkdir(parents=True)
+        (request.out / "results.json").write_text(json.dumps({"numbers": {"fid": {"value": value}}}))
+
+    monkeypatch.setattr(tuning, "evaluate", formula)
+    return requests
+
+
+def test_the_best_settings_become_a_preset_for_each_number_of_rounds(run, measured):
+    paths = list(run_tuning(Search(run, trials=25), ["halton"], [4, 8]))
+    assert [path.name for path in paths] == ["halton-4.yaml", "halton-8.yaml"] and len(measured) == 50
+    for steps, preset in zip((4, 8), load_presets(run / "pipeline").values(), strict=True):
+        assert preset.sampler["name"] == "halton" and preset.sampler["steps"] == steps
+        assert preset.measured["fid"] < 1.0 and preset.measured["trials"] == 25
+        assert abs(preset.sampler["temperature"] - 0.9) < 0.15
+    own = measured[0].options
+    assert own["sampler"]["temperature"] == 1.0, "the first trial is what the sampler does anyway"
+
+
+def test_run_again_it_continues_as_if_it_had_not_been_stopped(run, measured, tmp_path):
+    list(run_tuning(Search(run, trials=6), ["random"], [4]))
+    straight = [request.options for request in measured]
+    (run / "tuning" / "random-4.log").unlink()
+    measured.clear()
+    list(run_tuning(Search(run, trials=3), ["random"], [4]))
+    list(run_tuning(Search(run, trials=6), ["random"], [4]))
+    assert [request.options for request in measured] == straight
+    list(run_tuning(Search(run, trials=6), ["random"], [4]))
+    assert len(measured) == 6, "and with the budget spent nothing is drawn"
+
+
+def test_a_time_budget_keeps_what_was_found(run, measured):
+    [path] = run_tuning(Search(run, trials=50, minutes=1e-9), ["confidence"], [4])
+    assert len(measured) == 1 and path.is_file()
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "critic" not in name])
+def test_what_is_searched_is_what_a_sampler_has(sampler, run, measured):
+    list(run_tuning(Search(run, trials=3), [sampler], [4]))
+    names = set(measured[-1].options["sampler"])
+    assert names >= {"name", "steps", "temperature", "schedule"}
+    assert ("choice_temperature" in names) == (sampler == "confidence")
+    assert ("eta" in names) == (sampler == "remask")
+
+
+def test_mistakes_are_found_before_any_work(run, measured):
+    with pytest.raises(ValueError, match="unknown number 'fidd', did you mean 'fid'"):
+        list(run_tuning(Search(run, metric="fidd"), ["halton"], [4]))
+    with pytest.raises(ValueError, match="needs a model with a token critic"):
+        list(run_tuning(Search(run), ["halton", "critic"], [4]))
+    assert measured == [] and not (run / "tuning").exists()
+
+
+@pytest.mark.slow
+def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
+    """The commands, on a trained tiny model: real evaluations, presets used by compare, and both continue."""
+    from maskgit.config import parse
+    from maskgit.tokenization import tokenize_dataset
+    from maskgit.trainer import train
+
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    vqgan, generator = tiny_configs
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    train(generator)
+    judge = {"task": "classifier", "run": str(tmp_path / "classifier"), "data": vqgan.data.model_dump(mode="json"),
+             "train": vqgan.train.model_dump(mode="json")}  # fmt: skip
+    train(parse(judge, "judge"))
+
+    def call(*words):
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, words)])
+        assert end.value.code == 0, capfd.readouterr().err
+        return capfd.readouterr().out
+
+    out = call("tune", generator.run, "--sampler", "halton", "--rounds", "2", "--trials", 2, "--count", 20)
+    assert out.strip() == str(Path(generator.run) / "pipeline" / "presets" / "halton-2.yaml")
+    options = ("--samplers", "halton,confidence", "--rounds", "1,2", "--count", 20)
+    table = call("compare", generator.run, *options)
+    assert "| halton | 2 |" in table and "| tuned |" in table and "tuned at 2" in table and "defaults" in table
+    folder = Path(generator.run) / "samplers"
+    rows = json.loads((folder / "samplers.json").read_text())
+    assert [row["rounds"] for row in rows] == [1, 1, 2, 2]
+    assert rows[1]["network calls"] in (1, 2), "twice with guidance"
+    assert all((folder / name).is_file() for name in ("samplers.md", "samplers.png", "grid.png"))
+    monkeypatch.setattr("maskgit.comparison.evaluate", evaluate_never)
+    assert call("compare", generator.run, *options) == table
+
+
+def evaluate_never(request):
+    raise AssertionError(f"{request.out} was there already")
+
+
+def test_seeds_of_trials_are_apart_from_those_of_evaluate():
+    assert tuning.FIRST_SEED > 10**6 and mixed_seed(4, 0) != mixed_seed(4, 1)
+    assert evaluate is not None
