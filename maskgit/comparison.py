@@ -51,7 +51,7 @@ class Comparison:
     longest: float = 600.0
     features: str | None = None
     weights: Path | None = None
-    precision: str = "bf16"
+    precision: str = "auto"
     out: Path | None = None
 
 
@@ -135,7 +135,7 @@ def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, round
                 metrics=METRICS,
                 features=asked.features,
                 weights=asked.weights,
-                precision=asked.precision,
+                precision=pipeline.precision,
                 out=out,
                 options=options,
             )

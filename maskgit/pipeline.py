@@ -21,6 +21,7 @@ from maskgit.editing import EDITS
 from maskgit.guidance import Guided, Mixed
 from maskgit.images import to_float, to_pil, to_pixels
 from maskgit.plots import image_grid
+from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
 from maskgit.samplers import SAMPLERS, critic_of
@@ -31,7 +32,6 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-2"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Settings(NamedTuple):
@@ -90,12 +90,12 @@ class Pipeline:
         return next(name for name, known in PRECISIONS.items() if known == dtype)
 
     def to(self, device: torch.device | str | None = None, *, precision: str | None = None) -> Pipeline:
-        """Move the weights; precision: of the generator's, an entry of PRECISIONS.
+        """Move the weights; precision: of the generator's: fp32, bf16, or auto.
 
         In bf16 a sample is no longer that of fp32, but still the same whatever the batch; all sampling arithmetic, and
         the tokenizer, stay in float32.
         """
-        self.model.to(device=device, dtype=None if precision is None else choose(PRECISIONS, precision, "precision"))
+        self.model.to(device=device, dtype=None if precision is None else dtype_of(precision))
         self.tokenizer.to(device)
         return self
 

@@ -27,6 +27,7 @@ from maskgit import runs
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
+from maskgit.precision import best_precision
 from maskgit.processes import cpu_only, peak_memory
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
@@ -67,8 +68,21 @@ def train(config: Config) -> Path:
     Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not finite, ValueError if
     the run folder holds a run with another config.
     """
+    config = with_precision(config)
     accelerator = make_accelerator(config.train, Path(config.run))
     return _Training(config, accelerator).run()
+
+
+def with_precision(config: Config) -> Config:
+    """The config with `auto` precision decided: as the run was started with, else the quicker on this machine."""
+    if config.train.mixed_precision != "auto":
+        return config
+    started = Path(config.run) / "config.yaml"
+    if started.is_file():
+        found = configs.load(started).train.mixed_precision
+    else:
+        found = "bf16" if best_precision() == "bf16" else "no"
+    return config.model_copy(update={"train": config.train.model_copy(update={"mixed_precision": found})})
 
 
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:

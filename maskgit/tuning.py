@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Search:
     count: int = 1000
     features: str | None = None
     weights: Path | None = None
-    precision: str = "bf16"
+    precision: str = "auto"
 
 
 def preset_name(sampler: str, rounds: int) -> str:
@@ -76,7 +76,8 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
     except ImportError as error:
         raise ValueError("tune needs Optuna: pip install 'maskgit-torch[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pipeline = Pipeline.from_pretrained(search.run)
+    pipeline = Pipeline.from_pretrained(search.run).to(precision=search.precision)
+    search = replace(search, precision=pipeline.precision)
     for sampler in samplers:
         choose(SAMPLERS, sampler, "sampler")
         pipeline.settings(sampler=sampler)  # refuses one whose critic is not there, before any work
@@ -106,7 +107,7 @@ class _Study:
         folder = search.run / "tuning"
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / f"{self.name}.log"))
-        about = f"{search.metric} of {search.count} samples, {search.precision}"
+        about = f"{search.metric} of {search.count} samples"
         self.study = optuna.create_study(
             study_name=f"{self.name}: {about}",
             storage=optuna.storages.JournalStorage(backend),

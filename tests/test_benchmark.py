@@ -10,6 +10,7 @@ from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
 from maskgit.cli import main
+from maskgit import precision
 from maskgit.config import load
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
@@ -62,7 +63,7 @@ def test_operations_and_peak_memory_of_a_matrix_product():
     assert timing.operations(lambda: a @ a.T) == 2 * 64 * 64 * 128
     assert timing.peak_bytes(lambda: [torch.empty(1_000_000) for _ in range(2)]) == pytest.approx(8e6, rel=0.01)
     assert timing.peak_bytes(lambda: [torch.empty(1_000_000).sum() for _ in range(2)]) == pytest.approx(4e6, rel=0.01)
-    assert timing.matmul_peak(CPU, torch.float32, 256) > 1e8
+    assert precision.matmul_peak(CPU, torch.float32, 256) > 1e8
 
 
 def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ LAYERS = [
     {"predictor"},
     {"masking", "critic"},
     {"guidance", "samplers"},
-    {"schedules"},
+    {"schedules", "precision"},
     {"randomness", "processes"},
 ]
 DOORS = {

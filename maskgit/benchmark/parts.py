@@ -16,10 +16,11 @@ import torch
 
 from maskgit.benchmark.inputs import NUM_PICTURES, code_cache, keys, picture_folder, pictures
 from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
-from maskgit.benchmark.timing import Work, alternate, matmul_peak, operations, peak_bytes, ratios, seconds_of, spread_of
+from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ratios, spread_of
 from maskgit.codes import CodeDataset
 from maskgit.data import ImageDataset, batches
 from maskgit.images import to_float
+from maskgit.precision import matmul_peak, seconds_of
 from maskgit.processes import this_process
 from maskgit.transformer import num_parameters
 from vqgan.tokenizer import Tokenizer

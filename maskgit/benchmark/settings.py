@@ -26,7 +26,7 @@ from maskgit.plots import image_grid
 from maskgit.sampling import load_pipeline
 from maskgit.tasks import TASKS
 from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import make_accelerator, train
+from maskgit.trainer import make_accelerator, train, with_precision
 from vqgan.weights import replacing
 
 METRICS = ("bits", "agreement", "fid", "prdc")
@@ -133,6 +133,7 @@ def _steps(place: _Place, seconds: float) -> dict[str, int]:
 
 def _turn(config: Any, folder: Path) -> Work:
     """A few training steps of a config."""
+    config = with_precision(config)
     task = TASKS[config.task](config, make_accelerator(config.train, folder))
     batch_size = config.train.batch_size
     order = StepOrder(len(task.dataset), batch_size, seed=0, start=0, stop=10**6)

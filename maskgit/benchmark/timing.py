@@ -1,4 +1,4 @@
-"""Clocks: alternating runs, medians and ratios, the machine's own peak, floating-point operations, peak memory."""
+"""Clocks: alternating runs, medians and ratios, floating-point operations, peak memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+from maskgit.precision import seconds_of, wait
 
 Work = Callable[[], object]
 
@@ -29,21 +31,6 @@ class Spread(NamedTuple):
 def spread_of(values: list[float]) -> Spread:
     """Median, least and greatest."""
     return Spread(median(values), min(values), max(values))
-
-
-def wait() -> None:
-    """Until the accelerator, if any, has done what it was told."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
-def seconds_of(work: Work) -> float:
-    """One run."""
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
 
 
 def alternate(works: Mapping[str, Work], *, seconds: float, least: int = 3, most: int = 15) -> dict[str, list[float]]:
@@ -66,14 +53,6 @@ def alternate(works: Mapping[str, Work], *, seconds: float, least: int = 3, most
 def ratios(found: Mapping[str, list[float]], of: str) -> dict[str, Spread]:
     """Each one's time over the time of `of` in the same turn."""
     return {name: spread_of([a / b for a, b in zip(times, found[of], strict=True)]) for name, times in found.items()}
-
-
-def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
-    """The best of ten square matrix products, in floating-point operations per second; larger on an accelerator."""
-    size = size or (2048 if device.type == "cpu" else 8192)
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    a @ b
-    return 2 * size**3 / min(seconds_of(lambda: a @ b) for _ in range(10))
 
 
 def operations(work: Work) -> int:

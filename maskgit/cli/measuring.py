@@ -75,7 +75,7 @@ def tune(
     count: Annotated[int, typer.Option(help="Samples of a trial.", min=10)] = 1000,
     features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    precision: Precision = "bf16",
+    precision: Precision = "auto",
 ) -> None:
     """Search a sampler's settings (Optuna); the best are kept as presets. Run again, it continues."""
     from maskgit.tuning import Search, run_tuning
@@ -94,7 +94,7 @@ def compare(
     longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
     features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    precision: Precision = "bf16",
+    precision: Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")] = None,
 ) -> None:
     """Samplers side by side on one model: quality and speed at several numbers of rounds, with presets where there are.

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from maskgit import precision, trainer
+from maskgit.config import load, save
+from maskgit.precision import best_precision, dtype_of
+from maskgit.trainer import with_precision
+
+
+@pytest.mark.parametrize(("bf16", "best"), [(0.7, "fp32"), (1.2, "fp32"), (2.0, "bf16")])
+def test_bf16_is_taken_where_it_pays(bf16, best, monkeypatch):
+    monkeypatch.setattr(
+        precision, "matmul_peak", lambda device, dtype, size: bf16 if dtype is torch.bfloat16 else 1.0
+    )
+    assert best_precision() == best
+    assert dtype_of("auto") == precision.PRECISIONS[best]
+
+
+def test_the_measurement_changes_no_draw():
+    torch.manual_seed(3)
+    before = torch.rand(2)
+    torch.manual_seed(3)
+    best_precision()
+    assert torch.equal(before, torch.rand(2))
+
+
+def test_a_run_keeps_the_precision_it_was_started_with(tmp_path, monkeypatch):
+    config = load("mnist/vqgan", [f"run={tmp_path}"])
+    assert config.train.mixed_precision == "auto"
+    monkeypatch.setattr(trainer, "best_precision", lambda: "bf16")
+    started = with_precision(config)
+    assert started.train.mixed_precision == "bf16"
+    save(started, tmp_path / "config.yaml")
+    monkeypatch.setattr(trainer, "best_precision", lambda: "fp32")
+    assert with_precision(config) == started
+    asked = load("mnist/vqgan", [f"run={tmp_path}", "train.mixed_precision=no"])
+    assert with_precision(asked) == asked
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="unknown precision 'fp16'"):
+        dtype_of("fp16")
