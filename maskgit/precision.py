@@ -1,4 +1,4 @@
-"""Which number format is quick on this machine: bf16 wins on most accelerators, and on CPUs with fast bf16 units only."""
+"""Which number format is quick on this machine: bf16 wins on accelerators, and on CPUs with fast units for it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ from vqgan.weights import replacing
 
 STAGES = ("vqgan", "maskgit", "classifier")
 COLUMNS = 10
-NUM_JUDGED = 1000
+NUM_JUDGED, NUM_REAL = 500, 1000
+"""Samples that are judged, and held-out real images, most of them, that tokenizer and judge are measured on."""
 
 
 class _Stages:
@@ -103,7 +104,7 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     data = vqgan.data
     transform = Transform(data.image_size, data.channels)
     real = ImageDataset(load_source(data.source, "validation"), transform, quarantine=Quarantine())
-    batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_JUDGED)])
+    batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_REAL)])
     images = to_float(batch.data)
     tokenizer = Tokenizer.load(runs.weights_of(vqgan.run, "tokenizer"))
     decoded = torch.cat([tokenizer.decode(tokenizer.encode(part)) for part in images.split(100)])

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+import torchvision  # noqa: F401 (here, so that no fork imports it again)
 
 torch.set_num_threads(1)
 

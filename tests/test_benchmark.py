@@ -4,13 +4,12 @@ import math
 import pytest
 import torch
 
-from maskgit import benchmark
+from maskgit import benchmark, precision
 from maskgit.benchmark import parts, peers, quality, settings, timing
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
 from maskgit.cli import main
-from maskgit import precision
 from maskgit.config import load
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train

@@ -154,7 +154,7 @@ def test_two_processes_equal_one(run_folder):
     one, two = (numbers(run_folder / name) for name in launchers)
     assert one.keys() == two.keys()
     for key in one:
-        assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-9, abs=1e-9), key
+        assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-7, abs=1e-9), key  # sums in another order
     with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
         assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])
 
