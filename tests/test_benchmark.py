@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskgit import benchmark, precision
-from maskgit.benchmark import parts, peers, quality, settings, timing
+from maskgit.benchmark import inputs, parts, peers, quality, settings, timing
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
@@ -108,7 +108,9 @@ def test_operations_count_fused_attention(tiny_sides):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [name for name in PARTS if name not in ("training", "sampling")])
-def test_parts_without_peers(part, tmp_path):
+def test_parts_without_peers(part, tiny_sides, monkeypatch):
+    for place in (parts, inputs):
+        monkeypatch.setattr(place, "NUM_PICTURES", 64)
     rows = list(PARTS[part](Plan(cells=(64,), batch=(2,), seconds=0.0)))
     assert len(rows) >= 2
     for row in rows:
@@ -143,6 +145,7 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     """Seconds of training on digits: both lines are written, with their grids and times."""
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(quality, "CALIBRATION", 30)
+    monkeypatch.setattr(quality, "CHOICES", quality.CHOICES[:2])
     few = ["train.max_eval_images=100"]
     small = {
         "classifier": ["train.steps=20", *few], "vqgan": ["model.widths=[8,8]", *few],
@@ -159,7 +162,9 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
 
 
 def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
-    """Every setting is trained and measured; run again, nothing is trained or measured any more."""
+    """Settings are trained and measured; run again, nothing is trained or measured any more."""
+    chosen = {name: settings.SETTINGS[name] for name in ("plain", *settings.WITH_CRITIC)}
+    monkeypatch.setattr(settings, "SETTINGS", chosen)
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     few = ["train.steps=4", "train.max_eval_images=50", "train.mixed_precision=no", "train.trackers=[]"]
     out = tmp_path / "out"
@@ -178,6 +183,14 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
     assert (out / "settings.png").is_file() and "| real images |" in text
     monkeypatch.setattr(settings, "evaluate", None)
     assert settings.compare(place, 0.002, 1, 20) == text
+
+
+def test_every_setting_is_a_config_that_differs(tmp_path):
+    found = {}
+    for name, stages in settings.SETTINGS.items():
+        configs = [settings._Place("fashion_mnist", tmp_path).config(stage, name, 0) for stage in stages]
+        found[name] = str([config.model_dump(exclude={"run", "generator"}) for config in configs])
+    assert len(set(found.values())) == len(settings.SETTINGS)
 
 
 WRONG = {

@@ -30,6 +30,15 @@ def run_folder(tmp_path, tiny_pipeline, image_folder, monkeypatch):
     return tmp_path / "run"
 
 
+@pytest.fixture
+def one_thread():
+    """As many threads as each of several processes has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def call(*arguments):
     try:
         main([str(argument) for argument in arguments])
@@ -133,30 +142,33 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(run_folder):
-    """The same numbers to 1e-9, and the same file of samples, whatever the number of processes."""
+def test_two_processes_equal_one(run_folder, one_thread):
+    """The same numbers, the same file and the same folder of samples, whatever the number of processes."""
     commands = {
         "evaluate": ["--count", "31", "--steps", "2", "--batch-size", "4", "--out"],
         "sample": ["--per-label", "5", "--steps", "2", "--batch-size", "4", "--out"],
     }
-    launchers = {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-    }
+    commands["sample_classes"] = commands["sample"]
+    outs = {"evaluate": "", "sample": ".npz", "sample_classes": "-images"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
-    for name, launcher in launchers.items():
-        for command, options in commands.items():
-            out = run_folder / (f"{name}.npz" if command == "sample" else name)
-            words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
-            done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.count(str(out)) >= 1
-    one, two = (numbers(run_folder / name) for name in launchers)
+    for command, options in commands.items():
+        out = run_folder / f"one{outs[command]}"
+        assert call("sample" if "sample" in command else command, run_folder, *options, out) == 0
+        out = run_folder / f"two{outs[command]}"
+        words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
+        done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(str(out)) >= 1
+    one, two = (numbers(run_folder / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     for key in one:
         assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-7, abs=1e-9), key  # sums in another order
     with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
         assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])
+    one, two = (sorted((run_folder / f"{name}-images").iterdir()) for name in ("one", "two"))
+    assert [path.name for path in one] == [path.name for path in two] and len(one) == 10
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
 
 
 def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_folder):
