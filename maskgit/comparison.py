@@ -26,12 +26,12 @@ from maskgit.images import save_png
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
 from maskgit.processes import this_process
+from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
 from maskgit.tuning import preset_name
 from vqgan.weights import replacing
 
-METRICS = ("fid", "prdc", "agreement")
 COLUMNS = {
     "fid": "FID", "class_agreement": "class agreement", "precision": "precision", "recall": "recall",
     "coverage": "coverage",
@@ -51,6 +51,7 @@ class Comparison:
     longest: float = 600.0
     features: str | None = None
     weights: Path | None = None
+    judge: Path | None = None
     precision: str = "auto"
     out: Path | None = None
 
@@ -89,6 +90,12 @@ def settings_for(pipeline: Pipeline, sampler: str, rounds: int) -> tuple[dict[st
     return {"preset": name, "steps": rounds}, "tuned" if nearest == rounds else f"tuned at {nearest}"
 
 
+def _has_judge(asked: Comparison) -> bool:
+    """Whether class agreement can be measured: a judge is named, or lies beside the run."""
+    beside = asked.run.parent / "classifier" / "classifier.safetensors"
+    return asked.judge is not None or asked.features == "classifier" or beside.is_file()
+
+
 class _Counted:
     """Counts the grids that a model's nets run on."""
 
@@ -123,7 +130,9 @@ def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
 def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, rounds: int) -> dict[str, Any]:
     """One row: measured, unless it is there."""
     options, origin = settings_for(pipeline, sampler, rounds)
-    wanted = json.loads(json.dumps(pipeline.settings(**options)._asdict()))
+    known = [asked.count, asked.longest, asked.features, str(asked.weights), str(asked.judge), pipeline.precision]
+    made = {"settings": pipeline.settings(**options)._asdict(), "asked": known, "weights": pipeline_hashes(asked.run)}
+    wanted = json.loads(json.dumps(made))
     if not (out / "speed.json").is_file():
         print(f"== {sampler}, {rounds} rounds", file=sys.stderr, flush=True)
         speed = _speed(pipeline, options)
@@ -132,19 +141,20 @@ def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, round
             Evaluation(
                 run=asked.run,
                 count=count,
-                metrics=METRICS,
+                metrics=("fid", "prdc", *(["agreement"] if _has_judge(asked) else [])),
                 features=asked.features,
                 weights=asked.weights,
+                judge=asked.judge,
                 precision=pipeline.precision,
                 out=out,
                 options=options,
             )
         )
         with replacing(out / "speed.json") as aside:
-            aside.write_text(json.dumps(speed | {"count": count, "settings": wanted, "from": origin}))
+            aside.write_text(json.dumps(speed | {"count": count, "made of": wanted, "from": origin}))
     speed = json.loads((out / "speed.json").read_text())
-    if speed["settings"] != wanted:
-        raise ValueError(f"{out} was measured with other settings: delete that folder, or set --out")
+    if speed.pop("made of") != wanted:
+        raise ValueError(f"{out} was measured with another model or other options: delete it, or set --out")
     numbers = json.loads((out / "results.json").read_text())["numbers"]
     return {"sampler": sampler, "rounds": rounds, **speed, "numbers": numbers}
 
@@ -153,11 +163,12 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
     """samplers.json and samplers.md."""
     with replacing(out / "samplers.json") as aside:
         aside.write_text(json.dumps(rows, indent=1) + "\n")
-    heads = ["sampler", "rounds", "network calls", *COLUMNS.values(), "images/s", "samples", "settings"]
+    columns = {key: title for key, title in COLUMNS.items() if key in rows[0]["numbers"]}
+    heads = ["sampler", "rounds", "network calls", *columns.values(), "images/s", "samples", "settings"]
     table = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in sorted(rows, key=lambda row: list(SAMPLERS).index(row["sampler"])):
         cells = [row["sampler"], row["rounds"], f"{row['network calls']:.3g}"]
-        for key in COLUMNS:
+        for key in columns:
             number = row["numbers"][key]
             width = "" if number["half_width"] is None else f" ± {number['half_width']:.2g}"
             cells.append(f"{number['value']:.3g}{width}")

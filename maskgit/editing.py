@@ -40,6 +40,10 @@ class Painter(Protocol):
         """Where the weights are."""
         ...
 
+    def settings(self, **options: Any) -> Any:
+        """What to draw with: a `sampler` that may have `steps`."""
+        ...
+
     def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
         """One batch of grids, round by round."""
         ...
@@ -142,9 +146,10 @@ def outpaint(
     known = encode(painter, image)
     codes = F.pad(known, cells)
     hidden = F.pad(torch.zeros_like(known), cells, value=1).bool().cpu()
-    canvas = F.pad(image, (left, right, top, bottom), value=127)
-    edit = _filled(painter, canvas, codes, hidden, label, seed, options)
-    return [_composited(edit, pixels_of(hidden, f), feather)]
+    margin = (left, right, top, bottom)
+    edit = _filled(painter, F.pad(image, margin, value=127), codes, hidden, label, seed, options)
+    around = F.pad(image.float(), margin, mode="replicate")  # what there is to fade from
+    return [_composited(edit, pixels_of(hidden, f), feather, around)]
 
 
 def variation(
@@ -229,8 +234,11 @@ def _filled(
     return Edit(image_after, image, rounds[-1].codes[0], everywhere, rounds)
 
 
-def _composited(edit: Edit, changed: Tensor, feather: int) -> Edit:
-    """The drawn pixels where `changed`, else the image's own; within `feather` pixels of the border a mixture."""
+def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None = None) -> Edit:
+    """The drawn pixels where `changed`, else the image's own; within `feather` pixels of the border a mixture.
+
+    under: (channels, height, width), what the drawn pixels fade into, by default what was there before.
+    """
     if feather < 0:
         raise ValueError(f"feather is a number of pixels, not {feather}")
     weight = changed.float()
@@ -239,7 +247,8 @@ def _composited(edit: Edit, changed: Tensor, feather: int) -> Edit:
         inside = 1 - F.max_pool2d(1 - F.pad(inside, (1, 1, 1, 1), value=1.0), 3, stride=1)
         weight += inside[0, 0]
     weight /= feather + 1
-    mixed = (weight * edit.image.float() + (1 - weight) * edit.before.float()).round().to(torch.uint8)
+    faded = (edit.before if under is None else under).float()
+    mixed = torch.lerp(faded, edit.image.float(), weight).round().to(torch.uint8)
     return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)
 
 
@@ -278,13 +287,18 @@ def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
 def fill_windows(painter: Painter, codes: Tensor, label: int, seed: int = 0, **options: Any) -> Iterator[Filled]:
     """Fill the hidden cells of one grid (1, h, w), window by window, and yield it after each round.
 
-    Window k is drawn with the seed (seed + k): where there is one window only, the image is that of the seed.
+    Window k is drawn with the seed (seed + k): where there is one window only, the image is that of the seed. In no
+    more rounds than it has hidden cells, so that temperatures and guidance run their whole course.
     """
+    known = {key: options[key] for key in ("preset", "sampler", "steps") if key in options}
+    steps = painter.settings(**known).sampler.get("steps")
     codes, confidence = codes.clone(), torch.full(codes.shape, torch.nan)
     hidden = (codes[0] == painter.model.mask_id).cpu()
     for number, (rows, columns) in enumerate(windows(hidden, window_size(painter, hidden.shape))):
         place = (slice(None), rows, columns)
         drawn = (codes[place] == painter.model.mask_id).cpu()
+        if steps is not None:
+            options["steps"] = min(steps, int(drawn.sum()))
         for found in painter.watch([label], [seed + number], codes=codes[place], **options):
             codes[place] = found.codes
             confidence[place] = torch.where(drawn, found.confidence.cpu(), confidence[place])

@@ -61,19 +61,27 @@ def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path
     if outputs.out is None and outputs.pairs is None and not outputs.views:
         raise ValueError("say where the result goes: --out, --pairs, --strip, --gif or --confidence")
     options = _options(pipeline, request)
+    stems = [Path(name.replace(":", "-")).stem for name in request.images]
     jobs = []
-    for name in request.images:
+    for number, name in enumerate(request.images):
         image, own = _picture(pipeline, name, request.resize)
-        jobs += [(name, image, _label(pipeline, request.label, own, name), k) for k in range(request.number)]
+        again = stems[:number].count(stems[number])  # another file of that name, in another folder
+        title = stems[number] + (f"-{again + 1}" if again else "")
+        jobs += [(title, image, _label(pipeline, request.label, own, name), k) for k in range(request.number)]
+    if outputs.pairs is not None:
+        if outputs.pairs.suffix.lower() != ".png":
+            raise ValueError(f"{outputs.pairs}: pictures are written as .png")
+        if len({job[1].shape for job in jobs}) > 1:
+            raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
     single = len(jobs) == 1 and request.what != "interpolate"
     if outputs.out and outputs.out.suffix and (outputs.out.suffix.lower() != ".png" or not single):
         raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
     edit = choose(EDITS, request.what, "edit")
     found: list[tuple[str, list[Edit]]] = []
-    for name, image, label, k in tqdm(jobs, unit="edit", desc=request.what):
-        seeds = {"seed": request.seed + k}
-        found.append((f"{Path(name.replace(':', '-')).stem}_{request.seed + k:06d}",
-                      edit(pipeline, image, label=label, **seeds, **options, **request.sampling)))  # fmt: skip
+    for title, image, label, k in tqdm(jobs, unit="edit", desc=request.what):
+        seed = request.seed + k
+        edits = edit(pipeline, image, label=label, seed=seed, **options, **request.sampling)
+        found.append((f"{title}_{seed:06d}", edits))
     _say_what_grew(found, options.get("mask"), options.get("box"))
     paths = _write_edits(found, outputs.out) if outputs.out else []
     if outputs.pairs is not None:
@@ -96,7 +104,7 @@ def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
         raise ValueError(f"{request.what} needs --{needed[0].replace('_', '-')}")
     options = dict(request.options)
     if "mask" in options:
-        options["mask"] = to_pixels(open_image(options["mask"]), 1)[0] > 127
+        options["mask"] = _read(pipeline, str(options["mask"]), request.resize, 1)[0] > 127
     if "other" in options:
         options["other"], own = _picture(pipeline, str(options["other"]), request.resize)
         if own is not None:
@@ -116,8 +124,6 @@ def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) ->
 
 def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int | None]:
     """uint8 (channels, height, width) and, for an image of the run's data, its label."""
-    channels = pipeline.tokenizer.channels
-    size = pipeline.tokenizer.image_size
     if match := OF_DATA.fullmatch(name):
         if not pipeline.data:
             raise ValueError(f"{name}: this model does not know its data; name a file instead")
@@ -128,6 +134,16 @@ def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int |
             raise ValueError(f"{name}: there are {len(images)} images, 0 to {len(images) - 1}")
         batch = images.__getitems__([(number, 0)])
         return batch.data[0], int(batch.labels[0])
+    pixels, size = _read(pipeline, name, resize, pipeline.tokenizer.channels), pipeline.tokenizer.image_size
+    try:
+        pipeline.tokenizer.check_size(*pixels.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} (--resize cuts it to {size}x{size})") from error
+    return pixels, None
+
+
+def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
+    """uint8 (channels, height, width) of a file, cut to the model's own size if that is wanted."""
     if not Path(name).is_file():
         raise FileNotFoundError(f"no image {name}: a file, or validation:17 for an image of the run's own data")
     try:
@@ -135,13 +151,8 @@ def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int |
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is not an image that can be read: {error}") from error
     if resize:
-        return torch.from_numpy(Transform(size, channels)(picture).copy()), None
-    pixels = to_pixels(picture, channels)
-    try:
-        pipeline.tokenizer.check_size(*pixels.shape[1:])
-    except ValueError as error:
-        raise ValueError(f"{name}: {error} (--resize cuts it to {size}x{size})") from error
-    return pixels, None
+        return torch.from_numpy(Transform(pipeline.tokenizer.image_size, channels)(picture).copy())
+    return to_pixels(picture, channels)
 
 
 def _say_what_grew(found: Sequence[tuple[str, list[Edit]]], mask: Tensor | None, box: Sequence[int] | None) -> None:
@@ -172,8 +183,6 @@ def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
         shown = [before] if bool(changed.all()) else [before, torch.where(changed, 127, before).to(torch.uint8)]
         rows.append(torch.stack([*shown, *(edit.image for edit in edits)]))
         names.append(name)
-    if len({row.shape for row in rows}) > 1:
-        raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
     half = -(-len(rows) // 2)
     if len(rows) > 4 and len(rows[0]) <= 3:  # two columns of pairs
         gap = torch.full_like(rows[0][:1], 255)

@@ -43,14 +43,13 @@ from maskgit.image_sets import (
 )
 from maskgit.images import to_float
 from maskgit.metrics import METRICS, Metric, check_libraries, estimate
-from maskgit.pipeline import pipeline_folder
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
+from maskgit.runs import pipeline_hashes
 from maskgit.sampling import load_pipeline
 from maskgit.sources import SPLITS, load_source
 from vqgan.registry import choose
-from vqgan.weights import content_hash
 
 NEEDS_RUN = ("rfid", "bits")
 
@@ -137,10 +136,7 @@ class _Measurement:
         """The hashes of what drew the samples, or of the samples."""
         if self.pipeline is None:
             return {"samples": fingerprint(self.fake)}
-        folder = pipeline_folder(Path(str(self.request.run)))
-        kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
-        files = {name: folder / f"{name}.safetensors" for name in kinds}
-        return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}
+        return pipeline_hashes(Path(str(self.request.run)))
 
     def _validation(self) -> ImageSet | None:
         """The images that rFID and bits per code are of, where a run and its data are there."""

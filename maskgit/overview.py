@@ -10,9 +10,11 @@ from typing import Any
 from maskgit import config as configs
 from maskgit import runs
 from maskgit.codes import read_manifest
+from maskgit.presets import load_presets
 
 
 def _tables() -> dict[str, Mapping[str, Any]]:
+    from maskgit.editing import EDITS
     from maskgit.features import FEATURES
     from maskgit.guidance import GUIDANCE_SCHEDULES
     from maskgit.metrics import METRICS
@@ -34,6 +36,7 @@ def _tables() -> dict[str, Mapping[str, Any]]:
         "adversarial losses (loss.adversarial.loss)": ADVERSARIAL,
         "mask schedules (loss.schedule, sampler.schedule)": SCHEDULES,
         "samplers (sampler)": SAMPLERS,
+        "edits (edit)": EDITS,
         "guidance schedules (guidance.schedule)": GUIDANCE_SCHEDULES,
         "metrics (evaluate --metrics)": {name: metric.compute for name, metric in METRICS.items()},
         "feature networks (evaluate --features)": FEATURES,
@@ -89,6 +92,8 @@ def _describe_run(path: Path) -> str:
     for row in runs.read_metrics(path / "metrics.jsonl"):
         latest |= row
     lines += [f"  {key}: {value:.5g}" for key, value in latest.items()]
+    if presets := load_presets(runs.pipeline_folder(path)):
+        lines.append(f"  presets: {', '.join(presets)}")
     for name in ("tokenizer.safetensors", "classifier.safetensors", "pipeline/model.safetensors"):
         if (path / name).is_file():
             lines.append(_describe_weights(path / name))

@@ -24,7 +24,8 @@ from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
-from maskgit.samplers import SAMPLERS, critic_of
+from maskgit.runs import pipeline_folder
+from maskgit.samplers import BY_CHANCE, SAMPLERS, critic_of
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.registry import check, choose, split, suggest
@@ -39,11 +40,6 @@ class Settings(NamedTuple):
 
     sampler: dict[str, Any]  # {name, steps, ...}
     guidance: dict[str, Any]  # {scale, schedule, interval}
-
-
-def pipeline_folder(run: Path) -> Path:
-    """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
-    return run / "pipeline" if (run / "pipeline").is_dir() else run
 
 
 class Pipeline:
@@ -185,7 +181,7 @@ class Pipeline:
             yield from fill(predictor)
 
     def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
-        """As `rounds`, with the probability of every code that was drawn."""
+        """As `rounds`, with the model's probability of every code when it was drawn."""
         with torch.no_grad():
             predictor, fill = self._prepare(labels, seeds, **options)
             watched = Watched(predictor)
@@ -220,6 +216,8 @@ class Pipeline:
         name, keywords = split(found.sampler, "sampler")
         if codes is None:
             codes = torch.full((len(labels), *self.grid_of(height, width)), self.model.mask_id)
+            if name not in BY_CHANCE and "steps" in keywords:  # so that temperatures run their whole course
+                keywords["steps"] = min(keywords["steps"], codes[0].numel())
         self.transformer.check_grid(*codes.shape[1:])
 
         def guided(given: Sequence[int]) -> Guided:
@@ -305,18 +303,20 @@ class Pipeline:
     def edit(self, what: str, image: Image.Image, *, label: int | str, **options: Any) -> list[Image.Image]:
         """An entry of EDITS on a picture: inpaint, outpaint, variation, interpolate -> one image, or several frames.
 
-        options: the edit's (`box=(left, top, right, bottom)`, `margins`, `keep`, `other` image, `seed`, ...) and the
-        sampler's. Pictures are taken as grey or RGB, as the model draws; what an edit does not touch stays.
+        options: the edit's (`box=(left, top, right, bottom)`, `mask`, white where to draw, `margins`, `keep`, `other`,
+        `seed`, ...) and the sampler's. Pictures are taken as grey or RGB, as the model draws.
         """
-        given = {
-            key: self._pixels(value) if isinstance(value, Image.Image) else value for key, value in options.items()
-        }
+        given = dict(options)
+        if isinstance(mask := given.get("mask"), Image.Image):
+            given["mask"] = to_pixels(mask, 1)[0] > 127
+        if isinstance(other := given.get("other"), Image.Image):
+            given["other"] = to_pixels(other, self.tokenizer.channels)
+        if isinstance(other_label := given.get("other_label"), str):
+            given["other_label"] = self.label(other_label)
         number = self.label(label) if isinstance(label, str) else label
-        edits = choose(EDITS, what, "edit")(self, self._pixels(image), label=number, **given)
+        pixels = to_pixels(image, self.tokenizer.channels)
+        edits = choose(EDITS, what, "edit")(self, pixels, label=number, **given)
         return [to_pil(to_float(edit.image)) for edit in edits]
-
-    def _pixels(self, image: Image.Image) -> Tensor:
-        return to_pixels(image, self.tokenizer.channels)
 
 
 def class_grid(

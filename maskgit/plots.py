@@ -126,7 +126,7 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     for side in axis.spines.values():
         side.set_visible(False)
     scale = plt.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), "viridis")
-    figure.colorbar(scale, ax=axis, label="probability when drawn", shrink=0.9)
+    figure.colorbar(scale, ax=axis, label="the model's probability of it", shrink=0.9)
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
     plt.close(figure)

@@ -69,7 +69,7 @@ class Filled(NamedTuple):
     """A batch of grids after a round."""
 
     codes: Tensor  # (batch, h, w) int64, hidden cells equal to the mask id
-    confidence: Tensor  # (batch, h, w) float32: the probability that each code was drawn with; nan where none was
+    confidence: Tensor  # (batch, h, w) float32: the model's probability of each code when drawn; nan where none was
 
 
 class Watched:
@@ -90,7 +90,10 @@ class Watched:
         return logits
 
     def confidence(self, codes: Tensor) -> Tensor:
-        """The probability of each code (batch, *grid) when it was drawn; nan where a cell is hidden or never was."""
+        """The model's probability of each code when it was drawn, before temperature and top-k: (batch, *grid).
+
+        nan where a cell is hidden, or never was.
+        """
         if self.probabilities is None:
             return torch.full(codes.shape, torch.nan, device=codes.device)
         hidden = codes == self.mask_id

@@ -20,9 +20,14 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vqgan.weights import replacing, sha256
+from maskgit.config import Config, flatten, to_dict
+from vqgan.weights import content_hash, replacing, sha256
 
 TEMPORARY = ".tmp-"
+MAY_CHANGE = {f"train.{key}" for key in (
+    "steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers",
+)} | {"data.workers", "run"}  # fmt: skip
+"""What a resumed run may set anew, beside its sampler and guidance, which change no weight."""
 
 
 class Checkpoint(NamedTuple):
@@ -125,6 +130,35 @@ def weights_of(path: str | Path, name: str) -> Path:
     if not weights.is_file():
         raise FileNotFoundError(f"no {name} at {weights}: train it first (`maskgit train <config>`)")
     return weights
+
+
+def pipeline_folder(run: Path) -> Path:
+    """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
+    return run / "pipeline" if (run / "pipeline").is_dir() else run
+
+
+def pipeline_hashes(run: Path) -> dict[str, str]:
+    """What a pipeline is made of: the hashes of its model, its tokenizer and its token critic, where there is one."""
+    kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
+    files = {name: pipeline_folder(run) / f"{name}.safetensors" for name in kinds}
+    return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}
+
+
+def check_same(old: Config, new: Config, run: str | Path) -> None:
+    """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    different = [
+        key
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+        and key not in MAY_CHANGE
+        and key.partition(".")[0] not in ("sampler", "guidance")
+    ]
+    if different:
+        shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
+        raise ValueError(
+            f"{run} was started with another config ({shown}): set run=... to start a new run, or delete that folder"
+        )
 
 
 class MetricsLog:

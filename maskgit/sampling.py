@@ -92,9 +92,13 @@ def draw_views(pipeline: Pipeline, request: Request, views: Views) -> list[Path]
     """The first image of each label, round by round; the main process draws it."""
     if not this_process().is_main_process or not views:
         return []
-    labels, seeds = map(list, zip(*request.items()[:: request.per_label], strict=True))
-    images, confidence = watched(pipeline, labels, seeds, **request.options)
-    return views.draw(images, confidence, [pipeline.class_names[label] for label in labels])
+    firsts = request.items()[:: request.per_label]
+    parts = []
+    for chunk in chunks_of(len(firsts), request.batch_size):
+        labels, seeds = map(list, zip(*firsts[chunk.start : chunk.stop], strict=True))
+        parts.append(watched(pipeline, labels, seeds, **request.options))
+    images, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
+    return views.draw(images, confidence, [pipeline.class_names[label] for label, _ in firsts])
 
 
 def stream_items(pipeline: Pipeline, items: list[tuple[int, int]], *, batch_size: int, **options: Any) -> Any:

@@ -106,7 +106,7 @@ class _Training:
         self.config, self.train, self.accelerator = config, config.train, accelerator
         self.folder = Path(config.run)
         if runs.checkpoints(self.folder):
-            configs.check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
+            runs.check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.step = self._resume()

@@ -5,6 +5,7 @@ RUN/pipeline/presets/<sampler>-<rounds>.yaml  RUN/tuning/<sampler>-<rounds>.log 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -17,10 +18,11 @@ from typing import Any, NamedTuple
 from maskgit.config import GuidanceConfig
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.metrics import METRICS, metric_of
-from maskgit.pipeline import Pipeline, pipeline_folder
+from maskgit.pipeline import Pipeline
 from maskgit.presets import Preset, save_preset
 from maskgit.processes import this_process
 from maskgit.randomness import mixed_seed
+from maskgit.runs import pipeline_folder, pipeline_hashes
 from maskgit.samplers import SAMPLERS
 from vqgan.registry import choose, options_of
 
@@ -75,6 +77,8 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
         import optuna
     except ImportError as error:
         raise ValueError("tune needs Optuna: pip install 'maskgit-torch[tune]'") from error
+    if "fake" not in METRICS[metric_of(search.metric)].sets:
+        raise ValueError(f"no sampler changes {search.metric}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pipeline = Pipeline.from_pretrained(search.run).to(precision=search.precision)
     search = replace(search, precision=pipeline.precision)
@@ -94,6 +98,13 @@ def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
     return value if value in space else None
 
 
+def _identity(search: Search) -> str:
+    """What trials of one study have in common: the metric, what is measured with, and the model's weights."""
+    parts = [search.metric, search.count, search.features, str(search.weights), search.precision]
+    digest = hashlib.sha256(json.dumps([*parts, pipeline_hashes(search.run)]).encode()).hexdigest()
+    return f"{search.metric} of {search.count} samples, {digest[:16]}"
+
+
 class _Study:
     """The search for one preset."""
 
@@ -107,15 +118,14 @@ class _Study:
         folder = search.run / "tuning"
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / f"{self.name}.log"))
-        about = f"{search.metric} of {search.count} samples"
         self.study = optuna.create_study(
-            study_name=f"{self.name}: {about}",
+            study_name=f"{self.name}: {_identity(search)}",
             storage=optuna.storages.JournalStorage(backend),
             direction="minimize" if self.metric.better == "lower" else "maximize",
             load_if_exists=True,
         )
-        if not self.study.trials:
-            self.study.enqueue_trial(self._own())
+        if not self._completed():
+            self.study.enqueue_trial(self._own(), skip_if_exists=True)
 
     def _own(self) -> dict[str, Any]:
         """The pipeline's own settings, or the sampler's defaults, as the first trial."""
@@ -141,8 +151,7 @@ class _Study:
             )
         schedule = trial.suggest_categorical("guidance", GUIDANCES)
         scale = trial.suggest_float("scale", SCALES.low, SCALES.high)
-        guidance = GuidanceConfig(scale=scale, schedule=schedule).model_dump(mode="json")
-        return {"sampler": found, "guidance": guidance}
+        return {"sampler": found, "guidance": {"scale": scale, "schedule": schedule}}
 
     def run(self) -> Path:
         """Trials until the budget is spent; the best so far is always kept."""
@@ -175,7 +184,7 @@ class _Study:
 
     def _value(self, settings: Mapping[str, Any]) -> float:
         search = self.search
-        out = search.run / "tuning" / ".trial"
+        out = search.run / "tuning" / f".trial-{self.name}"
         request = Evaluation(
             run=search.run,
             count=search.count,
@@ -195,12 +204,12 @@ class _Study:
     def _keep(self) -> Path:
         """Write the best trial as a preset."""
         best = self.study.best_trial
-        settings = best.user_attrs["settings"]
+        settings = self.pipeline.settings(**best.user_attrs["settings"])  # with all that stays as it is
         measured = {
             self.search.metric: best.value,
             "count": self.search.count,
             "trials": len(self.study.trials),
             "precision": self.search.precision,
         }
-        preset = Preset(sampler=settings["sampler"], guidance=settings["guidance"], measured=measured)
+        preset = Preset(sampler=settings.sampler, guidance=GuidanceConfig(**settings.guidance), measured=measured)
         return save_preset(pipeline_folder(self.search.run), self.name, preset)

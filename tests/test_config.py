@@ -1,6 +1,7 @@
 import pytest
 
-from maskgit.config import check_same, flatten, known_configs, load, parse, save, to_dict
+from maskgit.config import flatten, known_configs, load, parse, save, to_dict
+from maskgit.runs import check_same
 
 
 @pytest.fixture

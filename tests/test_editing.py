@@ -99,6 +99,20 @@ def test_outpainting_keeps_the_image_in_its_place(margins, tiny_pipeline):
     assert torch.equal(known, encode(tiny_pipeline, picture()))
 
 
+def test_a_feathered_margin_fades_from_the_border_of_the_image(tiny_pipeline):
+    """Not from the grey that stands for what is not there."""
+    white = torch.full((1, 16, 16), 255, dtype=torch.uint8)
+    [hard], [soft] = (edit(tiny_pipeline, "outpaint", white, margins=(0, 0, 8, 0), feather=f) for f in (0, 3))
+    expected = (hard.image[0, 5, 16].float() + 3 * 255) / 4
+    assert soft.image[0, 5, 16] == expected.round()
+
+
+def test_a_small_box_sees_the_whole_course_of_guidance(tiny_pipeline):
+    """One cell is drawn in one round, the last one."""
+    [many], [one] = (edit(tiny_pipeline, "inpaint", box=(0, 0, 4, 4), steps=steps, guidance=3.0) for steps in (24, 1))
+    assert torch.equal(many.codes, one.codes) and len(many.rounds) == 2
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 5), st.integers(0, 999))
 @settings(max_examples=100, deadline=None)
 def test_windows_cover_what_is_hidden(height, width, h, w, seed):
@@ -146,6 +160,10 @@ def test_with_a_picture_in_hand(tiny_pipeline):
     assert isinstance(found, Image.Image) and found.size == (16, 16)
     [same] = edit(tiny_pipeline, "inpaint", label=2, box=(0, 0, 8, 8), seed=3)
     assert torch.equal(same.image, to_pixels(found, 1))
+    mask = to_pil(to_float(255 * box_mask(16, 16, (0, 0, 8, 8))[None].to(torch.uint8)))
+    assert tiny_pipeline.edit("inpaint", image, label="coat", mask=mask, seed=3)[0].tobytes() == found.tobytes()
+    frames = tiny_pipeline.edit("interpolate", image, label=0, other=image, other_label="coat", num_frames=3)
+    assert len(frames) == 3
 
 
 WRONG = {

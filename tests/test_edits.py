@@ -94,7 +94,16 @@ def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):
     assert call(capfd, *words, "--resize")[0] == 0 and pixels(tmp_path / "v.png").shape == (16, 16)
 
 
+def test_files_of_one_name_do_not_overwrite_each_other(run, photo, tmp_path, capfd):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / photo.name
+    other.write_bytes(photo.read_bytes())
+    status, lines, _ = call(capfd, "edit", "variation", run, photo, other, "--label", 0, "--out", tmp_path / "many")
+    assert status == 0 and [line.rpartition("/")[2] for line in lines] == ["photo_000000.png", "photo-2_000000.png"]
+
+
 WRONG = {
+    "several.jpg: pictures are written as .png": ("variation", "validation:0", "--pairs", "several.jpg"),
     "unknown edit 'inpant', did you mean 'inpaint'": ("inpant", "validation:0", "--out", "x.png"),
     "variation has no --box": ("variation", "validation:0", "--box", "0,0,4,4", "--out", "x.png"),
     "outpaint needs --margins": ("outpaint", "validation:0", "--out", "x.png"),

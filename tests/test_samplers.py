@@ -294,11 +294,41 @@ def test_temperature_zero_takes_the_most_likely_code():
     assert draw(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.01]), temperature=0).codes.item() == 1
 
 
+WRONG = [
+    ("confidence", {"top_k": 0}, "top_k is at least 1"),
+    ("random", {"top_p": 1.5}, r"top_p lies in \[0, 1\]"),
+    ("halton", {"temperature": (1.0, -0.5)}, "temperature cannot be negative"),
+    ("remask", {"eta": 1.5}, r"eta lies in \[0, 1\]"),
+    ("remask", {"refine": (0.5, 1.0)}, "refine is a part"),
+    ("remask", {"refine": (0.0, 0.5)}, "refine is a part"),
+    ("remask", {"refine": (0.2, 0.5), "level": 1.0}, "level lies in"),
+    ("ancestral", {"steps": 0}, "steps must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG)
+def test_options_that_cannot_be_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(name, Flat(GRID, NUM_CODES), empty(1), [0], **options)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sequences_are_filled_too(name):
+    """As x-transformers' nets have them; only Halton's order needs rows and columns."""
+    codes = torch.full((2, 12), NUM_CODES)
+    if name == "halton":
+        with pytest.raises(ValueError, match="take `random` for sequences"):
+            run(name, Flat((12,), NUM_CODES), codes, [0, 1], steps=4)
+    else:
+        assert run(name, Flat((12,), NUM_CODES), codes, [0, 1], steps=4)[-1].max() < NUM_CODES
+
+
 def test_top_k_and_top_p_keep_what_they_should():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     assert keep_top_k(logits, 2).isfinite().tolist() == [[True, True, False, False]]
     assert keep_top_p(logits, 0.7).isfinite().tolist() == [[True, True, False, False]]
     assert keep_top_p(logits, 0.81).isfinite().tolist() == [[True, True, True, False]]
+    assert keep_top_p(logits, 0.0).isfinite().tolist() == [[True, False, False, False]]
     assert keep_top_p(logits, 1e-9).isfinite().tolist() == [[True, False, False, False]]
 
 

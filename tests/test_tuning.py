@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from maskgit import tuning
 from maskgit.cli import main
@@ -57,6 +58,24 @@ def test_run_again_it_continues_as_if_it_had_not_been_stopped(run, measured, tmp
     assert len(measured) == 6, "and with the budget spent nothing is drawn"
 
 
+def test_what_is_not_searched_stays_and_is_in_the_preset(tiny_pipeline, tmp_path, measured):
+    tiny_pipeline.sampler = {"name": "confidence", "steps": 4, "top_p": 0.9}
+    tiny_pipeline.guidance = {"scale": 2.0, "interval": (0.2, 1.0)}
+    tiny_pipeline.save_pretrained(tmp_path / "other" / "pipeline")
+    list(run_tuning(Search(tmp_path / "other", trials=1), ["confidence"], [4]))
+    [preset] = load_presets(tmp_path / "other" / "pipeline").values()
+    assert preset.sampler["top_p"] == 0.9 and preset.guidance.interval == (0.2, 1.0)
+
+
+def test_another_model_is_another_search(run, measured, tiny_pipeline):
+    list(run_tuning(Search(run, trials=2), ["random"], [4]))
+    with torch.no_grad():
+        next(tiny_pipeline.model.parameters()).add_(1.0)
+    tiny_pipeline.save_pretrained(run / "pipeline")
+    list(run_tuning(Search(run, trials=2), ["random"], [4]))
+    assert len(measured) == 4, "and its trials begin anew"
+
+
 def test_a_time_budget_keeps_what_was_found(run, measured):
     [path] = run_tuning(Search(run, trials=50, minutes=1e-9), ["confidence"], [4])
     assert len(measured) == 1 and path.is_file()
@@ -74,6 +93,8 @@ def test_what_is_searched_is_what_a_sampler_has(sampler, run, measured):
 def test_mistakes_are_found_before_any_work(run, measured):
     with pytest.raises(ValueError, match="unknown number 'fidd', did you mean 'fid'"):
         list(run_tuning(Search(run, metric="fidd"), ["halton"], [4]))
+    with pytest.raises(ValueError, match="no sampler changes bits_per_code"):
+        list(run_tuning(Search(run, metric="bits_per_code"), ["halton"], [4]))
     with pytest.raises(ValueError, match="needs a model with a token critic"):
         list(run_tuning(Search(run), ["halton", "critic"], [4]))
     assert measured == [] and not (run / "tuning").exists()

@@ -131,7 +131,7 @@ def edit(
     mask: Annotated[Path | None, typer.Option(help="inpaint: an image, white where to draw.")] = None,
     margins: Annotated[str | None, typer.Option(help="outpaint: left,top,right,bottom in pixels.")] = None,
     feather: Annotated[int | None, typer.Option(help="Pixels over which the original fades out.", min=0)] = None,
-    keep: Annotated[float | None, typer.Option(help="Share of the cells that a variation keeps.", min=0)] = None,
+    keep: Annotated[float | None, typer.Option(help="variation, interpolate: share of cells kept.", min=0)] = None,
     other: Annotated[str | None, typer.Option(help="interpolate: the image to end with.")] = None,
     other_label: Annotated[str | None, typer.Option(help="interpolate: the label to end with.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="interpolate: how many images.", min=2)] = None,

@@ -94,6 +94,7 @@ def compare(
     longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
     features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
     precision: Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")] = None,
 ) -> None:
@@ -104,7 +105,7 @@ def compare(
     from maskgit.comparison import Comparison, run_comparison
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, precision, out)
+    asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out)
     print(run_comparison(asked))
 
 

@@ -43,7 +43,7 @@ Precision = Annotated[str, typer.Option(help="Of the generator's weights: fp32, 
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
 Strip = Annotated[Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")]
 Gif = Annotated[Path | None, typer.Option(help="Also a .gif of the same.")]
-Confidence = Annotated[Path | None, typer.Option(help="Also a .png: the probability that each code was drawn with.")]
+Confidence = Annotated[Path | None, typer.Option(help="Also a .png: the model's probability of each code when drawn.")]
 
 
 def print_once(result: object) -> None:

@@ -12,7 +12,7 @@ from maskgit.samplers.ordered import halton, random
 from maskgit.samplers.remasking import ancestral, remask
 from maskgit.samplers.scored import Critical, SelfCritical, confidence, critic, self_critic
 
-__all__ = ["SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of"]
+__all__ = ["BY_CHANCE", "SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of"]
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
@@ -23,6 +23,8 @@ SAMPLERS: dict[str, Sampler] = {
     "remask": remask,
     "ancestral": ancestral,
 }
+BY_CHANCE = {"remask", "ancestral"}
+"""Samplers in which every cell has a coin of its own: more rounds than cells are not in vain."""
 CRITICS = {Critical: "token_critic", SelfCritical: "self_critic"}
 
 

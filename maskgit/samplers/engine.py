@@ -48,6 +48,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """-inf for all but the smallest set of codes that holds probability p (nucleus sampling, arXiv:1904.09751)."""
     ordered, order = logits.sort(dim=-1, descending=True)
     before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    before[..., 0] = -1.0  # the likeliest is always kept
     return logits.masked_fill((before >= p).scatter(-1, order, before >= p), -torch.inf)
 
 
@@ -169,6 +170,10 @@ def fill(
     rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net is asked for the
     cells that the policy draws, and not at all where it draws none.
     """
+    if (top_k is not None and top_k < 1) or (top_p is not None and not 0 <= top_p <= 1):
+        raise ValueError(f"top_k is at least 1 and top_p lies in [0, 1], not {top_k} and {top_p}")
+    if min(ramp_at(temperature, 0.0), ramp_at(temperature, 1.0)) < 0:
+        raise ValueError(f"temperature cannot be negative: {temperature}")
     codes = codes.clone()
     at_start = (codes == predictor.mask_id).flatten(1).sum(1)
     if not at_start.any():

@@ -89,6 +89,8 @@ def halton(
     shift: turned around the grid by an offset of each image's own. Known cells are skipped. The head runs on the cells
     of this round only.
     """
+    if codes.ndim != 3:
+        raise ValueError("halton spreads cells over (height, width) grids; take `random` for sequences")
     height, width = codes.shape[1:]
     order = torch.tensor(halton_order(height, width))
     y, x = (order // width).expand(len(codes), -1), (order % width).expand(len(codes), -1)

@@ -53,6 +53,10 @@ def remask(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies in [0, 1], not {eta}")
+    if refine is not None and not (0 < refine[0] < refine[1] < 1 and 0 < level < 1):
+        raise ValueError(f"refine is a part (start, end) of (0, 1), and level lies in (0, 1), not {refine} and {level}")
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")
     given = codes != predictor.mask_id
@@ -68,9 +72,9 @@ def remask(
             sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
         else:
             sigma.copy_(known * sigma_of(most, eta))
-        mean = sigma.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+        mean = sigma.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
         chance = (after - (1 - mean) * before) / max(1 - before, 1e-12)
-        return hidden & (now.u.view_as(hidden) < chance[:, None, None])
+        return hidden & (now.u < chance[:, None]).view_as(hidden)
 
     def hide_some(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
         log_probs[cells] = drawn.log_probs

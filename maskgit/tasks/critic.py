@@ -14,8 +14,9 @@ from torch import Tensor
 from maskgit.config import CriticConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
 from maskgit.masking import stratified_times
-from maskgit.pipeline import Pipeline, class_grid, pipeline_folder
+from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
+from maskgit.runs import pipeline_folder
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import code_datasets
 from maskgit.transformer import Transformer
