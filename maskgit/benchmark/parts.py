@@ -20,7 +20,7 @@ from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ra
 from maskgit.codes import CodeDataset
 from maskgit.data import ImageDataset, batches
 from maskgit.images import to_float
-from maskgit.precision import matmul_peak, seconds_of
+from maskgit.precision import best_precision, matmul_peak, seconds_of
 from maskgit.processes import this_process
 from maskgit.transformer import num_parameters
 from vqgan.tokenizer import Tokenizer
@@ -279,14 +279,14 @@ def cache(plan: Plan) -> Iterator[Row]:
 
 
 def growth(plan: Plan) -> Iterator[Row]:
-    """What a cell costs as grids grow: our training step at batch 1, fused and plain attention, bf16."""
-    device = this_process().device
+    """What a cell costs as grids grow: our training step at batch 1, fused and plain attention, quicker precision."""
+    device, bf16 = this_process().device, best_precision() == "bf16"
     for cells in (64, 256, 1024):
         if cells > max(plan.cells):
             continue
         shape = Shape(cells, 5, 1)
         talk(f"growth: {cells} cells")
-        ways = {"fused": Way(bf16=True, flash=True), "plain": Way(bf16=True, flash=False)}
+        ways = {"fused": Way(bf16=bf16, flash=True), "plain": Way(bf16=bf16, flash=False)}
         sides = {name: Side(SIDES[OURS], shape, way, device) for name, way in ways.items()}
         works = {f"{name} attention": side.train_step for name, side in sides.items()}
         yield from _compare(
