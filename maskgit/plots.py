@@ -113,7 +113,8 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     def laid(maps: Tensor) -> Tensor:
         return maps.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:-1, :-1]
 
-    colours = matplotlib.colormaps["viridis"](laid(framed).nan_to_num(0.0).numpy())[..., :3]
+    norm = matplotlib.colors.PowerNorm(0.4, 0, 1)  # most codes are one of many that would do
+    colours = matplotlib.colormaps["viridis"](norm(laid(framed).nan_to_num(0.0).numpy()))[..., :3]
     colours[laid(framed).isnan().numpy()] = 0.75
     colours[laid(space).numpy()] = 1.0
     size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * h / w + 0.6))
@@ -125,8 +126,9 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     axis.tick_params(length=0)
     for side in axis.spines.values():
         side.set_visible(False)
-    scale = plt.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), "viridis")
-    figure.colorbar(scale, ax=axis, label="the model's probability of it", shrink=0.9)
+    scale = plt.cm.ScalarMappable(norm, "viridis")
+    bar = figure.colorbar(scale, ax=axis, label="the model's probability", shrink=0.9)
+    bar.set_ticks([0, 0.01, 0.1, 0.3, 1], labels=["0", "0.01", "0.1", "0.3", "1"])
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
     plt.close(figure)
