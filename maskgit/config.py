@@ -64,6 +64,11 @@ class AdversarialConfig(Section):
     weight: float = 0.8
     adaptive: bool = True
     start_step: Annotated[int, Field(ge=0)] = 10_000
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # over which the weight grows from 0, after start_step
+    lecam: Annotated[float, Field(ge=0)] = 0.0  # weight, .001 in the literature
+    r1: Annotated[float, Field(ge=0)] = 0.0  # gamma of the gradient penalty gamma / 2 E |grad D|^2
+    r1_every: Positive = 16  # steps; the penalty then counts that many times
+    augment: bool = False  # DiffAugment, for small data
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
 
 

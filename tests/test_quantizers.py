@@ -6,7 +6,8 @@ import torch
 from vqgan.quantizers import QUANTIZERS
 
 DIM = 8
-SMALL = {"vq": {"codebook_size": 16, "codebook_dim": 4}, "fsq": {"levels": [4, 4]}, "lfq": {"codebook_size": 16}}
+SMALL = {"vq": {"codebook_size": 16, "codebook_dim": 4}, "fsq": {"levels": [4, 4]}, "lfq": {"codebook_size": 16},
+         "bsq": {"codebook_size": 16}, "sim_vq": {"codebook_size": 16, "codebook_dim": 4}}  # fmt: skip
 each = pytest.mark.parametrize("name", QUANTIZERS)
 
 
@@ -125,9 +126,33 @@ def test_vq_parts_of_a_step_move_the_codebook_as_the_whole():
     assert torch.allclose(whole.vq.codebook, parts.vq.codebook, atol=1e-6)
 
 
-def test_lfq_wants_a_power_of_two():
+@pytest.mark.parametrize("name", ["lfq", "bsq"])
+def test_bits_want_a_power_of_two(name):
     with pytest.raises(ValueError, match="power of two, not 12"):
-        QUANTIZERS["lfq"](DIM, codebook_size=12)
+        QUANTIZERS[name](DIM, codebook_size=12)
+
+
+def test_the_entropy_of_bsq_is_that_of_its_soft_codes():
+    """Against all 16 codes: their softmax of the inner products is the product of the bits' own probabilities."""
+    quantizer = make("bsq").train()
+    u = torch.nn.functional.normalize(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    corners = quantizer._corners(torch.arange(16))
+    soft = (quantizer.inverse_temperature * u @ corners.T).softmax(-1)
+    per_cell = torch.special.entr(soft).sum(-1).mean() / 4
+    quantizer.diversity, quantizer.commitment, quantizer.entropy_weight = 0.0, 0.0, 1.0
+    assert quantizer._loss(u, u).item() == pytest.approx(per_cell.item(), rel=1e-5)
+    quantizer.diversity = 1.0
+    ones = torch.stack([soft[:, (torch.arange(16) & bit) != 0].sum(1) for bit in quantizer.bits], 1).mean(0)
+    whole = (torch.special.entr(ones) + torch.special.entr(1 - ones)).mean()
+    assert quantizer._loss(u, u).item() == pytest.approx((per_cell - whole).item(), rel=1e-4)
+
+
+def test_bsq_of_many_codes_makes_nothing_of_their_number():
+    quantizer = QUANTIZERS["bsq"](DIM, codebook_size=2**18).train()
+    assert sum(p.numel() for p in [*quantizer.parameters(), *quantizer.buffers()]) < 1000
+    out = quantizer(latents(4))
+    assert out.codes.max() > 2**12 and torch.isfinite(out.loss)
+    assert torch.allclose(quantizer.lookup(out.codes), out.latents, atol=1e-5)
 
 
 def test_lfq_codes_are_big_endian_signs():

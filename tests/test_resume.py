@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from maskgit.config import to_dict
+from maskgit.config import AdversarialConfig, to_dict
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from tests.conftest import repo
@@ -32,6 +32,9 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     if task == "maskgit":
         train(vqgan)
         tokenize_dataset(vqgan.run, generator.codes)
+    judge = {"discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}, "start_step": 1,
+             "lecam": 0.1, "r1": 1.0, "r1_every": 2, "augment": True}  # fmt: skip
+    vqgan = vqgan.model_copy(update={"loss": vqgan.loss.model_copy(update={"adversarial": AdversarialConfig(**judge)})})
     results = drive(tmp_path, vqgan if task == "tokenizer" else generator, processes)
     truth = results.pop("undisturbed")
     assert truth.pop("ended") == 0

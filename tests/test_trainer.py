@@ -75,6 +75,24 @@ def test_a_discriminator_joins_late_and_trains(tiny_configs, loss, kind):
     assert all(row["discriminator_loss"] > 0 for row in rows[1:])
 
 
+def test_a_discriminator_is_kept_in_bounds(tiny_configs):
+    """Its weight grows from nothing; LeCam's averages, the lazy gradient penalty and augmentation are in the steps."""
+    judge = {"name": "stylegan", "width": 8, "num_layers": 2}
+    plain = {"discriminator": judge, "start_step": 1, "warmup_steps": 4, "adaptive": False}
+    found = {}
+    for name, more in {"plain": {}, "lecam": {"lecam": 0.1}, "r1": {"r1": 1.0, "r1_every": 2}, "augment": {"augment": True}}.items():  # fmt: skip
+        config = changed(
+            tiny_configs[0], run=f"{tiny_configs[0].run}-{name}", loss={"adversarial": plain | more},
+            train={"log_every": 1},
+        )  # fmt: skip
+        train(config)
+        found[name] = [row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row]
+        assert load_latest(Path(config.run)).tensors["discriminator.module"]["mean_real"] != 0
+    assert [row["adversarial_weight"] for row in found["plain"][1:]] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
+    ends = {name: rows[-1]["discriminator_loss"] for name, rows in found.items()}
+    assert len(set(ends.values())) == len(ends), "each of them changes the steps"
+
+
 def test_accumulation_sees_the_same_images_and_almost_the_same_loss(tiny_configs):
     vqgan, generator = tiny_configs
     train(vqgan)

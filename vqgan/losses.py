@@ -125,11 +125,18 @@ ADVERSARIAL = {
 }
 
 
-def adaptive_weight(reconstruction_loss: Tensor, adversarial_loss: Tensor, last_weight: Tensor) -> Tensor:
+def adaptive_weight(
+    reconstruction_loss: Tensor,
+    adversarial_loss: Tensor,
+    last_weight: Tensor,
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+) -> Tensor:
     """lambda = |d L_rec / dW| / (|d L_gan / dW| + 1e-4), clamped to [0, 1e4] (VQGAN, arXiv:2012.09841, eq. 7).
 
-    last_weight: W, of the decoder's last convolution. Keeps the graph for the backward pass to come.
+    last_weight: W, of the decoder's last convolution. The gradients are those of the whole batch: with several
+    processes, pass what averages them. Keeps the graph for the backward pass to come.
     """
     (rec,) = torch.autograd.grad(reconstruction_loss, last_weight, retain_graph=True)
     (gan,) = torch.autograd.grad(adversarial_loss, last_weight, retain_graph=True)
+    rec, gan = mean_over_processes(rec), mean_over_processes(gan)
     return (rec.norm() / (gan.norm() + 1e-4)).clamp(0, 1e4).detach()

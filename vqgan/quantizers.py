@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 import vector_quantize_pytorch as vqp
 from einops import rearrange
 from torch import Tensor, nn
+from torch.distributed.nn import all_reduce
 
 
 class Quantized(NamedTuple):
@@ -153,4 +155,96 @@ class LFQ(nn.Module):
         return self.lfq.indices_to_codes(codes)
 
 
-QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ}
+class BSQ(nn.Module):
+    """The signs of log2(K) coordinates of a unit vector (binary spherical quantization, arXiv:2406.07548).
+
+    The bits are independent given the unit vector, so that its entropy loss (eq. 10 to 13) is a sum over bits: nothing
+    of size codebook_size is ever made, and codebooks of 2^18 cost as much as small ones. `codebook_size` is a power of
+    two; the first bit of a code is its most significant.
+    """
+
+    bits: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        entropy_weight: float = 0.1,
+        diversity: float = 1.0,
+        commitment: float = 0.25,
+        inverse_temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if codebook_size < 2 or codebook_size & (codebook_size - 1):
+            raise ValueError(f"bsq needs a codebook_size that is a power of two, not {codebook_size}")
+        self.codebook_size, self.num_bits = codebook_size, codebook_size.bit_length() - 1
+        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
+        self.inverse_temperature = inverse_temperature
+        self.project_in, self.project_out = nn.Linear(dim, self.num_bits), nn.Linear(self.num_bits, dim)
+        self.register_buffer("bits", 2 ** torch.arange(self.num_bits - 1, -1, -1), persistent=False)
+
+    def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
+        """latents: (batch, dim, height, width) -> Quantized; the loss may be negative. `accumulate` changes nothing."""
+        with torch.autocast(latents.device.type, enabled=False):
+            u = F.normalize(self.project_in(latents.float().movedim(1, -1)), dim=-1)
+            codes = ((u > 0) * self.bits).sum(-1)
+            corners = self._corners(codes)
+            out = self.project_out(u + (corners - u).detach()).movedim(-1, 1)
+        return Quantized(out, codes, self._loss(u, corners) if self.training else u.new_zeros(()))
+
+    def _loss(self, u: Tensor, corners: Tensor) -> Tensor:
+        """Commitment, and the entropy of a cell's bits less that of all cells' bits (mean over bits, in nats)."""
+        p = torch.sigmoid(2 * self.inverse_temperature * u / self.num_bits**0.5)  # that the bit is one
+        mean = p.flatten(0, -2).mean(0)
+        if _is_distributed():
+            mean = all_reduce(mean) / dist.get_world_size()
+        entropy = _bit_entropy(p).mean() - self.diversity * _bit_entropy(mean).mean()
+        return self.commitment * (u - corners).square().sum(-1).mean() + self.entropy_weight * entropy
+
+    def _corners(self, codes: Tensor) -> Tensor:
+        """(...) -> (..., bits): the nearest corner of the cube inside the unit sphere."""
+        signs = ((codes[..., None] & self.bits) != 0).float() * 2 - 1
+        return signs / self.num_bits**0.5
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
+        _check_range(codes, self.codebook_size)
+        return self.project_out(self._corners(codes)).movedim(-1, 1)
+
+
+def _bit_entropy(p: Tensor) -> Tensor:
+    """Of a coin with probability p, in nats."""
+    return torch.special.entr(p) + torch.special.entr(1 - p)
+
+
+class SimVQ(nn.Module):
+    """Nearest neighbour in a frozen random codebook behind one learned linear map (SimVQ, arXiv:2411.02038).
+
+    All codes move together, so that none is left behind; gradients by the rotation trick (arXiv:2410.06424).
+    """
+
+    def __init__(
+        self, dim: int, *, codebook_size: int = 1024, codebook_dim: int = 16, commitment: float = 0.25
+    ) -> None:
+        super().__init__()
+        self.codebook_size = codebook_size
+        self.project_in, self.project_out = nn.Linear(dim, codebook_dim), nn.Linear(codebook_dim, dim)
+        self.sim_vq = vqp.SimVQ(
+            dim=codebook_dim, codebook_size=codebook_size, input_to_quantize_commit_loss_weight=commitment
+        )
+
+    def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
+        """latents: (batch, dim, height, width) -> Quantized. `accumulate` changes nothing here."""
+        with torch.autocast(latents.device.type, enabled=False):
+            quantized, codes, loss = self.sim_vq(self.project_in(latents.float().movedim(1, -1)))
+            out = self.project_out(quantized).movedim(-1, 1)
+        return Quantized(out, codes.long(), loss if self.training else loss.new_zeros(()))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
+        _check_range(codes, self.codebook_size)
+        return self.project_out(self.sim_vq.codebook[codes]).movedim(-1, 1)
+
+
+QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ, "bsq": BSQ, "sim_vq": SimVQ}

@@ -16,9 +16,11 @@ from maskgit.config import TokenizerConfig, to_dict
 from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
 from maskgit.images import Transform, to_float
 from maskgit.plots import image_grid
+from maskgit.randomness import generator
 from maskgit.sources import load_source
 from maskgit.tasks.learner import Learner
-from vqgan.discriminator import DISCRIMINATORS
+from vqgan.augmentation import augment
+from vqgan.discriminator import DISCRIMINATORS, Judge
 from vqgan.losses import ADVERSARIAL, PERCEPTUAL, PIXEL_LOSSES, adaptive_weight
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
@@ -55,7 +57,7 @@ class TokenizerTask:
             self.perceptual = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss").to(accelerator.device)
         gan = config.loss.adversarial
         if gan is not None:
-            judge = build(DISCRIMINATORS, gan.discriminator, "discriminator", config.data.channels)
+            judge = Judge(build(DISCRIMINATORS, gan.discriminator, "discriminator", config.data.channels))
             rate = gan.learning_rate
             self.learners["discriminator"] = Learner(
                 judge, accelerator, config.train, learning_rate=rate, averaged=False
@@ -77,7 +79,7 @@ class TokenizerTask:
                 part_logs["quantizer_loss"] = out.loss.detach()
                 total = loss + out.loss
                 if is_judged:
-                    adversarial = self._generator_loss(out.images, loss, part_logs)
+                    adversarial = self._generator_loss(step, number, out.images, loss, part_logs)
                     total = total + adversarial
                     pairs.append((images, out.images.detach()))
                 self.accelerator.backward(total / len(parts))
@@ -87,7 +89,7 @@ class TokenizerTask:
         _check_finite(logs["loss"])
         logs["gradient_norm"] = learner.step(step)
         if is_judged:
-            logs["discriminator_loss"] = self._update_discriminator(step, pairs)
+            logs |= self._update_discriminator(step, pairs)
         return logs
 
     def _reconstruction_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,33 +101,55 @@ class TokenizerTask:
         logs["perceptual_loss"] = perceptual.detach()
         return pixel + self.config.loss.perceptual_weight * perceptual, logs
 
-    def _generator_loss(self, images: Tensor, reconstruction_loss: Tensor, logs: dict[str, Tensor]) -> Tensor:
+    def _shown(self, images: Tensor, *place: int) -> Tensor:
+        """What the discriminator sees: augmented, if the config says so, by draws of the step, process and part."""
+        gan = self.config.loss.adversarial
+        assert gan is not None
+        draws = (self.config.seed, self.accelerator.process_index, *place)
+        return augment(images, generator(*draws, device=images.device)) if gan.augment else images
+
+    def _generator_loss(
+        self, step: int, number: int, images: Tensor, reconstruction_loss: Tensor, logs: dict[str, Tensor]
+    ) -> Tensor:
         """The weighted adversarial loss. The discriminator is frozen here: its gradients are made in its own turn."""
         gan = self.config.loss.adversarial
         assert gan is not None
         judge = self.learners["discriminator"].module.requires_grad_(False)
-        adversarial = ADVERSARIAL[gan.loss].generator(judge(images))
-        weight = torch.tensor(gan.weight, device=images.device)
+        adversarial = ADVERSARIAL[gan.loss].generator(judge.net(self._shown(images, step, number, 0)))
+        share = min(1.0, (step - gan.start_step + 1) / gan.warmup_steps) if gan.warmup_steps else 1.0
+        weight = torch.tensor(gan.weight * share, device=images.device)
         if gan.adaptive:
             last = self.main.module.decoder.to_pixels.weight
-            weight = weight * adaptive_weight(reconstruction_loss, adversarial, last)
+            weight = weight * adaptive_weight(reconstruction_loss, adversarial, last, self._mean)
         judge.requires_grad_(True)
         logs |= {"adversarial_loss": adversarial.detach(), "adversarial_weight": weight.detach()}
         return weight * adversarial
 
-    def _update_discriminator(self, step: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def _mean(self, value: Tensor) -> Tensor:
+        """Over all processes."""
+        found: Tensor = self.accelerator.reduce(value, "mean")
+        return found
+
+    def _update_discriminator(self, step: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """One step; the gradient penalty every r1_every steps, LeCam's averages moved after it."""
         gan = self.config.loss.adversarial
         assert gan is not None
         learner = self.learners["discriminator"]
-        mean = torch.zeros((), device=self.accelerator.device)
+        judge, zero = learner.module, torch.zeros((), device=self.accelerator.device)
+        is_penalised = gan.r1 > 0 and step % gan.r1_every == 0
+        logs = {"discriminator_loss": zero, "real_logits": zero, "fake_logits": zero}
         for number, (real, fake) in enumerate(pairs):
             with learner.together(number == len(pairs) - 1):
-                real_logits, fake_logits = learner.ddp(torch.cat((real, fake))).chunk(2)
-                loss = ADVERSARIAL[gan.loss].discriminator(real_logits, fake_logits) / len(pairs)
-                self.accelerator.backward(loss)
-            mean += loss.detach()
+                shown = [self._shown(side, step, number, k) for k, side in enumerate((real, fake), start=1)]
+                judged = learner.ddp(*shown, penalty=is_penalised)
+                loss = ADVERSARIAL[gan.loss].discriminator(judged.real, judged.fake)
+                found = (loss.detach(), judged.real.detach().mean(), judged.fake.detach().mean())
+                logs = {key: logs[key] + part / len(pairs) for key, part in zip(logs, found, strict=True)}
+                loss = loss + 0.5 * gan.r1 * gan.r1_every * judged.gradient_penalty + gan.lecam * judge.lecam(judged)
+                self.accelerator.backward(loss / len(pairs))
         learner.step(step)
-        return mean
+        judge.remember(self._mean(logs["real_logits"]), self._mean(logs["fake_logits"]))
+        return logs
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
