@@ -18,12 +18,13 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.features import FEATURES
     from maskgit.guidance import GUIDANCE_SCHEDULES
     from maskgit.metrics import METRICS
+    from maskgit.perceptual import PERCEPTUAL
     from maskgit.samplers import SAMPLERS
     from maskgit.schedules import SCHEDULES
     from maskgit.sources import SOURCES
     from maskgit.tasks import TASKS
     from vqgan.discriminator import DISCRIMINATORS
-    from vqgan.losses import ADVERSARIAL, PERCEPTUAL, PIXEL_LOSSES
+    from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES
     from vqgan.quantizers import QUANTIZERS
 
     return {

@@ -17,7 +17,7 @@ LAYERS = [
     {"seeing"},
     {"trainer", "tokenization"},
     {"tasks"},
-    {"metrics"},
+    {"metrics", "perceptual"},
     {"features"},
     {"image_sets"},
     {"pipeline"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,12 @@ def l1_l2(images: Tensor, targets: Tensor) -> Tensor:
 PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "l1_l2": l1_l2}
 
 
+def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of the squared distance of unit-length features (batch, channels, h, w) at each place."""
+    units = [[F.normalize(x, dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
+    return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
+
+
 class TorchvisionFeatures(nn.Module):
     """Distance between unit-length features of a torchvision classifier, averaged over layers (as LPIPS, unweighted).
 
@@ -50,7 +56,8 @@ class TorchvisionFeatures(nn.Module):
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's weights for {model} ({error}): give their file in "
-                "loss.perceptual.weights, or train with loss.perceptual=null"
+                "loss.perceptual.weights, take your own classifier ({name: classifier, weights: RUN}), or "
+                "train with loss.perceptual=null"
             ) from error
         if weights != "default":
             net.load_state_dict(_state_dict(Path(weights)))
@@ -59,21 +66,20 @@ class TorchvisionFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
-    def _units(self, images: Tensor) -> list[Tensor]:
+    def _features(self, images: Tensor) -> list[Tensor]:
         x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
-        units = []
+        found = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.layers:
-                units.append(F.normalize(x, dim=1, eps=1e-6))
-        return units
+                found.append(x)
+        return found
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar, zero for equal images."""
         with torch.no_grad():
-            wanted = self._units(targets)
-        distances = [(a - b).square().sum(1).mean() for a, b in zip(self._units(images), wanted, strict=True)]
-        return torch.stack(distances).mean()
+            wanted = self._features(targets)
+        return feature_distance(self._features(images), wanted)
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

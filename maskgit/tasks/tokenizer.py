@@ -15,13 +15,14 @@ from maskgit import metrics
 from maskgit.config import TokenizerConfig, to_dict
 from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
 from maskgit.images import Transform, to_float
+from maskgit.perceptual import PERCEPTUAL
 from maskgit.plots import image_grid
 from maskgit.randomness import generator
 from maskgit.sources import load_source
 from maskgit.tasks.learner import Learner
 from vqgan.augmentation import augment
 from vqgan.discriminator import DISCRIMINATORS, Judge
-from vqgan.losses import ADVERSARIAL, PERCEPTUAL, PIXEL_LOSSES, adaptive_weight
+from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, adaptive_weight
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 

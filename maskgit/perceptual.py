@@ -1,0 +1,48 @@
+"""PERCEPTUAL: vqgan's perceptual losses, and one in the features of the project's own classifier.
+
+The latter needs no download: `maskgit train <data>/classifier`, then `loss.perceptual={name: classifier, weights:
+runs/<data>/classifier}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from maskgit.classifier import Classifier
+from maskgit.runs import weights_of
+from vqgan import losses
+
+
+class ClassifierFeatures(nn.Module):
+    """Distance between unit-length features of a Classifier after each of its convolutions (as LPIPS, unweighted).
+
+    weights: a classifier's run or its file. It should have seen other images than those the tokenizer is measured on.
+    """
+
+    def __init__(self, *, weights: str) -> None:
+        super().__init__()
+        self.classifier, _ = Classifier.load(weights_of(weights, "classifier"))
+        self.classifier.requires_grad_(False)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        found, x = [], images
+        for layer in self.classifier.layers:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x)
+        return found
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal images."""
+        channels = self.classifier.config["channels"]
+        if images.shape[1] != channels:
+            raise ValueError(f"the classifier was trained on {channels} channels, the images have {images.shape[1]}")
+        with torch.no_grad():
+            wanted = self._features(targets)
+        return losses.feature_distance(self._features(images), wanted)
+
+
+PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {**losses.PERCEPTUAL, "classifier": ClassifierFeatures}
