@@ -128,7 +128,7 @@ class _Measurement:
             "held out": self._held_out(),
             "features": self.network.about if self.network else None,
             "judge": self.judge.about if self.judge else None,
-            "versions": _versions(),
+            "versions": library_versions(),
             "machine": f"{platform.machine()}, {state.num_processes} processes on {state.device.type}",
         }
 
@@ -327,10 +327,10 @@ class _Measurement:
         return FeatureSet(len(values), empty, empty, values, values, None, None, indices, self.validation.about)
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Of what the numbers depend on, as far as it is installed."""
     found = {}
-    for name in ("torch", "torch-fidelity", "prdc", "numpy", "pillow"):
+    for name in ("torch", "torch-fidelity", "torchmetrics", "prdc", "numpy", "pillow"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

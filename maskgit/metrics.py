@@ -34,7 +34,7 @@ STUDENT = 2.262
 
 def check_libraries() -> None:
     """ValueError if the libraries that METRICS stand on are not installed."""
-    missing = [name for name in ("torch_fidelity", "prdc") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch_fidelity", "prdc", "torchmetrics") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"evaluation needs {' and '.join(missing)}: pip install 'maskgit-torch[evaluate]'")
 

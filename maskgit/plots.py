@@ -97,6 +97,23 @@ def bars(groups: Mapping[str, Mapping[str, float]], path: Path, *, title: str = 
     return path
 
 
+def bar_chart(heights: Sequence[float], path: Path, *, x: str, y: str) -> Path:
+    """A bar for each number, side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
+    axis.fill_between(range(len(heights)), heights, step="mid")
+    axis.set(xlabel=x, ylabel=y, xlim=(-0.5, max(1, len(heights)) - 0.5), ylim=(0, None))
+    axis.grid(alpha=0.3)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+    plt.close(figure)
+    return path
+
+
 def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:
     """values: (rows, columns, h, w) in [0, 1], nan where there is none (grey) -> one picture with a colour bar."""
     import matplotlib

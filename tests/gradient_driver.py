@@ -1,6 +1,6 @@
-"""The averaged gradient of one step of 16 images over all processes, written by the first; run by torchrun.
+"""The averaged gradient of one step of 16 images over all processes, written by the first.
 
-torchrun --nproc_per_node N tests/gradient_driver.py OUT.safetensors
+RANK=r WORLD_SIZE=n MASTER_ADDR=127.0.0.1 MASTER_PORT=p python tests/gradient_driver.py OUT.safetensors
 """
 
 import sys

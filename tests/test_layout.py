@@ -10,7 +10,7 @@ LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
     {"benchmark"},
-    {"quickstart", "overview", "edits", "comparison"},
+    {"quickstart", "overview", "edits", "comparison", "reconstruction"},
     {"tuning"},
     {"evaluation"},
     {"sampling", "report"},

@@ -1,5 +1,6 @@
 import math
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -483,19 +484,23 @@ def test_two_processes_average_to_the_gradient_of_one(tmp_path):
     """With every option that adds parameters, and no find_unused_parameters."""
     from safetensors.torch import load_file
 
-    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
-    found = []
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.safetensors"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        done = subprocess.run(
-            [*command, str(repo() / "tests" / "gradient_driver.py"), str(out)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(load_file(out))
+    running = []
+    for world in (1, 2):
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(sock.getsockname()[1]), "WORLD_SIZE": str(world)}
+        for rank in range(world):
+            environment = {**os.environ, **place, "RANK": str(rank), "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+            command = [
+                sys.executable,
+                str(repo() / "tests" / "gradient_driver.py"),
+                str(tmp_path / f"{world}.safetensors"),
+            ]
+            running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error[-2000:]
+    found = [load_file(tmp_path / f"{world}.safetensors") for world in (1, 2)]
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         assert torch.allclose(gradient, found[1][name], atol=1e-5), name

@@ -50,9 +50,13 @@ def evaluate(
     batch_size: BatchSize = 100,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
 ) -> None:
-    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals."""
+    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals.
+
+    Of a tokenizer's run: rFID, PSNR, SSIM, and the use of its codes, on held-out images.
+    """
     from maskgit.evaluation import Evaluation
     from maskgit.evaluation import evaluate as run_evaluation
+    from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature)
@@ -61,6 +65,9 @@ def evaluate(
         features=features, weights=weights, judge=judge, precision=precision, batch_size=batch_size, out=out,
         options=options,
     )  # fmt: skip
+    if run is not None and is_tokenizer(run):
+        print_once(evaluate_tokenizer(request))
+        return
     print_once(run_evaluation(request))
 
 

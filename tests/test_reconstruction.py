@@ -1,0 +1,100 @@
+import json
+
+import pytest
+import torch
+
+from maskgit.classifier import Classifier
+from maskgit.cli import main
+from maskgit.reconstruction import PIXEL_METRICS
+from maskgit.trainer import train
+
+
+def call(*words):
+    try:
+        main([*map(str, words)])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+@pytest.fixture
+def run(tiny_configs, tmp_path, monkeypatch):
+    """A tokenizer, trained for a few steps, with a classifier beside it."""
+    from pathlib import Path
+
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    train(tiny_configs[0])
+    torch.manual_seed(0)
+    judge = Classifier(channels=1, num_classes=2, width=8)
+    judge.save(tmp_path / "classifier" / "classifier.safetensors", {"class_names": ["bag", "coat"]})
+    return Path(tiny_configs[0].run)
+
+
+def numbers(folder):
+    return json.loads((folder / "results.json").read_text())["numbers"]
+
+
+def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
+    assert call("evaluate", run) == 0
+    out = capfd.readouterr().out
+    found = numbers(run / "evaluation")
+    assert set(found) == {"psnr", "ssim", "rfid", "codes_used", "perplexity", "dead_codes"}
+    assert all(name in out for name in found) and "folder" in out and "8" in out
+    assert 0 < found["codes_used"]["value"] <= 1 <= found["perplexity"]["value"] <= 16
+    assert found["dead_codes"]["value"] == pytest.approx(16 * (1 - found["codes_used"]["value"]))
+    for name in ("results.md", "reconstructions.png", "codes.png"):
+        assert (run / "evaluation" / name).stat().st_size > 100
+
+
+def test_a_few_metrics_of_a_few_images(run):
+    assert call("evaluate", run, "--metrics", "psnr,codes", "--count", 4, "--out", run / "few") == 0
+    assert set(numbers(run / "few")) == {"psnr", "codes_used", "perplexity", "dead_codes"}
+
+
+def test_without_a_network_rfid_is_left_out_and_said_so(run, capfd):
+    (run.parent / "classifier" / "classifier.safetensors").unlink()
+    assert call("evaluate", run) == 0
+    assert "left out: rfid: needs a feature network (--features)" in capfd.readouterr().out
+    assert call("evaluate", run, "--metrics", "rfid") == 2
+    assert "rfid: needs a feature network" in capfd.readouterr().err
+
+
+WRONG = {
+    "unknown metric of a tokenizer 'fid', did you mean 'rfid'": ("--metrics", "fid"),
+    "is a tokenizer: it draws nothing": ("--steps", "4"),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_mistake_is_one_clear_line(message, run, capfd):
+    assert call("evaluate", run, *WRONG[message]) == 2
+    error = capfd.readouterr().err
+    assert message in error and "Traceback" not in error and not (run / "evaluation").exists()
+
+
+@pytest.mark.parametrize("name", PIXEL_METRICS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pixel_metric_is_of_each_image_and_falls_with_noise(name, channels):
+    images = torch.rand(3, channels, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    found = [PIXEL_METRICS[name]((images + scale * noise).clamp(-1, 1), images) for scale in (0.0, 0.1, 0.4)]
+    assert found[0].shape == (3,) and (found[0] > found[1]).all() and (found[1] > found[2]).all()
+    alone = PIXEL_METRICS[name](images[:1] + 0.1, images[:1])
+    assert torch.allclose(alone, PIXEL_METRICS[name](images + 0.1, images)[:1], atol=1e-5)
+
+
+def test_closed_values():
+    zero = torch.zeros(2, 1, 16, 16)
+    assert PIXEL_METRICS["psnr"](zero + 0.2, zero).tolist() == pytest.approx(
+        [20.0, 20.0], abs=1e-3
+    )  # 10 log10(4 / .04)
+    # of two flat images: (2 a b + C1) / (a^2 + b^2 + C1), C1 = (0.01 * 2)^2
+    expected = (2 * 0.5 * 0.3 + 0.0004) / (0.25 + 0.09 + 0.0004)
+    assert PIXEL_METRICS["ssim"](zero + 0.5, zero + 0.3).tolist() == pytest.approx([expected] * 2, rel=1e-4)
+
+
+def test_little_use_of_the_codes_is_warned_of(capfd):
+    from maskgit.reconstruction import _use
+
+    _use(torch.tensor([10, 0, 0, 0, 5, 0]))
+    assert "only 33% of the codes are used: take fewer codes" in capfd.readouterr().err
