@@ -112,7 +112,8 @@ class Judge(nn.Module):
         It is made in here, so that gradients are exchanged among processes as those of any loss.
         """
         if not penalty:
-            return Judged(*self.net(torch.cat((real, fake))).chunk(2), real.new_zeros(()))
+            of_real, of_fake = self.net(torch.cat((real, fake))).chunk(2)
+            return Judged(of_real, of_fake, real.new_zeros(()))
         real = real.requires_grad_()
         logits = self.net(real)
         (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
