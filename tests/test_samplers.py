@@ -6,15 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from maskgit.samplers import SAMPLERS, engine, ordered
+from maskgit.samplers import BY_CHANCE, SAMPLERS, engine, ordered
 from maskgit.samplers.engine import draw, gumbel, keep_top_k, keep_top_p, num_hidden_after
 from maskgit.samplers.ordered import halton_order
 from maskgit.schedules import SCHEDULES, get_schedule
 from tests.conftest import Flat, all_grids
 
 GRID, NUM_CODES = (4, 6), 16
-BY_CHANCE = {"ancestral", "remask"}
-"""Samplers in which every cell has a coin of its own; the numbers of the others follow the schedule."""
 COUNTED = sorted(set(SAMPLERS) - BY_CHANCE)
 
 
