@@ -155,6 +155,8 @@ class _Training:
         self.stop_request = _StopRequest()
         try:
             self._loop()
+            if stop := self._stop_signal():  # it came while the last step was evaluated or saved
+                raise Stopped(stop, self.step)
         finally:
             self.stop_request.release()
             for tracker in self.accelerator.trackers:

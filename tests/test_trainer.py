@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from maskgit.runs import checkpoints, load_latest, read_metrics
 from maskgit.tasks import TASKS
 from maskgit.tasks.learner import decayed, learning_rate_at
 from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
+from maskgit.trainer import Stopped, train
 from maskgit.transformer import Transformer
 from vqgan.tokenizer import Tokenizer
 
@@ -73,6 +75,15 @@ def test_a_discriminator_joins_late_and_trains(tiny_configs, loss, kind):
     rows = [row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row]
     assert ["adversarial_weight" in row for row in rows] == [False, True, True]
     assert all(row["discriminator_loss"] > 0 for row in rows[1:])
+
+
+def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, monkeypatch):
+    """What trains one model after another would go on with the next."""
+    kind = TASKS["tokenizer"]
+    monkeypatch.setattr(kind, "preview", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped, match="stopped by SIGTERM at step 6"):
+        train(tiny_configs[0])
+    assert load_latest(Path(tiny_configs[0].run)).step == 6
 
 
 def test_a_discriminator_is_kept_in_bounds(tiny_configs):
