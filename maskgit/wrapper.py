@@ -45,7 +45,8 @@ class NonAutoregressiveWrapper(nn.Module):
     use_simple_mdlm_loss_weight: MDLM's bound (arXiv:2406.07524): cells are hidden independently, an image costs
     w(t) = -gamma'/gamma times its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
     self_cond: the net is run once without gradient, and its embeddings (for the share `self_cond_train_prob` of the
-    images; a learned null for the others) are added to the input of the second run through a bias-free linear map.
+    images; a learned null for the others) are added to the input of the second run through a bias-free linear map,
+    which starts at zero, so that training starts as without.
     token_critic: a second net of the same surface with one logit a cell; self_token_critic: one linear head on this
     net's own embeddings. critic_target: see maskgit.critic.
 
@@ -105,6 +106,7 @@ class NonAutoregressiveWrapper(nn.Module):
         if self_cond:
             self.null_embed = nn.Parameter(torch.randn(dim))
             self.to_self_cond = nn.Linear(dim, dim, bias=False)
+            nn.init.zeros_(self.to_self_cond.weight)  # else it drowns the codes' embeddings, a fifth as large, at first
         self.token_critic: nn.Module | None = token_critic
         self.self_critic = SelfCritic(dim) if self_token_critic else None
         self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target

@@ -121,8 +121,19 @@ def test_in_eval_mode_every_image_sees_its_first_pass():
     first = wrapper.embed(codes)
     assert torch.equal(wrapper._self_condition(codes, None, {}), first)
     bits = wrapper.bits(codes, generator=draws())
-    wrapper.to_self_cond.weight.data.mul_(5)
+    torch.nn.init.normal_(wrapper.to_self_cond.weight)
     assert not torch.allclose(bits, wrapper.bits(codes, generator=draws()))
+
+
+def test_self_conditioning_starts_as_none():
+    """Its map starts at zero, and learns from the first step on."""
+    with_it, without = ours(self_cond=True), ours()
+    with_it.load_state_dict(without.state_dict(), strict=False)
+    codes = torch.randint(16, (3, 4, 6), generator=draws())
+    loss = with_it(codes, generator=draws()).loss
+    assert torch.equal(with_it.embed(codes), without.embed(codes))
+    loss.backward()
+    assert with_it.to_self_cond.weight.grad.abs().max() > 0
 
 
 def test_normalisations_weigh_images_as_they_say():
@@ -410,6 +421,7 @@ def test_only_the_critic_or_only_the_generator_is_trained():
 
 def test_self_conditioning_adds_to_what_the_user_adds():
     wrapper = ours(self_cond=True)
+    torch.nn.init.normal_(wrapper.to_self_cond.weight)
     codes = torch.full((2, 4, 6), 16)
     extra = torch.randn(2, 4, 6, 32, generator=draws())
     wrapper.eval()
