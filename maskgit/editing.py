@@ -59,16 +59,6 @@ class Edit(NamedTuple):
     rounds: list[Filled]  # the grid (1, h, w) at the start and after each round of each window
 
 
-def cells_of(pixels: Tensor, downscale: int) -> Tensor:
-    """Bool (height, width) -> bool (h, w): the cells that hold at least one of the pixels."""
-    return F.max_pool2d(pixels[None, None].float(), downscale)[0, 0].bool()
-
-
-def pixels_of(cells: Tensor, downscale: int) -> Tensor:
-    """Bool (h, w) -> bool (height, width): all pixels of the cells."""
-    return cells.repeat_interleave(downscale, 0).repeat_interleave(downscale, 1)
-
-
 def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
     """Bool (height, width), True inside the box (left, top, right, bottom), in pixels, right and bottom not included.
 
@@ -115,9 +105,9 @@ def inpaint(
         )
     if not mask.any():
         raise ValueError("the mask is empty: nothing to draw")
-    codes, hidden = encode(painter, image), cells_of(mask, painter.tokenizer.downscale)
+    codes, hidden = encode(painter, image), painter.tokenizer.codes_of(mask)
     edit = _filled(painter, image, codes, hidden, label, seed, options)
-    return [_composited(edit, pixels_of(hidden, painter.tokenizer.downscale), feather)]
+    return [_composited(edit, painter.tokenizer.pixels_of(hidden), feather)]
 
 
 def outpaint(
@@ -142,14 +132,15 @@ def outpaint(
     if not any(margins):
         raise ValueError("all margins are 0: nothing to draw")
     left, top, right, bottom = margins
-    cells = (left // f, right // f, top // f, bottom // f)
+    q = painter.tokenizer.codes_per_cell
+    cells = (left // f * q, right // f * q, top // f, bottom // f)
     known = encode(painter, image)
     codes = F.pad(known, cells)
     hidden = F.pad(torch.zeros_like(known), cells, value=1).bool().cpu()
     margin = (left, right, top, bottom)
     edit = _filled(painter, F.pad(image, margin, value=127), codes, hidden, label, seed, options)
     around = F.pad(image.float(), margin, mode="replicate")  # what there is to fade from
-    return [_composited(edit, pixels_of(hidden, f), feather, around)]
+    return [_composited(edit, painter.tokenizer.pixels_of(hidden), feather, around)]
 
 
 def variation(
@@ -252,14 +243,15 @@ def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None 
     return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)
 
 
-def windows(hidden: Tensor, grid: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """Windows of `grid` cells that cover all hidden cells (h, w) of a larger grid, each after those it can lean on.
+def windows(hidden: Tensor, grid: tuple[int, int], codes_per_cell: int = 1) -> Iterator[tuple[slice, slice]]:
+    """Windows of `grid` codes that cover all hidden codes (h, w) of a larger grid, each after those it can lean on.
 
-    They lie half a window apart; the next is always the one with the most known cells among those with hidden ones.
+    They lie half a window apart, and hold whole cells; the next is always the one with the most known codes among those
+    with hidden ones.
     """
     starts = [
-        sorted({*range(0, side - window, max(1, window // 2)), side - window})
-        for side, window in zip(hidden.shape, grid, strict=True)
+        sorted({*range(0, side - window, max(1, window // part // 2) * part), side - window})
+        for side, window, part in zip(hidden.shape, grid, (1, codes_per_cell), strict=True)
     ]
     left = hidden.clone()
     places = [(slice(y, y + grid[0]), slice(x, x + grid[1])) for y in starts[0] for x in starts[1]]
@@ -274,12 +266,12 @@ def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
 
     With rotary positions a smaller grid is filled as it is.
     """
-    net, f = painter.transformer, painter.tokenizer.downscale
+    net, tokenizer = painter.transformer, painter.tokenizer
     if net.positions == "learned" and (size[0] < net.grid[0] or size[1] < net.grid[1]):
-        least = [max(side, own) * f for side, own in zip(size, net.grid, strict=True)]
+        given, least = tokenizer.size_of(size), tokenizer.size_of([*map(max, size, net.grid)])
         raise ValueError(
-            f"images of {size[0] * f}x{size[1] * f} are smaller than the model's: the nearest size that can be edited "
-            f"is {least[0]}x{least[1]}"
+            f"images of {given[0]}x{given[1]} are smaller than the model's: the nearest size that can be edited is "
+            f"{least[0]}x{least[1]}"
         )
     return min(size[0], net.grid[0]), min(size[1], net.grid[1])
 
@@ -294,7 +286,8 @@ def fill_windows(painter: Painter, codes: Tensor, label: int, seed: int = 0, **o
     steps = painter.settings(**known).sampler.get("steps")
     codes, confidence = codes.clone(), torch.full(codes.shape, torch.nan)
     hidden = (codes[0] == painter.model.mask_id).cpu()
-    for number, (rows, columns) in enumerate(windows(hidden, window_size(painter, hidden.shape))):
+    places = windows(hidden, window_size(painter, hidden.shape), painter.tokenizer.codes_per_cell)
+    for number, (rows, columns) in enumerate(places):
         place = (slice(None), rows, columns)
         drawn = (codes[place] == painter.model.mask_id).cpu()
         if steps is not None:

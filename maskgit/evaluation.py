@@ -181,7 +181,7 @@ class _Measurement:
             tokenizer = self.pipeline.tokenizer
             if tokenizer.channels != channels:
                 raise ValueError(f"{request.run} draws {tokenizer.channels} channels, the reference has {channels}")
-            given = [tokenizer.downscale * side for side in self.pipeline.transformer.grid]
+            given = [*tokenizer.size_of(self.pipeline.transformer.grid)]
         else:
             path = Path(str(request.samples))
             if path.suffix == ".npz":

@@ -233,10 +233,8 @@ class Pipeline:
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if none fit."""
-        f, (h, w) = self.tokenizer.downscale, self.transformer.grid
-        height, width = h * f if height is None else height, w * f if width is None else width
-        self.tokenizer.check_size(height, width)
-        return height // f, width // f
+        own = self.tokenizer.size_of(self.transformer.grid)
+        return self.tokenizer.grid_of(own[0] if height is None else height, own[1] if width is None else width)
 
     def settings(
         self,

@@ -66,7 +66,7 @@ def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
     """ADM's sample file, what other evaluation programs read: uint8 (n, height, width, 3) and labels."""
     items, tokenizer = request.items(), pipeline.tokenizer
     size = pipeline.grid_of(request.options.get("height"), request.options.get("width"))
-    shape = (len(items), tokenizer.channels, *(tokenizer.downscale * side for side in size))
+    shape = (len(items), tokenizer.channels, *tokenizer.size_of(size))
 
     def rows() -> Iterator[Tensor]:
         with tqdm(total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process) as bar:

@@ -53,11 +53,10 @@ class Views:
 @torch.no_grad()
 def frames(pipeline: Pipeline, rounds: Sequence[Tensor]) -> Tensor:
     """Grids (batch, h, w) after each round -> images (batch, rounds, channels, height, width), hidden cells grey."""
-    f = pipeline.tokenizer.downscale
     columns = []
     for codes in rounds:
         hidden = codes == pipeline.model.mask_id
-        pixels = hidden.repeat_interleave(f, 1).repeat_interleave(f, 2)[:, None]
+        pixels = pipeline.tokenizer.pixels_of(hidden)[:, None]
         columns.append(pipeline.tokenizer.decode(codes, hidden).masked_fill(pixels, 0.0).cpu())
     return torch.stack(columns, 1)
 

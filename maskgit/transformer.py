@@ -39,13 +39,17 @@ class RowInvariantLinear(nn.Linear):
         return super().forward(padded)[:rows].view(*x.shape[:-1], self.out_features)
 
 
-def rotary_angles(height: int, width: int, dim_head: int, *, base: float = 100.0, device: Any = None) -> Tensor:
+def rotary_angles(
+    height: int, width: int, dim_head: int, *, codes_per_cell: int = 1, base: float = 100.0, device: Any = None
+) -> Tensor:
     """Angles of 2-D rotary positions (axial RoPE, Heo et al., arXiv:2403.13298): (1, height * width, dim_head).
 
-    The first half of a head turns with the row, the second with the column, in neighbouring pairs of one frequency.
+    The first half of a head turns with the row, the second with the column, in neighbouring pairs of one frequency. The
+    `codes_per_cell` columns of a cell are one place.
     """
     frequencies = base ** -(torch.arange(0, dim_head // 2, 2, device=device) / (dim_head // 2))
-    axes = [torch.arange(side, device=device)[:, None] * frequencies for side in (height, width)]
+    places = (torch.arange(height, device=device), torch.arange(width, device=device) // codes_per_cell)
+    axes = [place[:, None] * frequencies for place in places]
     rows, columns = (axis.repeat_interleave(2, dim=1) for axis in axes)
     both = (rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1))
     return torch.cat(both, dim=-1).flatten(0, 1)[None]
@@ -65,7 +69,8 @@ class Transformer(nn.Module):
     labels: (batch,) int64 in [0, num_classes], num_classes being "no label".
     flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for grids of this size
     only, or "rotary" (by rows and columns), for any. num_outputs: logits of a cell, by default one
-    for each code; 1 for a token critic.
+    for each code; 1 for a token critic. codes_per_cell: how many columns stand for one cell, coarse to fine (see
+    vqgan.quantizers.RVQ); with rotary positions each depth is told by an embedding, learned ones tell it themselves.
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for (`emb_dim`,
     `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over (height, width) grids.
@@ -87,6 +92,7 @@ class Transformer(nn.Module):
         flash: bool | None = None,
         positions: str = "learned",
         num_outputs: int | None = None,
+        codes_per_cell: int = 1,
     ) -> None:
         super().__init__()
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
@@ -95,7 +101,7 @@ class Transformer(nn.Module):
         if positions == "rotary" and dim_head % 4:
             raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
         self.codebook_size, self.num_classes = codebook_size, num_classes
-        self.positions, self.dim_head = positions, dim_head
+        self.positions, self.dim_head, self.codes_per_cell = positions, dim_head, codes_per_cell
         self.mask_id = codebook_size
         self.grid = (int(grid[0]), int(grid[1]))
         self.emb_dim, self.num_tokens, self.output_is_log_prob = dim, codebook_size + 1, False
@@ -103,6 +109,9 @@ class Transformer(nn.Module):
         self.label_embedding = nn.Embedding(num_classes + 1, dim)
         nn.init.normal_(self.label_embedding.weight, std=0.5)
         self.label_to_input = nn.Linear(dim, dim, bias=False) if label_in_input else None
+        self.depth_embedding = None
+        if positions == "rotary" and codes_per_cell > 1:
+            self.depth_embedding = nn.Parameter(torch.randn(codes_per_cell, dim) * (2 / dim) ** 0.5)
         layers = Encoder(
             dim=dim,
             depth=depth,
@@ -161,9 +170,14 @@ class Transformer(nn.Module):
         if self.label_to_input is not None:
             label = self.label_to_input(condition)[:, None]
             extra = label if extra is None else extra + label
+        if self.depth_embedding is not None:
+            depths = self.depth_embedding.repeat(height * width // self.codes_per_cell, 1)[None]
+            extra = depths if extra is None else extra + depths
         rotary: dict[str, Any] = {}
         if self.positions == "rotary":
-            rotary["rotary_pos_emb"] = (rotary_angles(height, width, self.dim_head, device=codes.device), 1.0)
+            parts, device = self.codes_per_cell, codes.device
+            angles = rotary_angles(height, width, self.dim_head, codes_per_cell=parts, device=device)
+            rotary["rotary_pos_emb"] = (angles, 1.0)
         embeddings = self.net(codes.flatten(1), condition=condition, sum_embeds=extra, return_embeddings=True, **rotary)
         embeddings = embeddings.unflatten(1, (height, width))
         return embeddings if return_embeddings else self.to_logits(embeddings)

@@ -143,18 +143,21 @@ def tiny_configs(tmp_path, image_folder):
     return parse(vqgan, "vqgan"), parse(generator, "maskgit")
 
 
-def make_pipeline(**options):
-    """An untrained Pipeline of 4 x 4 grids of 16 codes and 3 classes."""
+def make_pipeline(codes_per_cell=1, **options):
+    """An untrained Pipeline of 4 x 4 cells of 16 codes and 3 classes."""
     from maskgit.pipeline import Pipeline
     from maskgit.transformer import Transformer
     from maskgit.wrapper import NonAutoregressiveWrapper
     from vqgan.tokenizer import Tokenizer
 
     torch.manual_seed(0)
-    tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": [4, 4]})
-    transformer = Transformer(
-        codebook_size=16, grid=(4, 4), num_classes=3, dim=32, depth=2, heads=2, dim_head=16, **options
-    )
+    quantizer = {"name": "fsq", "levels": [4, 4]}
+    if codes_per_cell > 1:
+        quantizer = {"name": "rvq", "codebook_size": 16, "codes_per_cell": codes_per_cell}
+    tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer=quantizer).eval()
+    grid, shape = tokenizer.grid, {"dim": 32, "depth": 2, "heads": 2, "dim_head": 16}
+    parts = {"codes_per_cell": codes_per_cell}
+    transformer = Transformer(codebook_size=16, grid=grid, num_classes=3, **shape, **parts, **options)
     for parameter in transformer.parameters():  # the adaptive norms start at zero: without noise no label matters
         torch.nn.init.normal_(parameter, std=0.3)
     model = NonAutoregressiveWrapper(transformer, mask_id=16)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskgit.editing import EDITS, box_mask, cells_of, encode, pixels_of, windows
+from maskgit.editing import EDITS, box_mask, encode, windows
 from maskgit.images import to_float, to_pil, to_pixels
 
 F = 4  # pixels a side of a cell of tiny_pipeline
@@ -48,7 +48,7 @@ def test_an_edit_depends_on_its_seed_only(what, tiny_pipeline):
 def test_codes_and_pixels_outside_the_mask_never_change(data):
     from tests.conftest import make_pipeline
 
-    pipeline = make_pipeline()
+    pipeline = make_pipeline(data.draw(st.integers(1, 3)))
     height, width = (F * data.draw(st.integers(4, 7)) for _ in range(2))
     image = picture(data.draw(st.integers(0, 99)), height, width)
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
@@ -56,10 +56,22 @@ def test_codes_and_pixels_outside_the_mask_never_change(data):
     options = {"box": (left, top, right, bottom), "feather": data.draw(st.integers(0, 3)), "steps": 3}
     [found] = EDITS["inpaint"](pipeline, image, label=data.draw(st.integers(0, 2)), **options)
     asked = box_mask(height, width, options["box"])
-    hidden = cells_of(asked, F)
+    hidden = pipeline.tokenizer.codes_of(asked)
     assert torch.equal(found.codes[~hidden], encode(pipeline, image)[~hidden])
     assert torch.equal(found.image[:, ~found.changed], image[:, ~found.changed])
-    assert torch.equal(found.changed, pixels_of(hidden, F)) and (found.changed | ~asked).all()
+    assert torch.equal(found.changed, pipeline.tokenizer.pixels_of(hidden)) and (found.changed | ~asked).all()
+
+
+def test_all_codes_of_a_cell_are_drawn_together():
+    from tests.conftest import make_pipeline
+
+    pipeline = make_pipeline(2)
+    [found] = edit(pipeline, "inpaint", box=(5, 1, 6, 2))
+    start = found.rounds[0].codes[0] == pipeline.model.mask_id
+    assert start.nonzero().tolist() == [[0, 2], [0, 3]] and found.changed.sum() == F * F
+    [wide] = edit(pipeline, "outpaint", margins=(8, 0, 4, 0))
+    assert wide.image.shape == (1, 16, 28) and wide.codes.shape == (4, 14)
+    assert torch.equal(wide.codes[:, 4:12], encode(pipeline, picture()))
 
 
 def test_a_mask_and_a_box_are_the_same(tiny_pipeline):

@@ -7,7 +7,8 @@ from vqgan.quantizers import QUANTIZERS
 
 DIM = 8
 SMALL = {"vq": {"codebook_size": 16, "codebook_dim": 4}, "fsq": {"levels": [4, 4]}, "lfq": {"codebook_size": 16},
-         "bsq": {"codebook_size": 16}, "sim_vq": {"codebook_size": 16, "codebook_dim": 4}}  # fmt: skip
+         "bsq": {"codebook_size": 16}, "sim_vq": {"codebook_size": 16, "codebook_dim": 4},
+         "rvq": {"codebook_size": 16, "codebook_dim": 4}}  # fmt: skip
 each = pytest.mark.parametrize("name", QUANTIZERS)
 
 
@@ -34,7 +35,8 @@ def test_shapes_types_and_range(name, batch):
     quantizer = trained(name)
     out = quantizer(latents(batch))
     assert out.latents.shape == (batch, DIM, 3, 5) and out.latents.dtype == torch.float32
-    assert out.codes.shape == (batch, 3, 5) and out.codes.dtype == torch.int64
+    columns = 5 * getattr(quantizer, "codes_per_cell", 1)
+    assert out.codes.shape == (batch, 3, columns) and out.codes.dtype == torch.int64
     assert out.codes.min() >= 0 and out.codes.max() < quantizer.codebook_size == 16
     assert out.loss.shape == () and out.loss == 0, "no loss in eval mode"
 
@@ -124,6 +126,51 @@ def test_vq_parts_of_a_step_move_the_codebook_as_the_whole():
     parts(x[:2], accumulate=True)
     parts(x[2:])
     assert torch.allclose(whole.vq.codebook, parts.vq.codebook, atol=1e-6)
+
+
+def test_rvq_goes_from_coarse_to_fine():
+    """Each depth codes what is left: by itself, every code but the first would be far off."""
+    quantizer = QUANTIZERS["rvq"](DIM, codebook_size=16, codes_per_cell=3, codebook_dim=DIM).train()
+    for step in range(60):
+        quantizer(torch.randn(16, DIM, 4, 4, generator=torch.Generator().manual_seed(step)))
+    x = torch.randn(16, DIM, 4, 4, generator=torch.Generator().manual_seed(99))
+    wanted = quantizer.project_in(x.movedim(1, -1))
+    codes = quantizer.eval()(x).codes.unflatten(-1, (4, 3))
+    rest = [wanted]
+    for depth, vq in enumerate(quantizer.depths):
+        nearest = torch.cdist(rest[-1].flatten(0, 2), vq.codebook).argmin(1).view(16, 4, 4)
+        assert torch.equal(codes[..., depth], nearest)
+        rest.append(rest[-1] - vq.codebook[nearest])
+    errors = [left.square().mean().item() for left in rest]
+    assert errors[0] > 1.3 * errors[1] > 1.3**2 * errors[2] > 1.3**3 * errors[3]
+
+
+def test_rvq_gradients_are_those_of_one_pass():
+    """Not once for each depth."""
+    quantizer = make("rvq").train()
+    x = latents().requires_grad_()
+    quantizer(x).latents.sum().backward()
+    expected = quantizer.project_in.weight.T @ quantizer.project_out.weight.sum(0)
+    assert torch.allclose(x.grad, expected.view(1, DIM, 1, 1).expand_as(x), atol=1e-5)
+
+
+def test_rvq_parts_of_a_step_move_the_codebooks_as_the_whole():
+    whole, parts = make("rvq").train(), make("rvq").train()
+    x = latents(4)
+    for quantizer in (whole, parts):
+        for vq in quantizer.depths:
+            vq._codebook.threshold_ema_dead_code = 0
+            vq._codebook.has_dead_code_replacement = False
+    whole(x)
+    parts(x[:2], accumulate=True)
+    parts(x[2:])
+    for a, b in zip(whole.depths, parts.depths, strict=True):
+        assert torch.allclose(a.codebook, b.codebook, atol=1e-6)
+
+
+def test_rvq_of_one_code_is_vq():
+    with pytest.raises(ValueError, match="2 or more codes_per_cell, not 1: vq"):
+        QUANTIZERS["rvq"](DIM, codes_per_cell=1)
 
 
 @pytest.mark.parametrize("name", ["lfq", "bsq"])

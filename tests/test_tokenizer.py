@@ -86,6 +86,20 @@ def test_a_latent_that_is_not_finite_never_reaches_the_codebook():
     assert torch.equal(before, tokenizer.quantizer.vq.codebook)
 
 
+def test_several_codes_a_cell_stand_side_by_side():
+    tokenizer = make(quantizer={"name": "rvq", "codebook_size": 16, "codes_per_cell": 3}).eval()
+    codes = tokenizer.encode(images())
+    assert tokenizer.grid == (4, 12) and codes.shape == (2, 4, 12) and tokenizer.size_of((4, 12)) == (16, 16)
+    assert torch.allclose(tokenizer(images()).images.clamp(-1, 1), tokenizer.decode(codes), atol=1e-5)
+    asked = torch.zeros(16, 16, dtype=torch.bool)
+    asked[5, 9] = True
+    assert tokenizer.codes_of(asked).nonzero().tolist() == [[1, 6], [1, 7], [1, 8]]
+    some = torch.zeros(1, 4, 12, dtype=torch.bool)
+    some[0, 1, 7] = True
+    assert tokenizer.pixels_of(some)[0, 4:8, 8:12].all() and tokenizer.pixels_of(some).sum() == 16
+    assert torch.equal(tokenizer.decode(codes[:1], some), tokenizer.decode(codes[:1].masked_fill(some, 5), some))
+
+
 def test_hidden_cells_are_decoded_without_their_code():
     tokenizer = make()
     hidden = torch.zeros(1, 4, 4, dtype=torch.bool)

@@ -98,6 +98,20 @@ def test_rotary_positions_know_any_size_and_tell_cells_apart():
     assert torch.allclose(net(codes.flip(1, 2)).flip(1, 2)[0, 1, 2], logits[1, 2], atol=2.0)
 
 
+def test_the_codes_of_a_cell_share_its_place_and_differ_by_depth():
+    angles = rotary_angles(2, 6, 8, codes_per_cell=2)
+    assert torch.equal(angles[0, 0::2], angles[0, 1::2])
+    assert torch.equal(angles[:, 0::2], rotary_angles(2, 3, 8))
+    net = transformer(positions="rotary", codes_per_cell=2)
+    hidden = torch.full((1, 4, 6), 16)
+    assert net(torch.full((1, 2, 8), 16)).shape == (1, 2, 8, 16)
+    logits = net(hidden)
+    assert not torch.allclose(logits[0, 0, 0], logits[0, 0, 1], atol=1e-4)
+    torch.nn.init.zeros_(net.depth_embedding)
+    logits = net(hidden)
+    assert torch.allclose(logits[0, 0, 0], logits[0, 0, 1], atol=1e-5), "on an empty grid, only the depth differs"
+
+
 def test_rotary_angles_turn_by_row_and_by_column():
     angles = rotary_angles(3, 4, 8)[0].view(3, 4, 8)
     assert angles[2, 0].tolist() == pytest.approx([2, 2, 0.2, 0.2, 0, 0, 0, 0])

@@ -1,7 +1,8 @@
 """Latents -> codes -> latents: thin adapters over vector-quantize-pytorch, the only file that imports it.
 
-An adapter is a module with `codebook_size`, `forward(latents) -> Quantized` and `lookup(codes) -> latents`. All of
-them quantise in float32 whatever autocast says: under bf16 some 2.5 % of the codes would change.
+An adapter is a module with `codebook_size`, `forward(latents) -> Quantized` and `lookup(codes) -> latents`, and with
+`codes_per_cell` if it writes several codes, side by side, for a cell of the latents. All of them quantise in float32
+whatever autocast says: under bf16 some 2.5 % of the codes would change.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Quantized(NamedTuple):
     """What a quantizer returns."""
 
     latents: Tensor  # (batch, dim, height, width), with a straight-through gradient
-    codes: Tensor  # (batch, height, width) int64 in [0, codebook_size)
+    codes: Tensor  # (batch, height, width * codes_per_cell) int64 in [0, codebook_size)
     loss: Tensor  # scalar, zero in eval mode
 
 
@@ -36,6 +37,14 @@ def _check_range(codes: Tensor, codebook_size: int) -> None:
             f"codes must lie in [0, {codebook_size}), found {codes.min().item()} to {codes.max().item()}"
             " (is a cell still hidden?)"
         )
+
+
+def _start_from_data(vq: vqp.VectorQuantize, dead_below: float) -> None:
+    """Let the first training step restart all codes from its batch; a restarted code weighs as much as four deaths."""
+    codebook = vq._codebook
+    codebook.cluster_size.zero_()
+    codebook.embed_avg.zero_()
+    codebook.reset_cluster_size = 4 * dead_below
 
 
 class VQ(nn.Module):
@@ -70,10 +79,7 @@ class VQ(nn.Module):
             use_cosine_sim=cosine,
             sync_codebook=_is_distributed(),
         )
-        codebook = self.vq._codebook
-        codebook.cluster_size.zero_()
-        codebook.embed_avg.zero_()
-        codebook.reset_cluster_size = 4 * dead_below
+        _start_from_data(self.vq, dead_below)
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""
@@ -247,4 +253,63 @@ class SimVQ(nn.Module):
         return self.project_out(self.sim_vq.codebook[codes]).movedim(-1, 1)
 
 
-QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ, "bsq": BSQ, "sim_vq": SimVQ}
+class RVQ(nn.Module):
+    """Several codes a cell, each the nearest neighbour of what those before it left over (RQ-VAE, arXiv:2203.01941).
+
+    The codes of a cell stand side by side in the grid, coarse to fine: a generator sees `codes_per_cell` times as many
+    columns and needs no change. Each depth has a codebook of its own, by averages as in VQ, with Euclidean distance.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 256,
+        codes_per_cell: int = 2,
+        codebook_dim: int = 16,
+        decay: float = 0.99,
+        commitment: float = 0.25,
+        dead_below: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if codes_per_cell < 2:
+            raise ValueError(f"rvq writes 2 or more codes_per_cell, not {codes_per_cell}: vq writes one")
+        self.codebook_size, self.codes_per_cell = codebook_size, codes_per_cell
+        self.project_in, self.project_out = nn.Linear(dim, codebook_dim), nn.Linear(codebook_dim, dim)
+        self.depths = nn.ModuleList(
+            vqp.VectorQuantize(
+                dim=codebook_dim,
+                codebook_size=codebook_size,
+                decay=decay,
+                commitment_weight=commitment,
+                threshold_ema_dead_code=dead_below,
+                sync_codebook=_is_distributed(),
+            )
+            for _ in range(codes_per_cell)
+        )
+        for vq in self.depths:
+            _start_from_data(vq, dead_below)
+
+    def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
+        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""
+        height = latents.shape[-2]
+        with torch.autocast(latents.device.type, enabled=False):
+            wanted = self.project_in(rearrange(latents.float(), "b d h w -> b (h w) d"))
+            rest, loss, found = wanted, wanted.new_zeros(()), []
+            for vq in self.depths:
+                quantized, codes, cost = vq(rest, accum_ema_update=accumulate)
+                rest, loss = rest - quantized.detach(), loss + cost.sum()
+                found.append(codes)
+            out = self.project_out(wanted - rest.detach())
+        codes = rearrange(torch.stack(found, -1), "b (h w) q -> b h (w q)", h=height)
+        return Quantized(rearrange(out, "b (h w) d -> b d h w", h=height), codes, loss)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes: (batch, height, width * codes_per_cell) int64 -> latents: (batch, dim, height, width)."""
+        _check_range(codes, self.codebook_size)
+        parts = rearrange(codes, "b h (w q) -> q b h w", q=self.codes_per_cell)
+        found = sum(vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True))  # type: ignore[index,operator]
+        return self.project_out(found).movedim(-1, 1)
+
+
+QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ, "bsq": BSQ, "sim_vq": SimVQ, "rvq": RVQ}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
@@ -20,7 +21,7 @@ class Reconstructed(NamedTuple):
     """What a training forward returns."""
 
     images: Tensor  # (batch, channels, height, width), not clamped
-    codes: Tensor  # (batch, h, w) int64
+    codes: Tensor  # (batch, h, w) int64, w counting the codes_per_cell of each cell
     loss: Tensor  # the quantizer's own loss, scalar
 
 
@@ -62,7 +63,35 @@ class Tokenizer(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """(height, width) of the codes of a training image."""
-        return self.image_size // self.downscale, self.image_size // self.downscale
+        return self.grid_of(self.image_size, self.image_size)
+
+    @property
+    def codes_per_cell(self) -> int:
+        """How many codes, side by side in the grid, stand for one cell of `downscale` x `downscale` pixels."""
+        return int(getattr(self.quantizer, "codes_per_cell", 1))
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the codes of images of a size in pixels; ValueError if it does not divide."""
+        self.check_size(height, width)
+        return height // self.downscale, width // self.downscale * self.codes_per_cell
+
+    def size_of(self, grid: Sequence[int]) -> tuple[int, int]:
+        """(height, width) in pixels of images with so many codes (h, w)."""
+        return grid[0] * self.downscale, grid[1] // self.codes_per_cell * self.downscale
+
+    def codes_of(self, pixels: Tensor) -> Tensor:
+        """Bool (height, width) -> bool (h, w): the codes of all cells that hold at least one of the pixels."""
+        cells = F.max_pool2d(pixels[None, None].float(), self.downscale)[0, 0].bool()
+        return cells.repeat_interleave(self.codes_per_cell, 1)
+
+    def pixels_of(self, codes: Tensor) -> Tensor:
+        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells that have at least one of the codes."""
+        cells = self._cells(codes)
+        return cells.repeat_interleave(self.downscale, -2).repeat_interleave(self.downscale, -1)
+
+    def _cells(self, codes: Tensor) -> Tensor:
+        """Bool (..., h, w * codes_per_cell) -> bool (..., h, w): where any of a cell's codes is True."""
+        return codes.unflatten(-1, (-1, self.codes_per_cell)).any(-1)
 
     def check_size(self, height: int, width: int) -> None:
         """ValueError unless both sides are divisible by `downscale`; the message names sizes that would do."""
@@ -104,12 +133,12 @@ class Tokenizer(nn.Module):
     def decode(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
         """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w) in [-1, 1].
 
-        hidden: bool (batch, h, w), cells whose code is unknown; they are decoded from a zero latent.
+        hidden: bool (batch, h, w), codes that are unknown; their cells are decoded from a zero latent.
         """
         if hidden is None:
             latents = self.quantizer.lookup(codes)
         else:
-            latents = self.quantizer.lookup(codes.masked_fill(hidden, 0)).masked_fill(hidden[:, None], 0)
+            latents = self.quantizer.lookup(codes.masked_fill(hidden, 0)).masked_fill(self._cells(hidden)[:, None], 0)
         return self.decoder(latents).clamp(-1, 1)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:

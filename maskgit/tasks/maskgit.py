@@ -51,6 +51,7 @@ class MaskGITTask:
             "codebook_size": self.tokenizer.codebook_size,
             "grid": self.dataset.grid,
             "num_classes": len(self.class_names),
+            "codes_per_cell": self.tokenizer.codes_per_cell,
         }
         transformer = Transformer(**shape, **config.model.model_dump())
         critic = Transformer(**shape, **config.critic.model_dump(), num_outputs=1) if config.critic else None
