@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -72,25 +73,30 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
     return path
 
 
-def bars(groups: Mapping[str, Mapping[str, float]], path: Path, *, title: str = "speed, ours = 1") -> Path:
-    """Horizontal bars: groups maps a place to the value of each side there."""
+def dots(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, *, x: str) -> Path:
+    """A row for each place, and in it a dot and a line for each side: its median, and its least to its greatest."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     sides = list(dict.fromkeys(side for group in groups.values() for side in group))
-    height = 0.8 / len(sides)
-    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.26 * len(groups) * (len(sides) + 1)), layout="constrained")
+    height = 0.6 / len(sides)
+    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.3 * len(groups)), layout="constrained")
     for number, side in enumerate(sides):
-        places = [(row, group[side]) for row, group in enumerate(groups.values()) if side in group]
-        rows, values = zip(*places, strict=True)
-        drawn = axis.barh([row + (number - (len(sides) - 1) / 2) * height for row in rows], values, height, label=side)
-        axis.bar_label(drawn, fmt="%.2f", padding=2, fontsize=7)
-    axis.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=title)
-    axis.invert_yaxis()
+        places = [(row, *group[side]) for row, group in enumerate(groups.values()) if side in group]
+        rows, medians, lows, highs = (np.array(column, dtype=float) for column in zip(*places, strict=True))
+        rows = rows + (number - (len(sides) - 1) / 2) * height
+        colour = f"C{number}"
+        axis.hlines(rows, lows, highs, color=colour, linewidth=1.2, alpha=0.6)
+        axis.plot(medians, rows, "o", color=colour, markersize=5, label=side)
+    for row in range(0, len(groups), 2):
+        axis.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
+    axis.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5), xlabel=x)
+    axis.tick_params(axis="y", labelsize=8)
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
     plt.close(figure)

@@ -78,6 +78,33 @@ def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatc
     assert (tmp_path / "benchmark.md").read_text() in text + "\n"
 
 
+def test_pieces_in_one_folder_stand_side_by_side(tmp_path, monkeypatch):
+    def part(plan):
+        for batch in plan.batch:
+            sizes = {"part": "training", "cells": 16, "million parameters": 5, "batch": batch}
+            for side in ("maskgit", "theirs") if plan.longest else ("all",):
+                yield {**sizes, "side": side, "time over ours": timing.Spread(1.0, 0.5, plan.seconds)}
+
+    monkeypatch.setitem(PARTS, "training", part)
+    monkeypatch.setattr(
+        benchmark, "machine", lambda plan: [{"part": "machine", "side": "fp32", "GFLOP/s": plan.seconds}]
+    )
+
+    def found(**plan):
+        benchmark.run_benchmark(["training"], Plan(**{"batch": (2,), **plan}), tmp_path)
+        rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+        return [(row.get("batch"), row["side"], row.get("time over ours", {}).get("high")) for row in rows][1:]
+
+    two = [(2, "maskgit", 8.0), (2, "theirs", 8.0)]
+    assert found() == two
+    assert found(batch=(1,), seconds=9.0) == [(1, "maskgit", 9.0), (1, "theirs", 9.0), *two]
+    assert found(batch=(2, 3), longest=0.0)[2:] == [*two, (3, "all", 8.0)], "what is left out now was measured before"
+    assert found(batch=(3, 1))[:2] == [(1, "maskgit", 8.0), (1, "theirs", 8.0)], "the newest counts"
+    assert found()[4:] == [(3, "maskgit", 8.0), (3, "theirs", 8.0)]
+    monkeypatch.setattr(benchmark, "versions", lambda: {"torch": "another"})
+    assert found() == two, "of other versions nothing is kept"
+
+
 @pytest.mark.parametrize("at", ["the start", "the whole shape"])
 def test_a_side_that_cannot_run_is_said_so(at, tiny_sides, monkeypatch):
     def broken(setting, depth):

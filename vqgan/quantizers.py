@@ -308,8 +308,8 @@ class RVQ(nn.Module):
         """codes: (batch, height, width * codes_per_cell) int64 -> latents: (batch, dim, height, width)."""
         _check_range(codes, self.codebook_size)
         parts = rearrange(codes, "b h (w q) -> q b h w", q=self.codes_per_cell)
-        found = sum(vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True))  # type: ignore[index,operator]
-        return self.project_out(found).movedim(-1, 1)
+        found = [vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True)]  # type: ignore[index]
+        return self.project_out(torch.stack(found).sum(0)).movedim(-1, 1)
 
 
 QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ, "bsq": BSQ, "sim_vq": SimVQ, "rvq": RVQ}

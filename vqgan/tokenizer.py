@@ -85,7 +85,7 @@ class Tokenizer(nn.Module):
         return cells.repeat_interleave(self.codes_per_cell, 1)
 
     def pixels_of(self, codes: Tensor) -> Tensor:
-        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells that have at least one of the codes."""
+        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells with at least one of the codes."""
         cells = self._cells(codes)
         return cells.repeat_interleave(self.downscale, -2).repeat_interleave(self.downscale, -1)
 

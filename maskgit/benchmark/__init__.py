@@ -2,6 +2,8 @@
 
     out/benchmark.json  benchmark.md  benchmark.png
 
+What earlier calls measured into the same folder, on the same machine with the same versions, stays beside it.
+
 Every line is the median of alternating turns, with the extremes; every side in its own best precision and attention.
 """
 
@@ -18,9 +20,9 @@ from typing import Any
 
 import torch
 
-from maskgit.benchmark.parts import PARTS, Plan, Row, machine
+from maskgit.benchmark.parts import OURS, PARTS, Plan, Row, machine, talk
 from maskgit.benchmark.timing import Spread
-from maskgit.plots import bars
+from maskgit.plots import dots
 from maskgit.processes import this_process
 from vqgan.registry import choose
 from vqgan.weights import replacing
@@ -32,18 +34,23 @@ QUICK = Plan(cells=(64, 256), params=(5,), batch=(8,), rounds=(8,), seconds=4.0,
 def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
     """Run the parts (all, if none is named) -> tables in Markdown, also written to `out` with JSON and a picture."""
     parts = [choose(PARTS, name, "part") for name in (only or PARTS)]
-    rows = list(machine(plan))
+    rows = _merged(_kept(out), list(machine(plan)))
     for part in parts:
         for row in part(plan):
-            rows.append(row)
+            rows = _merged(rows, [row])
             _write(rows, out)  # what is measured is kept, whatever comes after
+    return show(rows, out)
+
+
+def show(rows: Sequence[Row], out: Path) -> str:
+    """Tables in Markdown, also written to `out` with a picture."""
     text = tables(rows)
     with replacing(out / "benchmark.md") as aside:
         aside.write_text(text + "\n")
     compared = [row for row in rows if "time over ours" in row]
     paths = [out / "benchmark.json", out / "benchmark.md"]
     if compared:
-        paths.append(bars(_bars(compared), out / "benchmark.png"))
+        paths.append(dots(_dots(compared), out / "benchmark.png", x="time, ours = 1 (median and extremes)"))
     return "\n".join([text, "", *map(str, paths)])
 
 
@@ -52,12 +59,52 @@ def _place(row: Row) -> str:
     return f"{row['part']}: {row['cells']} cells, {row['million parameters']} M, batch {row['batch']}{rounds}"
 
 
-def _bars(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """place -> side -> its speed over ours."""
-    found: dict[str, dict[str, float]] = {}
+def _dots(rows: Sequence[Row]) -> dict[str, dict[str, Spread]]:
+    """place -> side -> its time over ours, but our own."""
+    found: dict[str, dict[str, Spread]] = {}
     for row in rows:
-        found.setdefault(_place(row), {})[row["side"]] = 1 / row["time over ours"].median
+        if row["side"] != OURS:
+            found.setdefault(_place(row), {})[row["side"]] = row["time over ours"]
     return found
+
+
+SIZES = ("million parameters", "cells", "pixels", "batch", "rounds")
+
+
+def _shape(row: Row) -> tuple[int, ...]:
+    """The part's place in its table and the sizes: rows of one shape are measured together."""
+    part = [*PARTS].index(row["part"]) if row["part"] in PARTS else -1
+    return (part, *(row.get(key, 0) for key in SIZES))
+
+
+def _merged(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Both, in order of the shapes; of equal lines, and of one that says "all" were left out, the newest counts."""
+    found = {(_shape(row), row["side"]): row for row in rows}
+    for row in new:
+        shape, all_sides = _shape(row), (_shape(row), "all")
+        if row["side"] == "all" and any(key[0] == shape and key != all_sides for key in found):
+            continue  # measured by an earlier call, which had more time
+        found.pop(all_sides, None)
+        found[shape, row["side"]] = row
+    return sorted(found.values(), key=_shape)
+
+
+def _about() -> dict[str, Any]:
+    """What numbers may stand beside each other: those of one machine and the same versions."""
+    state = f"{platform.machine()}, {torch.get_num_threads()} threads, {this_process().device}"
+    return {"machine": state, "versions": versions()}
+
+
+def _kept(out: Path) -> list[Row]:
+    """The rows of earlier calls."""
+    path = out / "benchmark.json"
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text())
+    if {key: found.get(key) for key in _about()} != _about():
+        talk(f"{path} is of another machine or other versions: it is overwritten")
+        return []
+    return [{k: Spread(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in found["rows"]]
 
 
 def versions() -> dict[str, str]:
@@ -71,11 +118,7 @@ def versions() -> dict[str, str]:
 
 
 def _write(rows: Sequence[Row], out: Path) -> None:
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {this_process().device}",
-        "versions": versions(),
-    }
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **_about()}
     plain = [{k: v._asdict() if isinstance(v, Spread) else v for k, v in row.items()} for row in rows]
     with replacing(out / "benchmark.json") as aside:
         aside.write_text(json.dumps(about | {"rows": plain}, indent=1) + "\n")
