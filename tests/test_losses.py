@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vqgan.augmentation import augment, colour, cut_out, translate
+from vqgan.augmentation import NUM_DRAWS, augment, colour, cut_out, translate
 from vqgan.discriminator import DISCRIMINATORS, Judge, Judged
 from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, TorchvisionFeatures, adaptive_weight
 
@@ -38,7 +38,7 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
         return torch.stack([(losses(weight + e)[which] - losses(weight - e)[which]) / 2e-6 for e in eye]).norm()
 
     expected = norm(0) / (norm(1) + 1e-4)
-    assert adaptive_weight(*losses(weight), weight).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert adaptive_weight([losses(weight)], weight).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
@@ -132,18 +132,21 @@ def test_the_adaptive_weight_is_that_of_the_whole_batch():
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
     rec, gan = (weight * torch.tensor([3.0, 0.0])).sum(), (weight * torch.tensor([0.0, 1.0])).sum()
     other = iter((torch.tensor([0.0, 4.0]), torch.tensor([0.0, 3.0])))
-    found = adaptive_weight(rec, gan, weight, lambda gradient: (gradient + next(other)) / 2)
+    found = adaptive_weight([(rec, gan)], weight, lambda gradient: (gradient + next(other)) / 2)
     assert found.item() == pytest.approx(2.5 / (2.0 + 1e-4))
+    parts = [(rec, gan), ((weight * torch.tensor([0.0, 4.0])).sum(), (weight * torch.tensor([0.0, 3.0])).sum())]
+    assert adaptive_weight(iter(parts), weight).item() == pytest.approx(2.5 / (2.0 + 1e-4)), "or over parts"
 
 
 def test_augmentation_is_drawn_for_each_image_and_passes_gradients():
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    first, again = (augment(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    draws = torch.rand(6, NUM_DRAWS, generator=torch.Generator().manual_seed(1))
+    first, again = (augment(images, draws) for _ in range(2))
     assert first.shape == images.shape and torch.equal(first, again)
-    same = augment(images[:1].expand(6, -1, -1, -1), torch.Generator().manual_seed(1))
+    same = augment(images[:1].expand(6, -1, -1, -1), draws)
     assert len(torch.unique(same, dim=0)) == 6
     leaf = images.clone().requires_grad_()
-    augment(leaf, torch.Generator().manual_seed(1)).sum().backward()
+    augment(leaf, draws).sum().backward()
     assert leaf.grad.abs().sum() > 0
 
 

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NUM_DRAWS = 7
 
-def augment(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+
+def augment(images: Tensor, draws: Tensor) -> Tensor:
     """Colour, translation by up to an eighth, and a cut-out of half the size, each image by its own draws.
 
-    images: (batch, channels, height, width) in [-1, 1] -> the same shape. The draws are made on the generator's device.
+    images: (batch, channels, height, width) in [-1, 1] -> the same shape. draws: (batch, NUM_DRAWS) in [0, 1).
     """
-    device = images.device if generator is None else generator.device
-    draws = torch.rand(len(images), 7, generator=generator, device=device).to(images)
     brightness, saturation, contrast, down, right, cut_down, cut_right = draws.unbind(1)
     return cut_out(translate(colour(images, brightness, saturation, contrast), down, right), cut_down, cut_right)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,17 +132,21 @@ ADVERSARIAL = {
 
 
 def adaptive_weight(
-    reconstruction_loss: Tensor,
-    adversarial_loss: Tensor,
+    losses: Iterable[tuple[Tensor, Tensor]],
     last_weight: Tensor,
     mean_over_processes: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> Tensor:
     """lambda = |d L_rec / dW| / (|d L_gan / dW| + 1e-4), clamped to [0, 1e4] (VQGAN, arXiv:2012.09841, eq. 7).
 
-    last_weight: W, of the decoder's last convolution. The gradients are those of the whole batch: with several
-    processes, pass what averages them. Keeps the graph for the backward pass to come.
+    losses: (L_rec, L_gan) of each of the equal parts of a batch. last_weight: W, of the decoder's last convolution. The
+    gradients are those of the whole batch: with several processes, pass what averages them. Keeps the graphs for the
+    backward pass to come.
     """
-    (rec,) = torch.autograd.grad(reconstruction_loss, last_weight, retain_graph=True)
-    (gan,) = torch.autograd.grad(adversarial_loss, last_weight, retain_graph=True)
-    rec, gan = mean_over_processes(rec), mean_over_processes(gan)
+    rec, gan = torch.zeros_like(last_weight), torch.zeros_like(last_weight)
+    number = 0
+    for reconstruction, adversarial in losses:
+        rec += torch.autograd.grad(reconstruction, last_weight, retain_graph=True)[0]
+        gan += torch.autograd.grad(adversarial, last_weight, retain_graph=True)[0]
+        number += 1
+    rec, gan = mean_over_processes(rec / number), mean_over_processes(gan / number)
     return (rec.norm() / (gan.norm() + 1e-4)).clamp(0, 1e4).detach()

@@ -119,6 +119,15 @@ class Tokenizer(nn.Module):
         quantized = self.quantizer(latents, accumulate=accumulate)
         return Reconstructed(self.decoder(quantized.latents), quantized.codes, quantized.loss)
 
+    def last_layer(self, images: Tensor) -> Tensor:
+        """What `forward` reconstructs, with a graph of the decoder's last convolution only; no codebook moves."""
+        with torch.no_grad():
+            was_training = self.quantizer.training
+            self.quantizer.eval()
+            hidden = self.decoder.layers(self.quantizer(self.encoder(images)).latents)
+            self.quantizer.train(was_training)
+        return self.decoder.unfold(self.decoder.to_pixels(hidden))
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64. Never trains."""

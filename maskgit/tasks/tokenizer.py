@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spr
 from maskgit.images import Transform, to_float
 from maskgit.perceptual import PERCEPTUAL
 from maskgit.plots import image_grid
-from maskgit.randomness import generator
 from maskgit.sources import load_source
+from maskgit.tasks.adversary import Adversary
 from maskgit.tasks.learner import Learner
-from vqgan.augmentation import augment
-from vqgan.discriminator import DISCRIMINATORS, Judge
-from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, adaptive_weight
+from vqgan.losses import PIXEL_LOSSES
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 
@@ -56,32 +54,32 @@ class TokenizerTask:
         self.perceptual = None
         if config.loss.perceptual is not None:
             self.perceptual = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss").to(accelerator.device)
-        gan = config.loss.adversarial
-        if gan is not None:
-            judge = Judge(build(DISCRIMINATORS, gan.discriminator, "discriminator", config.data.channels))
-            rate = gan.learning_rate
-            self.learners["discriminator"] = Learner(
-                judge, accelerator, config.train, learning_rate=rate, averaged=False
-            )
+        self.adversary = None
+        if config.loss.adversarial is not None:
+            self.adversary = Adversary(config.loss.adversarial, config, accelerator)
+            self.learners["discriminator"] = self.adversary.learner
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of the tokenizer, then (once it has joined) one of the discriminator."""
         learner = self.main
-        gan = self.config.loss.adversarial
-        is_judged = gan is not None and step >= gan.start_step
+        judged = self.adversary if self.adversary is not None and self.adversary.joins(step) else None
+        weight = self._weight(judged, step, parts) if judged is not None and len(parts) > 1 else None
         logs: dict[str, Tensor] = {}
         pairs = []
         for number, batch in enumerate(parts):
-            images = to_float(batch.data.to(self.accelerator.device))
+            images = self._images(batch)
             last = number == len(parts) - 1
             with learner.together(last):
                 out = learner.ddp(images, accumulate=not last)
                 loss, part_logs = self._reconstruction_loss(out.images, images)
                 part_logs["quantizer_loss"] = out.loss.detach()
                 total = loss + out.loss
-                if is_judged:
-                    adversarial = self._generator_loss(step, number, out.images, loss, part_logs)
-                    total = total + adversarial
+                if judged is not None:
+                    adversarial = judged.loss(out.images, step, number)
+                    if weight is None:
+                        weight = judged.weight(step, [(loss, adversarial)], self._last_weight)
+                    part_logs |= {"adversarial_loss": adversarial.detach(), "adversarial_weight": weight}
+                    total = total + weight * adversarial
                     pairs.append((images, out.images.detach()))
                 self.accelerator.backward(total / len(parts))
             part_logs["loss"] = total.detach()
@@ -89,9 +87,29 @@ class TokenizerTask:
                 logs[key] = logs.get(key, torch.zeros_like(value)) + value / len(parts)
         _check_finite(logs["loss"])
         logs["gradient_norm"] = learner.step(step)
-        if is_judged:
-            logs |= self._update_discriminator(step, pairs)
+        if judged is not None:
+            logs |= judged.update(step, pairs)
         return logs
+
+    def _images(self, batch: Batch) -> Tensor:
+        return to_float(batch.data.to(self.accelerator.device))
+
+    @property
+    def _last_weight(self) -> Tensor:
+        """Of the decoder's last convolution."""
+        return self.main.module.decoder.to_pixels.weight
+
+    def _weight(self, adversary: Adversary, step: int, parts: Sequence[Batch]) -> Tensor:
+        """The adversarial weight of a step in several parts: of all together, so they are run up to it beforehand."""
+
+        def losses() -> Iterator[tuple[Tensor, Tensor]]:
+            for number, batch in enumerate(parts):
+                images = self._images(batch)
+                with self.accelerator.autocast():
+                    found = self.main.module.last_layer(images)
+                yield self._reconstruction_loss(found.float(), images)[0], adversary.loss(found.float(), step, number)
+
+        return adversary.weight(step, losses(), self._last_weight)
 
     def _reconstruction_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         pixel = self.pixel(images, targets)
@@ -101,56 +119,6 @@ class TokenizerTask:
         perceptual = self.perceptual(images, targets)
         logs["perceptual_loss"] = perceptual.detach()
         return pixel + self.config.loss.perceptual_weight * perceptual, logs
-
-    def _shown(self, images: Tensor, *place: int) -> Tensor:
-        """What the discriminator sees: augmented, if the config says so, by draws of the step, process and part."""
-        gan = self.config.loss.adversarial
-        assert gan is not None
-        draws = (self.config.seed, self.accelerator.process_index, *place)
-        return augment(images, generator(*draws, device=images.device)) if gan.augment else images
-
-    def _generator_loss(
-        self, step: int, number: int, images: Tensor, reconstruction_loss: Tensor, logs: dict[str, Tensor]
-    ) -> Tensor:
-        """The weighted adversarial loss. The discriminator is frozen here: its gradients are made in its own turn."""
-        gan = self.config.loss.adversarial
-        assert gan is not None
-        judge = self.learners["discriminator"].module.requires_grad_(False)
-        adversarial = ADVERSARIAL[gan.loss].generator(judge.net(self._shown(images, step, number, 0)))
-        share = min(1.0, (step - gan.start_step + 1) / gan.warmup_steps) if gan.warmup_steps else 1.0
-        weight = torch.tensor(gan.weight * share, device=images.device)
-        if gan.adaptive:
-            last = self.main.module.decoder.to_pixels.weight
-            weight = weight * adaptive_weight(reconstruction_loss, adversarial, last, self._mean)
-        judge.requires_grad_(True)
-        logs |= {"adversarial_loss": adversarial.detach(), "adversarial_weight": weight.detach()}
-        return weight * adversarial
-
-    def _mean(self, value: Tensor) -> Tensor:
-        """Over all processes."""
-        found: Tensor = self.accelerator.reduce(value, "mean")
-        return found
-
-    def _update_discriminator(self, step: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """One step; the gradient penalty every r1_every steps, LeCam's averages moved after it."""
-        gan = self.config.loss.adversarial
-        assert gan is not None
-        learner = self.learners["discriminator"]
-        judge, zero = learner.module, torch.zeros((), device=self.accelerator.device)
-        is_penalised = gan.r1 > 0 and step % gan.r1_every == 0
-        logs = {"discriminator_loss": zero, "real_logits": zero, "fake_logits": zero}
-        for number, (real, fake) in enumerate(pairs):
-            with learner.together(number == len(pairs) - 1):
-                shown = [self._shown(side, step, number, k) for k, side in enumerate((real, fake), start=1)]
-                judged = learner.ddp(*shown, penalty=is_penalised)
-                loss = ADVERSARIAL[gan.loss].discriminator(judged.real, judged.fake)
-                found = (loss.detach(), judged.real.detach().mean(), judged.fake.detach().mean())
-                logs = {key: logs[key] + part / len(pairs) for key, part in zip(logs, found, strict=True)}
-                loss = loss + 0.5 * gan.r1 * gan.r1_every * judged.gradient_penalty + gan.lecam * judge.lecam(judged)
-                self.accelerator.backward(loss / len(pairs))
-        learner.step(step)
-        judge.remember(self._mean(logs["real_logits"]), self._mean(logs["fake_logits"]))
-        return logs
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -1,0 +1,85 @@
+"""A step with a discriminator is the same step in one part and in several, in one process and in two."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from maskgit import config as configs
+from maskgit import runs
+from maskgit.config import parse, to_dict
+from maskgit.trainer import train
+from tests.conftest import repo
+
+EVERYTHING = {
+    "discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}, "start_step": 1, "warmup_steps": 3,
+    "adaptive": True, "lecam": 0.1, "r1": 1.0, "r1_every": 2, "augment": True, "learning_rate": 1e-2,
+}  # fmt: skip
+
+
+def config_of(tiny_configs, run, **changed):
+    values = to_dict(tiny_configs[0])
+    values["loss"]["adversarial"] = EVERYTHING
+    values["model"]["quantizer"] = {"name": "fsq", "levels": [4, 4]}  # a codebook restarts codes by chance
+    values["train"] |= {"learning_rate": 1e-2, **changed}
+    return parse({**values, "run": str(run)}, "test")
+
+
+def ends_with(run):
+    """The last checkpoint's weights of both nets."""
+    files = sorted(runs.checkpoints(run)[-1].glob("*.safetensors"))
+    return {f"{file.stem} {name}": tensor for file in files for name, tensor in load_file(file).items() if "module" in file.name}  # fmt: skip
+
+
+def same(one, other):
+    assert one.keys() == other.keys() and {name.split()[0] for name in one} == {
+        "discriminator.module",
+        "tokenizer.module",
+    }
+    for name, tensor in one.items():
+        assert torch.allclose(tensor.float(), other[name].float(), atol=2e-4), name
+
+
+@pytest.fixture
+def whole(tiny_configs, tmp_path):
+    train(config_of(tiny_configs, tmp_path / "whole"))
+    return ends_with(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_step_in_parts_is_the_whole_step(tiny_configs, tmp_path, whole, parts):
+    train(config_of(tiny_configs, tmp_path / "parts", accumulate=parts))
+    same(whole, ends_with(tmp_path / "parts"))
+    logs = [runs.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    weights = [[row["adversarial_weight"] for row in rows if "adversarial_weight" in row] for rows in logs]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-2) and len(set(weights[0])) > 1
+
+
+@pytest.mark.slow
+def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, whole):
+    config = config_of(tiny_configs, tmp_path / "two", accumulate=2)
+    configs.save(config, tmp_path / "two.yaml")
+    command = [sys.executable, "-m", "maskgit", "train", str(tmp_path / "two.yaml")]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
+    environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo())}
+    both = [
+        subprocess.Popen(command, env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
+        for r in range(2)
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-3000:]
+    same(whole, ends_with(tmp_path / "two"))
+
+
+def test_without_all_parts_the_weight_would_be_another(tiny_configs, tmp_path, whole, monkeypatch):
+    """That the comparison above can fail: with the weight of the first part a step ends elsewhere."""
+    from maskgit.tasks.tokenizer import TokenizerTask
+
+    monkeypatch.setattr(TokenizerTask, "_weight", lambda *_: None)
+    train(config_of(tiny_configs, tmp_path / "parts", accumulate=4))
+    with pytest.raises(AssertionError):
+        same(whole, ends_with(tmp_path / "parts"))
