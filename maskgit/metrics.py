@@ -211,6 +211,23 @@ def perplexity(counts: Tensor) -> float:
     return torch.exp(torch.special.entr(p).sum()).item()
 
 
+def code_health(counts: Tensor) -> dict[str, float]:
+    """codes_used (share), perplexity and dead_codes (number) of how often each code occurs."""
+    return {
+        "codes_used": code_share(counts),
+        "perplexity": perplexity(counts),
+        "dead_codes": float((counts == 0).sum()),
+    }
+
+
+def unused_codes(counts: Tensor) -> str | None:
+    """A warning with the remedy if under half of the codes are used, by cells enough (4 for each code) to tell."""
+    used = code_share(counts)
+    if used >= 0.5 or counts.sum() < 4 * len(counts):
+        return None
+    return f"only {used:.0%} of the codes are used: take fewer codes, fsq or sim_vq, or a lower codebook_dim"
+
+
 def class_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """Share of images (n, c, h, w) in [-1, 1] that the classifier reads as their label (n,)."""
     return (predict(classifier, images) == labels).double().mean().item()

@@ -9,7 +9,9 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.report import Number, write_report
 from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data
+from vqgan.losses import LPIPS
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import content_hash
@@ -45,10 +48,37 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     return torch.as_tensor(found).reshape(len(images))
 
 
-PIXEL_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim}
-"""(images, targets), both (batch, channels, height, width) in [-1, 1] -> (batch,); higher is better."""
+def lpips(images: Tensor, targets: Tensor) -> Tensor:
+    """The learned perceptual distance of each image (Zhang et al. 2018), with AlexNet, by torchmetrics."""
+    return _lpips_network(images.device).distances(images, targets)
 
-CODES = ("codes_used", "perplexity", "dead_codes")
+
+LPIPS_NET = "alex"
+
+
+@cache
+def _lpips_network(device: torch.device) -> LPIPS:
+    return LPIPS(net=LPIPS_NET).to(device)
+
+
+def _has_lpips() -> bool:
+    """Whether LPIPS's backbone is here already: nothing is downloaded unless somebody names the metric."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return any(folder.glob(f"{LPIPS_NET}*.pth"))
+
+
+class PixelMetric(NamedTuple):
+    """(images, targets), both (batch, channels, height, width) in [-1, 1] -> (batch,)."""
+
+    compute: Callable[[Tensor, Tensor], Tensor]
+    better: str
+
+
+PIXEL_METRICS = {
+    "psnr": PixelMetric(psnr, "higher"),
+    "ssim": PixelMetric(ssim, "higher"),
+    "lpips": PixelMetric(lpips, "lower"),
+}
 KNOWN = (*PIXEL_METRICS, "rfid", "codes")
 
 
@@ -79,7 +109,7 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
     network = load_features(*_network(request)) if "rfid" in wanted else None  # type: ignore[misc]
     out = request.out or (request.run if request.run.is_dir() else request.run.parent) / "evaluation"
     found, counts = _pixels_and_codes(tokenizer, images, request.batch_size, wanted)
-    numbers = {name: _mean(values) for name, values in found.items()}
+    numbers = {name: _mean(values, PIXEL_METRICS[name].better) for name, values in found.items()}
     if network is not None:
         originals = extract_cached(images, network, title="originals", batch_size=request.batch_size)
         decoded = extract(reconstructions(tokenizer, images), network, title="decoded", batch_size=request.batch_size)
@@ -126,6 +156,10 @@ def _wanted(request: Evaluation, images: ImageSet) -> tuple[list[str], dict[str,
         cannot["rfid"] = "needs a feature network (--features)"
     elif images.num_images < METRICS["rfid"].least:
         cannot["rfid"] = f"needs {METRICS['rfid'].least} images at least"
+    if not request.metrics and not _has_lpips():
+        cannot["lpips"] = "its backbone is not here: `--metrics lpips,...` downloads it"
+    if "lpips" in request.metrics:
+        _lpips_network(this_process().device)  # says now what is missing
     if wrong := [name for name in request.metrics if name in cannot]:
         raise ValueError(f"{wrong[0]}: {cannot[wrong[0]]}")
     return list(request.metrics) or [name for name in KNOWN if name not in cannot], {} if request.metrics else cannot
@@ -148,7 +182,7 @@ def _pixels_and_codes(
                 originals = to_float(next(pixels).to(state.device))
                 grids = tokenizer.encode(originals)
                 decoded = to_float(to_uint8(tokenizer.decode(grids)))
-                columns = [PIXEL_METRICS[name](decoded, originals).float() for name in names]
+                columns = [PIXEL_METRICS[name].compute(decoded, originals).float() for name in names]
                 found = torch.stack(columns, 1) if columns else torch.empty(len(grids), 0)
                 codes = grids.flatten(1)
             rows.append(gather_rows(found).cpu())
@@ -158,24 +192,19 @@ def _pixels_and_codes(
     return {name: values[:, k] for k, name in enumerate(names)}, counts
 
 
-def _mean(values: Tensor) -> Number:
+def _mean(values: Tensor, better: str) -> Number:
     """The mean over images with its 95 % interval."""
     values = values.double()
     half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 30 else float("nan")
-    return Number(values.mean().item(), half, None, "higher")
+    return Number(values.mean().item(), half, None, better)
 
 
 def _use(counts: Tensor) -> Mapping[str, Number]:
     """How the codebook is used."""
-    used = metrics.code_share(counts)
-    values = (used, metrics.perplexity(counts), float((counts == 0).sum()))
-    if used < 0.5:
-        print(
-            f"only {used:.0%} of the codes are used: take fewer codes, fsq or sim_vq, or a lower codebook_dim",
-            file=sys.stderr,
-        )
-    better = ("higher", "higher", "lower")
-    return {key: Number(value, float("nan"), None, b) for key, value, b in zip(CODES, values, better, strict=True)}
+    if warning := metrics.unused_codes(counts):
+        print(warning, file=sys.stderr)
+    better = {"codes_used": "higher", "perplexity": "higher", "dead_codes": "lower"}
+    return {k: Number(value, float("nan"), None, better[k]) for k, value in metrics.code_health(counts).items()}
 
 
 def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, out: Path, num_images: int = 30) -> list[str]:

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from maskgit import reconstruction
 from maskgit.classifier import Classifier
 from maskgit.cli import main
 from maskgit.reconstruction import PIXEL_METRICS
@@ -72,29 +73,61 @@ def test_a_mistake_is_one_clear_line(message, run, capfd):
     assert message in error and "Traceback" not in error and not (run / "evaluation").exists()
 
 
+@pytest.fixture
+def squeeze(tmp_path, monkeypatch):
+    """LPIPS with an untrained SqueezeNet for a backbone, where torchvision would have put the file."""
+    from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = tmp_path / "torch" / "hub" / "checkpoints" / SqueezeNet1_1_Weights.DEFAULT.url.split("/")[-1]
+    path.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1(weights=None).state_dict(), path)
+    monkeypatch.setattr(reconstruction, "LPIPS_NET", "squeeze")
+    reconstruction._lpips_network.cache_clear()
+    yield path
+    reconstruction._lpips_network.cache_clear()
+
+
 @pytest.mark.parametrize("name", PIXEL_METRICS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_pixel_metric_is_of_each_image_and_falls_with_noise(name, channels):
+def test_a_pixel_metric_is_of_each_image_and_worse_with_noise(name, channels, squeeze):
     images = torch.rand(3, channels, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
-    found = [PIXEL_METRICS[name]((images + scale * noise).clamp(-1, 1), images) for scale in (0.0, 0.1, 0.4)]
+    metric = PIXEL_METRICS[name]
+    found = [metric.compute((images + scale * noise).clamp(-1, 1), images) for scale in (0.0, 0.1, 0.4)]
+    if metric.better == "lower":
+        found = [-values for values in found]
     assert found[0].shape == (3,) and (found[0] > found[1]).all() and (found[1] > found[2]).all()
-    alone = PIXEL_METRICS[name](images[:1] + 0.1, images[:1])
-    assert torch.allclose(alone, PIXEL_METRICS[name](images + 0.1, images)[:1], atol=1e-5)
+    alone = metric.compute(images[:1] + 0.1, images[:1])
+    assert torch.allclose(alone, metric.compute(images + 0.1, images)[:1], atol=1e-5)
+
+
+def test_lpips_is_measured_where_its_backbone_is_and_downloaded_only_if_named(run, squeeze, capfd):
+    assert call("evaluate", run, "--out", run / "with") == 0
+    assert numbers(run / "with")["lpips"]["value"] > 0
+    squeeze.unlink()
+    reconstruction._lpips_network.cache_clear()
+    assert call("evaluate", run, "--out", run / "without") == 0
+    assert "left out: lpips" in capfd.readouterr().out and "lpips" not in numbers(run / "without")
+    assert call("evaluate", run, "--metrics", "lpips") == 2  # there is no network in tests
+    assert "cannot download torchvision's backbone of LPIPS" in capfd.readouterr().err
 
 
 def test_closed_values():
     zero = torch.zeros(2, 1, 16, 16)
-    assert PIXEL_METRICS["psnr"](zero + 0.2, zero).tolist() == pytest.approx(
+    assert PIXEL_METRICS["psnr"].compute(zero + 0.2, zero).tolist() == pytest.approx(
         [20.0, 20.0], abs=1e-3
     )  # 10 log10(4 / .04)
     # of two flat images: (2 a b + C1) / (a^2 + b^2 + C1), C1 = (0.01 * 2)^2
     expected = (2 * 0.5 * 0.3 + 0.0004) / (0.25 + 0.09 + 0.0004)
-    assert PIXEL_METRICS["ssim"](zero + 0.5, zero + 0.3).tolist() == pytest.approx([expected] * 2, rel=1e-4)
+    assert PIXEL_METRICS["ssim"].compute(zero + 0.5, zero + 0.3).tolist() == pytest.approx([expected] * 2, rel=1e-4)
 
 
 def test_little_use_of_the_codes_is_warned_of(capfd):
     from maskgit.reconstruction import _use
 
-    _use(torch.tensor([10, 0, 0, 0, 5, 0]))
+    _use(torch.tensor([20, 0, 0, 0, 5, 0]))
     assert "only 33% of the codes are used: take fewer codes" in capfd.readouterr().err
+    _use(torch.tensor([10, 0, 0, 0, 5, 0]))
+    assert capfd.readouterr().err == "", "so few cells say nothing"

@@ -93,20 +93,42 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+SEEN = 64
+"""Pixels a side that LPIPS's networks need at least: smaller images are enlarged."""
+
+
 class LPIPS(nn.Module):
-    """The learned perceptual metric (arXiv:1801.03924) of the `lpips` package (extra `perceptual`)."""
+    """The learned perceptual metric (arXiv:1801.03924), by torchmetrics (extra `perceptual`).
+
+    net: vgg, as it is trained with, alex, as it is reported with, or squeeze; torchvision downloads the backbone once.
+    """
 
     def __init__(self, *, net: str = "vgg") -> None:
         super().__init__()
         try:
-            import lpips
+            from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
         except ImportError as error:
-            raise FileNotFoundError("loss.perceptual lpips needs `pip install lpips`") from error
-        self.lpips = lpips.LPIPS(net=net, verbose=False).eval().requires_grad_(False)
+            raise FileNotFoundError("LPIPS needs `pip install 'maskgit-torch[perceptual]'`") from error
+        try:
+            self.net = LearnedPerceptualImagePatchSimilarity(net_type=net, reduction="none").net  # type: ignore[arg-type]
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot download torchvision's backbone of LPIPS ({error}): put its file into "
+                f"{torch.hub.get_dir()}/checkpoints, take your own classifier ({{name: classifier, weights: RUN}}), or "
+                "train with loss.perceptual=null"
+            ) from error
+
+    def distances(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> (batch,), 0 for equal images."""
+        sides = [side.expand(-1, 3, -1, -1) for side in (images, targets)]
+        if min(images.shape[-2:]) < SEEN:
+            size = [max(SEEN, side) for side in images.shape[-2:]]
+            sides = [F.interpolate(side, size, mode="bilinear", align_corners=False) for side in sides]
+        return self.net(*sides).flatten()
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar."""
-        return self.lpips(images.expand(-1, 3, -1, -1), targets.expand(-1, 3, -1, -1)).mean()
+        """The mean of `distances`."""
+        return self.distances(images, targets).mean()
 
 
 PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {"torchvision": TorchvisionFeatures, "lpips": LPIPS}

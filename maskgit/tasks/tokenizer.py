@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ class TokenizerTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """psnr (dB, mean over images), codes_used (share) and perplexity on the validation split."""
+        """psnr (dB, mean over images) and the health of the codebook on the validation split."""
         tokenizer, device = self.main.averaged, self.accelerator.device
         counts = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=device)
         sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -138,8 +139,9 @@ class TokenizerTask:
                 (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
             )
         counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
-        psnr = (sums[0] / sums[1]).item()
-        return {"psnr": psnr, "codes_used": metrics.code_share(counts), "perplexity": metrics.perplexity(counts)}
+        if self.accelerator.is_main_process and (warning := metrics.unused_codes(counts)):
+            print(warning, file=sys.stderr, flush=True)
+        return {"psnr": (sums[0] / sums[1]).item(), **metrics.code_health(counts)}
 
     @torch.no_grad()
     def preview(self, num_images: int = 16) -> Image.Image:
