@@ -52,6 +52,8 @@ class TokenizerModel(Section):
     attention: bool = False
     latent_dim: Positive = 64
     quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
+    checkpointing: bool = False
+    channels_last: bool = False
 
 
 class AdversarialConfig(Section):

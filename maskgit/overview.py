@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,9 @@ def list_tables() -> str:
 
 
 def describe_path(path: Path) -> str:
-    """What a run, a pipeline, a code cache or a weights file holds; FileNotFoundError if it is none of them."""
+    """What a run, a pipeline, a code cache, a weights file or a config holds; FileNotFoundError if it is none."""
+    if path.suffix == ".yaml" or str(path) in configs.known_configs():
+        return _describe_config(path)
     if path.is_file():
         return _describe_weights(path)
     if (path / "config.yaml").is_file():
@@ -72,7 +74,7 @@ def describe_path(path: Path) -> str:
         return _describe_codes(path)
     if (path / "model.safetensors").is_file():
         return _describe_weights(path / "model.safetensors")
-    raise FileNotFoundError(f"{path} is no run, pipeline, code cache or weights file of ours")
+    raise FileNotFoundError(f"{path} is no run, pipeline, code cache, weights file or config of ours")
 
 
 def _describe_weights(path: Path) -> str:
@@ -81,7 +83,80 @@ def _describe_weights(path: Path) -> str:
     config, tensors = load_weights(path, None)
     count = sum(tensor.numel() for tensor in tensors.values())
     lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
-    return "\n".join(lines + [f"  {key}: {value}" for key, value in config["model"].items()])
+    lines += [f"  {key}: {value}" for key, value in config["model"].items()]
+    return "\n".join(lines + cost(config["kind"], config["model"]))
+
+
+def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
+    """Parameters and floating-point operations of an image, for a tokenizer or a generator; nothing is computed."""
+    import torch
+
+    from maskgit.transformer import Transformer
+    from vqgan.tokenizer import Tokenizer
+
+    if kind not in ("tokenizer", "maskgit"):
+        return []
+    if kind == "maskgit":
+        with torch.device("meta"):
+            net = Transformer(**{**model, "flash": False})  # the counter knows no fused attention of the CPU
+            codes = torch.zeros(1, *net.grid, dtype=torch.int64)
+            return [_line("a round", net, lambda: net(codes))]
+    tokenizer = Tokenizer(**model)
+    encoder, decoder, size = tokenizer.encoder.to("meta"), tokenizer.decoder.to("meta"), tokenizer.image_size
+    images = torch.zeros(1, tokenizer.channels, size, size, device="meta")
+    latents = encoder(images)
+    return [
+        _line("encoder", encoder, lambda: encoder(images)),
+        _line("decoder", decoder, lambda: decoder(latents)),
+        f"  codes: {tokenizer.codebook_size} in a grid of {tokenizer.grid[0]}x{tokenizer.grid[1]} for "
+        f"{size}x{size} pixels (f{tokenizer.downscale})",
+    ]
+
+
+def _line(name: str, module: Any, work: Callable[[], object]) -> str:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from maskgit.transformer import num_parameters
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    giga = counter.get_total_flops() / 1e9
+    return f"  {name}: {num_parameters(module) / 1e6:.2f} M parameters, {giga:.3g} GFLOP an image"
+
+
+def _describe_config(path: Path) -> str:
+    """What a config would train, and what an image costs it."""
+    config = configs.load(path)
+    lines = [f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, into {config.run}"]
+    lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
+    if isinstance(config, configs.TokenizerConfig):
+        lines += cost("tokenizer", _tokenizer_model(config))
+    if isinstance(config, configs.MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:
+        lines += cost("maskgit", {**shape, **config.model.model_dump()})
+    return "\n".join(lines)
+
+
+def _tokenizer_model(config: configs.TokenizerConfig) -> dict[str, Any]:
+    return {"image_size": config.data.image_size, "channels": config.data.channels, **config.model.model_dump()}
+
+
+def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
+    """Of a generator, without its classes: from its tokenizer's run, or from the config of the package for that run."""
+    from vqgan.tokenizer import Tokenizer
+    from vqgan.weights import load_weights
+
+    try:
+        model = load_weights(runs.weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
+    except FileNotFoundError:
+        tokenizers = [c for c in map(configs.load, configs.known_configs()) if isinstance(c, configs.TokenizerConfig)]
+        found = [_tokenizer_model(c) for c in tokenizers if c.run == config.tokenizer]
+        if not found:
+            return None
+        model = found[0]
+    tokenizer = Tokenizer(**model)
+    parts = {"grid": tokenizer.grid, "codes_per_cell": tokenizer.codes_per_cell}
+    return {"codebook_size": tokenizer.codebook_size, "num_classes": 0, **parts}
 
 
 def _describe_run(path: Path) -> str:

@@ -50,6 +50,17 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
         assert str(yamls / path) in capfd.readouterr().out
 
 
+def test_info_of_a_config_says_what_an_image_costs(capfd):
+    assert run("info", "mnist/vqgan") == 0
+    assert "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in capfd.readouterr().out
+    assert run("info", "mnist/maskgit") == 0
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
+    giga = float(line.split("parameters, ")[1].split()[0])
+    millions = float(line.split(": ")[1].split()[0])
+    matrices = 2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9  # layers, attention, head
+    assert giga == pytest.approx(matrices, rel=0.03) and 1.5 < millions < 1.8
+
+
 WRONG = {
     ("train", "mnist/vqgan", "train.step=3"): "unknown key train.step, did you mean 'steps'",
     ("train", "nowhere.yaml"): "no config nowhere.yaml",
@@ -57,7 +68,7 @@ WRONG = {
     ("sample", "nowhere", "--out", "x.png"): "no generator in nowhere",
     ("sample", "nowhere", "--out", "x.jpg"): "x.jpg: pictures are written as .png",
     ("info", str(repo() / "README.md")): "README.md is not a safetensors file",
-    ("info", "nowhere"): "is no run, pipeline, code cache or weights file of ours",
+    ("info", "nowhere"): "is no run, pipeline, code cache, weights file or config of ours",
     ("quickstart", "mnist", "vqgn.seed=1"): "unknown stage 'vqgn', did you mean 'vqgan'",
     ("tokenize", "nowhere"): "Missing option '--out'",
     ("sample", "nowhere", "--out", "x.png", "--steps", "0"): "Invalid value for '--steps'",

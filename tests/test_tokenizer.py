@@ -86,6 +86,34 @@ def test_a_latent_that_is_not_finite_never_reaches_the_codebook():
     assert torch.equal(before, tokenizer.quantizer.vq.codebook)
 
 
+@pytest.mark.parametrize("option", ["checkpointing", "channels_last"])
+def test_memory_options_change_no_number(option):
+    def gradients(**options):
+        tokenizer = make(num_blocks=1, attention=True, **options).train()
+        out = tokenizer(images())
+        out.images.square().sum().backward()
+        return [out.images, *(p.grad for p in tokenizer.parameters() if p.grad is not None)]
+
+    for plain, other in zip(gradients(), gradients(**{option: True}), strict=True):
+        assert torch.allclose(plain, other, rtol=1e-3, atol=1e-4)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass():
+    def kept(**options):
+        tokenizer, total = make(num_blocks=2, widths=[16, 16], **options).train(), 0
+
+        def pack(tensor):
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            tokenizer(images(4))
+        return total
+
+    assert kept(checkpointing=True) < 0.5 * kept()
+
+
 def test_several_codes_a_cell_stand_side_by_side():
     tokenizer = make(quantizer={"name": "rvq", "codebook_size": 16, "codes_per_cell": 3}).eval()
     codes = tokenizer.encode(images())

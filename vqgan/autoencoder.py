@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -64,6 +66,15 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+def _run(layers: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
+    """layers(x); with checkpointing, the inside of a block is computed again in the backward pass, not kept."""
+    if not (checkpointing and torch.is_grad_enabled()):
+        return layers(x)
+    for layer in layers:
+        x = checkpoint(layer, x, use_reentrant=False) if isinstance(layer, ResBlock | AttnBlock) else layer(x)
+    return x
+
+
 def _bottom(channels: int, num_blocks: int, attention: bool) -> list[nn.Module]:
     """The blocks at the lowest resolution, attention in their middle."""
     blocks: list[nn.Module] = [ResBlock(channels, channels) for _ in range(num_blocks)]
@@ -84,6 +95,7 @@ class Encoder(nn.Module):
         num_blocks: int = 2,
         patch_size: int = 1,
         attention: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(patch_size)] if patch_size > 1 else []
@@ -94,10 +106,11 @@ class Encoder(nn.Module):
         layers += _bottom(widths[-1], num_blocks, attention)
         layers += [_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], latent_dim, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
+        self.checkpointing = checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (batch, channels, height, width) -> latents: (batch, latent_dim, height / f, width / f)."""
-        return self.layers(images)
+        return _run(self.layers, images, self.checkpointing)
 
 
 class Decoder(nn.Module):
@@ -112,6 +125,7 @@ class Decoder(nn.Module):
         num_blocks: int = 2,
         patch_size: int = 1,
         attention: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], 3, padding=1)]
@@ -121,9 +135,10 @@ class Decoder(nn.Module):
             layers += [ResBlock(width, width) for _ in range(num_blocks + 1)]
         layers += [_norm(widths[0]), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
+        self.checkpointing = checkpointing
         self.to_pixels = nn.Conv2d(widths[0], out_channels * patch_size**2, 3, padding=1)
         self.unfold = nn.PixelShuffle(patch_size) if patch_size > 1 else nn.Identity()
 
     def forward(self, latents: Tensor) -> Tensor:
         """latents: (batch, latent_dim, h, w) -> images: (batch, channels, f h, f w), not clamped."""
-        return self.unfold(self.to_pixels(self.layers(latents)))
+        return self.unfold(self.to_pixels(_run(self.layers, latents, self.checkpointing)))

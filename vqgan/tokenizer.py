@@ -29,6 +29,8 @@ class Tokenizer(nn.Module):
     """A convolutional autoencoder with a discrete bottleneck (VQGAN, arXiv:2012.09841).
 
     image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1 (grey) or 3 (RGB).
+    checkpointing: keep less for the backward pass and compute it twice. channels_last: the memory format of the
+    convolutions, which GPUs prefer. Neither changes what is computed.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Tokenizer(nn.Module):
         attention: bool = False,
         latent_dim: int = 64,
         quantizer: str | Mapping[str, Any] = "vq",
+        checkpointing: bool = False,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
@@ -50,10 +54,13 @@ class Tokenizer(nn.Module):
         self.check_size(image_size, image_size)
         shape: dict[str, Any] = {
             "widths": widths, "num_blocks": num_blocks, "patch_size": patch_size, "attention": attention,
+            "checkpointing": checkpointing,
         }  # fmt: skip
         self.encoder = Encoder(channels, latent_dim, **shape)
         self.quantizer = build(QUANTIZERS, quantizer, "quantizer", latent_dim)
         self.decoder = Decoder(channels, latent_dim, **shape)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @property
     def codebook_size(self) -> int:

@@ -181,9 +181,9 @@ def list_names() -> None:
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, or a weights file.")],
+    path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config.")],
 ) -> None:
-    """What a run, a pipeline, a code cache or a weights file holds."""
+    """What a run, a pipeline, a code cache, a weights file or a config holds; sizes, and what an image costs."""
     from maskgit.overview import describe_path
 
     print(describe_path(path))
