@@ -28,10 +28,15 @@ def test_a_config_opens_with_its_command(name):
     assert any("measured" in line or "not trained" in line for line in header), "what to expect, honestly"
 
 
-@pytest.mark.parametrize("name", [n for n in known_configs() if n.endswith("vqgan")])
+TOKENIZERS = [name for name in known_configs() if "/vqgan" in name]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_two_stages_fit(name):
-    vqgan, generator = load(name), load(name.replace("vqgan", "maskgit"))
-    assert generator.tokenizer == vqgan.run
+    data, stage = name.split("/")
+    vqgan, generator = load(name), load(f"{data}/maskgit")
+    assert generator.tokenizer == vqgan.run or stage != "vqgan"
+    assert vqgan.run == f"runs/{name}", "no two tokenizers train into one run"
     tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
     with torch.device("meta"):
         net = Transformer(
@@ -42,9 +47,11 @@ def test_the_two_stages_fit(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["cifar10", "imagenet256"])
-def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monkeypatch):
-    """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's."""
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name.startswith(("cifar10", "imagenet256"))])
+def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monkeypatch):
+    """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's. The generator is
+    run on the first tokenizer of each data set."""
+    data, stage = name.split("/")
     root = (
         make_cifar(tmp_path, monkeypatch, per_batch=4)
         if data == "cifar10"
@@ -60,7 +67,7 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monk
         "max_eval_images": 4,
         "mixed_precision": "no",
     }
-    values = to_dict(load(f"{data}/vqgan"))
+    values = to_dict(load(name))
     values["run"] = str(tmp_path / "vqgan")
     values["data"] |= {"source": {"name": values["data"]["source"]["name"], "root": str(root)}, "workers": 0}
     values["train"] |= small
@@ -70,6 +77,9 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(data, tmp_path, monk
     if data == "imagenet256":
         values["model"]["widths"] = [width // 8 for width in values["model"]["widths"]]
     train(parse(values, data))
+    if stage != "vqgan":
+        assert load_latest(Path(values["run"])).step == 2
+        return
     tokenize_dataset(values["run"], tmp_path / "codes", batch_size=4)
     values = to_dict(load(f"{data}/maskgit"))
     values |= {"run": str(tmp_path / "maskgit"), "tokenizer": str(tmp_path / "vqgan"), "codes": str(tmp_path / "codes")}
