@@ -122,6 +122,36 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
     return _from_arrays(data.data, np.asarray(data.targets), tuple(data.classes), f"cifar10/{split}")
 
 
+PHOTOGRAPHS = ("china", "flower")
+
+
+def photographs(split: str, *, size: int = 64, stride: int = 8) -> Source:
+    """Crops of scikit-learn's two photographs, a temple and a flower: colour that comes in a package.
+
+    size x size pixels every `stride` pixels, at full and at half scale; the left three quarters of each picture train,
+    the others validate. The classes are the two pictures.
+    """
+    try:
+        from sklearn.datasets import load_sample_image
+    except ImportError as error:
+        raise FileNotFoundError("the photographs come with scikit-learn: pip install scikit-learn") from error
+    crops, labels = [], []
+    for label, name in enumerate(PHOTOGRAPHS):
+        picture = Image.fromarray(load_sample_image(f"{name}.jpg"))
+        for scale in (1, 2):
+            pixels = np.asarray(picture.resize((picture.width // scale, picture.height // scale), Image.Resampling.BOX))
+            middle = pixels.shape[1] * 3 // 4
+            part = pixels[:, :middle] if split == "train" else pixels[:, middle:]
+            if min(part.shape[:2]) < size:
+                continue
+            windows = np.lib.stride_tricks.sliding_window_view(part, (size, size), axis=(0, 1))[::stride, ::stride]
+            crops.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, size, size, 3))
+            labels += [label] * len(crops[-1])
+    if not crops:
+        raise ValueError(f"the photographs are smaller than crops of {size} pixels: set data.source.size")
+    return _from_arrays(np.concatenate(crops), np.array(labels), PHOTOGRAPHS, f"photographs/{split}")
+
+
 def folder(split: str, *, root: str, validation_share: float = 0.05) -> Source:
     """Images in a folder for each class (or all in one folder: a single class).
 
@@ -235,6 +265,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "imagenet": imagenet,
+    "photographs": photographs,
     "folder": folder,
     "huggingface": huggingface,
 }

@@ -114,7 +114,7 @@ WRONG = {
     ("nowhere",): "no generator in nowhere",
     ("RUN", "--metrics", "fdi"): "unknown metric 'fdi', did you mean 'fid'",
     ("RUN", "--features", "incepton"): "unknown feature network 'incepton', did you mean 'inception'",
-    ("RUN", "--features", "inception", "--weights", "nowhere.pth"): "no Inception weights at nowhere.pth",
+    ("RUN", "--features", "inception", "--weights", "nowhere.pth"): "no weights at nowhere.pth",
     ("RUN", "--judge", "nowhere"): "no classifier at nowhere",
     ("RUN", "--split", "test"): "split is one of train, validation",
     ("RUN", "--metrics", "prdc", "--count", "6"): "prdc: needs 7 images at least on either side",

@@ -7,7 +7,7 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from maskgit.classifier import Classifier
-from maskgit.features import FEATURES, ClassifierFeatures, InceptionFeatures, extract, extract_cached, load_features
+from maskgit.features import FEATURES, ClassifierFeatures, extract, extract_cached, load_features
 from maskgit.image_sets import from_folder
 
 
@@ -81,23 +81,42 @@ class Evil:
         return print, ("unpickled",)
 
 
-def test_inception_unpickles_nothing(tmp_path, capsys):
+@pytest.mark.parametrize(("name", "title"), [("inception", "Inception"), ("mobilenet", "MobileNet-v2")])
+def test_a_weights_file_unpickles_nothing(name, title, tmp_path, capsys):
     torch.save({"a": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
-    with pytest.raises(ValueError, match="does not hold Inception's weights"):
-        InceptionFeatures(tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=f"does not hold {title}'s weights"):
+        load_features(name, tmp_path / "evil.pth")
     assert "unpickled" not in capsys.readouterr().out
 
 
-def test_inception_without_a_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["inception", "mobilenet"])
+def test_a_network_without_the_internet(name, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(FileNotFoundError, match=r"cannot be downloaded .*no route.* --weights"):
-        load_features("inception", None)
-    with pytest.raises(FileNotFoundError, match="no Inception weights"):
-        load_features("inception", tmp_path / "nowhere.pth")
+        load_features(name, None)
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_features(name, tmp_path / "nowhere.pth")
+
+
+def test_mobilenet_from_a_file(tmp_path):
+    from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+
+    torch.manual_seed(0)
+    theirs = mobilenet_v2(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
+    network = load_features("mobilenet", tmp_path / "mobilenet.pth")
+    images = torch.randint(256, (3, 3, 128, 128), dtype=torch.uint8)
+    transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms(crop_size=128, resize_size=128)
+    seen = network.see(images)
+    assert seen.features.shape == (3, 1280)
+    with torch.no_grad():
+        assert torch.allclose(seen.logits, theirs(transform(images)), atol=1e-4)
+    assert torch.equal(network.see(images[:, :1]).features, network.see(images[:, :1].expand(-1, 3, -1, -1)).features)
+    assert network.about["weights"] == "NOT the published weights"
 
 
 def test_a_wrong_choice_names_the_right_ones():
