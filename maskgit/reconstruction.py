@@ -20,7 +20,7 @@ from tqdm import tqdm
 from maskgit import metrics
 from maskgit.data import spread
 from maskgit.evaluation import Evaluation, library_versions
-from maskgit.features import extract, extract_cached, load_features
+from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
 from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.metrics import METRICS, check_libraries, estimate
@@ -108,18 +108,9 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
     wanted, left_out = _wanted(request, images)
     network = load_features(*_network(request)) if "rfid" in wanted else None  # type: ignore[misc]
     out = request.out or (request.run if request.run.is_dir() else request.run.parent) / "evaluation"
-    found, counts = _pixels_and_codes(tokenizer, images, request.batch_size, wanted)
-    numbers = {name: _mean(values, PIXEL_METRICS[name].better) for name, values in found.items()}
-    if network is not None:
-        originals = extract_cached(images, network, title="originals", batch_size=request.batch_size)
-        decoded = extract(reconstructions(tokenizer, images), network, title="decoded", batch_size=request.batch_size)
-        if originals is not None and decoded is not None:
-            value = estimate(METRICS["rfid"], originals, decoded)["rfid"]
-            numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
+    numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, request.batch_size)
     if not this_process().is_main_process:
         return None
-    if "codes" in wanted:
-        numbers |= _use(counts)
     results = {
         "of": str(request.run),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,6 +123,23 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
     }
     notes = [f"left out: {name}: {reason}" for name, reason in left_out.items()]
     return write_report(out, results, numbers, notes, _pictures(tokenizer, images, counts, out))
+
+
+def measure_tokenizer(
+    tokenizer: Tokenizer, images: ImageSet, network: FeatureNetwork | None, wanted: list[str], batch_size: int
+) -> tuple[dict[str, Number], Tensor]:
+    """The numbers `wanted` (of KNOWN) and how often each code occurs; whole on the main process. network: of rFID."""
+    found, counts = _pixels_and_codes(tokenizer, images, batch_size, wanted)
+    numbers = {name: _mean(values, PIXEL_METRICS[name].better) for name, values in found.items()}
+    if network is not None:
+        originals = extract_cached(images, network, title="originals", batch_size=batch_size)
+        decoded = extract(reconstructions(tokenizer, images), network, title="decoded", batch_size=batch_size)
+        if originals is not None and decoded is not None:
+            value = estimate(METRICS["rfid"], originals, decoded)["rfid"]
+            numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
+    if "codes" in wanted and this_process().is_main_process:
+        numbers |= _use(counts)
+    return numbers, counts
 
 
 def _beside(request: Evaluation) -> Path | None:

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from maskgit import benchmark, precision
-from maskgit.benchmark import inputs, parts, peers, quality, settings, timing
+from maskgit.benchmark import inputs, parts, peers, quality, settings, timing, tokenizers
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
 from maskgit.cli import main
 from maskgit.config import load
+from maskgit.features import load_features
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from maskgit.transformer import num_parameters
@@ -165,6 +166,9 @@ def test_the_plain_tokenizer_decodes_what_it_quantises():
     with torch.no_grad():
         decoded, _ = model(images)
     assert torch.allclose(model.decode(model.encode(images)), decoded.clamp(-1, 1), atol=1e-5)
+    colour = PlainVQVAE(3, 3).eval()
+    assert colour.encode(torch.zeros(2, 3, 64, 64)).shape == (2, 8, 8)
+    assert colour.decode(torch.zeros(2, 8, 8, dtype=torch.int64)).shape == (2, 3, 64, 64)
 
 
 @pytest.mark.slow
@@ -212,6 +216,35 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
     assert settings.compare(place, 0.002, 1, 20) == text
 
 
+@pytest.mark.slow
+def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
+    """Lines are trained and measured; run again, nothing is trained or measured any more."""
+    monkeypatch.setattr(tokenizers, "QUANTIZERS", {k: tokenizers.QUANTIZERS[k] for k in ("fsq", "rvq")})
+    monkeypatch.setattr(tokenizers, "LOSSES", {"perceptual + GAN": tokenizers.LOSSES["perceptual + GAN"]})
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    few = ["train.max_eval_images=20", "train.mixed_precision=no", "train.trackers=[]"]
+    train(load("mnist/classifier", [f"run={tmp_path}/classifier", "train.steps=4", *few]))
+    network = load_features("classifier", tmp_path / "classifier")
+    place = tokenizers._Place("mnist", tmp_path / "out", tmp_path / "classifier", ("model.widths=[8,8]", *few))
+    text = tokenizers.compare(place, network, 0.5, 1, 40, [])
+    lines = json.loads((tmp_path / "out" / "tokenizers.json").read_text())["lines"]
+    assert list(lines) == [*tokenizers.lines_of(), "plain"] and "fsq + perceptual + GAN" in lines
+    for [found] in lines.values():
+        assert found["rfid"]["value"] > 0 and found["psnr"]["value"] > 0 and found["steps"] >= 1
+    assert (tmp_path / "out" / "tokenizers.png").stat().st_size > 5000
+    monkeypatch.setattr(tokenizers, "measure_tokenizer", None)
+    assert tokenizers.compare(place, network, 0.5, 1, 40, []) == text
+
+
+def test_lines_of_the_tokenizer_table_are_configs_that_differ(tmp_path):
+    for data in tokenizers.DATA:
+        place = tokenizers._Place(data, tmp_path, tmp_path / "weights")
+        found = [str(place.config(line, 0, 30).model_dump(exclude={"run"})) for line in tokenizers.lines_of()]
+        assert len(set(found)) == len(found)
+        gan = place.config("fsq + GAN", 0, 30).loss.adversarial
+        assert gan.start_step == 30 and place.config("fsq + perceptual").loss.adversarial is None
+
+
 def test_every_setting_is_a_config_that_differs(tmp_path):
     found = {}
     for name, stages in settings.SETTINGS.items():
@@ -221,6 +254,8 @@ def test_every_setting_is_a_config_that_differs(tmp_path):
 
 
 WRONG = {
+    ("tokenizers", "--data", "cifar"): "unknown data set of the tokenizer benchmark 'cifar'",
+    ("tokenizers", "--only", "fsqq"): "unknown line of the tokenizer benchmark 'fsqq', did you mean 'fsq'",
     ("speeed",): "unknown benchmark 'speeed', did you mean 'speed'",
     ("--only", "samplng"): "unknown part 'samplng', did you mean 'sampling'",
     ("--cells", "a"): "'a' should be one or more positive numbers",

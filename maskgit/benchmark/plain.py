@@ -35,15 +35,18 @@ class _Residual(nn.Module):
 
 
 class PlainVQVAE(nn.Module):
-    """28 x 28 grey images <-> 7 x 7 codes of 512."""
+    """Images <-> codes of 512, by default 28 x 28 grey ones <-> 7 x 7. The sides shrink by 2^num_downs."""
 
-    def __init__(self) -> None:
+    codebook_size = CODES
+
+    def __init__(self, channels: int = 1, num_downs: int = 2) -> None:
         super().__init__()
         from vector_quantize_pytorch import VectorQuantize
 
         wide = 2 * WIDTH
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, WIDTH, 4, 2, 1), nn.ReLU(), nn.Conv2d(WIDTH, wide, 4, 2, 1),
+            nn.Conv2d(channels, WIDTH, 4, 2, 1), nn.ReLU(), nn.Conv2d(WIDTH, wide, 4, 2, 1),
+            *(layer for _ in range(num_downs - 2) for layer in (nn.ReLU(), nn.Conv2d(wide, wide, 4, 2, 1))),
             _Residual(wide), _Residual(wide), nn.ReLU(), nn.Conv2d(wide, WIDTH, 1),
         )  # fmt: skip
         self.quantizer = VectorQuantize(
@@ -52,31 +55,42 @@ class PlainVQVAE(nn.Module):
         )  # fmt: skip
         self.decoder = nn.Sequential(
             nn.Conv2d(WIDTH, wide, 3, padding=1), _Residual(wide), _Residual(wide), nn.ReLU(),
-            nn.ConvTranspose2d(wide, WIDTH, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(WIDTH, 1, 4, 2, 1),
+            *(layer for _ in range(num_downs - 2) for layer in (nn.ConvTranspose2d(wide, wide, 4, 2, 1), nn.ReLU())),
+            nn.ConvTranspose2d(wide, WIDTH, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(WIDTH, channels, 4, 2, 1),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 1, 28, 28) in [-1, 1] -> (decoded images, the quantizer's loss)."""
-        latents = self.encoder(images).flatten(2).transpose(1, 2)
-        quantized, _, loss = self.quantizer(latents)
-        return self.decoder(quantized.transpose(1, 2).unflatten(2, (7, 7))), loss.sum()
+        """(batch, channels, height, width) in [-1, 1] -> (decoded images, the quantizer's loss)."""
+        latents = self.encoder(images)
+        quantized, _, loss = self.quantizer(latents.flatten(2).transpose(1, 2))
+        return self.decoder(quantized.transpose(1, 2).unflatten(2, latents.shape[2:])), loss.sum()
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(batch, 1, 28, 28) -> (batch, 49) int64."""
-        return self.quantizer(self.encoder(images).flatten(2).transpose(1, 2))[1]
+        """(batch, channels, height, width) -> (batch, h, w) int64."""
+        latents = self.encoder(images)
+        return self.quantizer(latents.flatten(2).transpose(1, 2))[1].unflatten(1, latents.shape[2:])
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """(batch, 49) -> (batch, 1, 28, 28) in [-1, 1]."""
-        latents = self.quantizer.get_output_from_indices(codes)
-        return self.decoder(latents.transpose(1, 2).unflatten(2, (7, 7))).clamp(-1, 1)
+        """(batch, h, w) -> (batch, channels, height, width) in [-1, 1]."""
+        latents = self.quantizer.get_output_from_indices(codes.flatten(1))
+        return self.decoder(latents.transpose(1, 2).unflatten(2, codes.shape[1:])).clamp(-1, 1)
 
 
 def train_for(
-    seconds: float, module: nn.Module, loss_of: Callable[[], Tensor], learning_rate: float, title: str
+    amount: float,
+    module: nn.Module,
+    loss_of: Callable[[], Tensor],
+    learning_rate: float,
+    title: str,
+    *,
+    in_steps: bool = False,
 ) -> int:
-    """AdamW, warm-up and a cosine over `seconds`, quicker precision, gradient norm at most 1 -> the steps it made."""
+    """AdamW, warm-up and a cosine over `amount` seconds, or steps; quicker precision, gradient norm at most 1.
+
+    -> the steps it made.
+    """
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -84,7 +98,7 @@ def train_for(
     module.train()
     start, steps = time.perf_counter(), 0
     with tqdm(desc=title, unit="step", mininterval=1.0) as bar:
-        while (done := (time.perf_counter() - start) / seconds) < 1:
+        while (done := (steps if in_steps else time.perf_counter() - start) / amount) < 1:
             rate = learning_rate * min(1.0, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -141,7 +155,8 @@ class PlainPipeline:
         for flip in (False, True):
             parts = self.images.split(500)
             floats = (part.to(self.device).float() / 127.5 - 1 for part in tqdm(parts, desc="plain tokenise"))
-            views.append(torch.cat([self.vqvae.encode(x.flip(-1) if flip else x).cpu() for x in floats]))
+            codes = [self.vqvae.encode(x.flip(-1) if flip else x).flatten(1).cpu() for x in floats]
+            views.append(torch.cat(codes))
         self.codes = torch.stack(views, 1)
 
     def train_generator(self, seconds: float) -> int:
@@ -165,4 +180,4 @@ class PlainPipeline:
             len(labels), start_temperature=start_temperature, filter_thres=filter_thres,
             embed_ids=self._ids(labels.to(self.device)),
         )  # fmt: skip
-        return self.vqvae.decode(codes)
+        return self.vqvae.decode(codes.unflatten(1, (7, 7)))

@@ -9,31 +9,26 @@ than another. Run again, it continues.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, median
 from typing import Any, NamedTuple
 
 import torch
 
-from maskgit.benchmark.timing import Work, alternate
+from maskgit.benchmark.fair import seconds_a_step, turn, write_table
+from maskgit.benchmark.timing import Work
 from maskgit.config import Config, load
-from maskgit.data import StepOrder, batches
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.images import save_png
 from maskgit.plots import image_grid
 from maskgit.sampling import load_pipeline
-from maskgit.tasks import TASKS
 from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import make_accelerator, train, with_precision
-from vqgan.weights import replacing
+from maskgit.trainer import train
 
 METRICS = ("bits", "agreement", "fid", "prdc")
 COLUMNS = {"bits_per_code": "bits a code", "class_agreement": "class agreement", "fid": "FID", "coverage": "coverage"}
 NOISES = (1.0, 4.0, 10.0)
 """Noise scales of the critic sampler, of which the best is taken, by the FID of other seeds."""
-STEPS_A_TURN = 5
 
 
 class Stage(NamedTuple):
@@ -108,42 +103,23 @@ def _words(steps: Mapping[str, int], setting: str) -> str:
 
 
 def _steps(place: _Place, seconds: float) -> dict[str, int]:
-    """How many steps of each stage fit, from alternating turns of all; measured once, and kept in steps.json."""
-    path = place.out / "steps.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text()))
+    """How many steps of each stage fit."""
     scratch = place.out / "timed"
-    works: dict[str, Work] = {}
-    shares = {}
-    for setting, stages in SETTINGS.items():
-        for stage in stages:
-            key, extra = f"{setting} {stage.name}", []
+    stages = {f"{setting} {stage.name}": (setting, stage) for setting, found in SETTINGS.items() for stage in found}
+
+    def works() -> Mapping[str, Work]:
+        found = {}
+        for key, (setting, stage) in stages.items():
+            extra = []
             if stage.name == "critic":  # timed on a generator of one step
                 few = ["train.steps=1", "train.max_eval_images=100", f"run={scratch}"]
-                train(place.config(stages[0], setting, 0, few))
+                train(place.config(SETTINGS[setting][0], setting, 0, few))
                 extra = [f"generator={scratch}"]
-            works[key], shares[key] = _turn(place.config(stage, setting, 0, extra), scratch), stage.share
-    print("== how many steps fit", file=sys.stderr, flush=True)
-    found = alternate(works, seconds=min(60.0, seconds), least=3, most=50)
-    steps = {key: max(1, int(shares[key] * seconds * STEPS_A_TURN / median(found[key]))) for key in works}
-    with replacing(path) as aside:
-        aside.write_text(json.dumps(steps, indent=1) + "\n")
-    return steps
+            found[key] = turn(place.config(stage, setting, 0, extra), scratch)
+        return found
 
-
-def _turn(config: Any, folder: Path) -> Work:
-    """A few training steps of a config."""
-    config = with_precision(config)
-    task = TASKS[config.task](config, make_accelerator(config.train, folder))
-    batch_size = config.train.batch_size
-    order = StepOrder(len(task.dataset), batch_size, seed=0, start=0, stop=10**6)
-    parts = iter(batches(task.dataset, order))
-
-    def work() -> None:
-        for step in range(STEPS_A_TURN):
-            task.update(step, [next(parts)])
-
-    return work
+    times = seconds_a_step(works, place.out / "seconds.json", seconds)
+    return {key: max(1, int(stage.share * seconds / times[key])) for key, (_, stage) in stages.items()}
 
 
 def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
@@ -200,21 +176,8 @@ def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
 
 
 def _write(lines: Mapping[str, Sequence[Mapping[str, Any]]], out: Path, count: int) -> str:
-    """settings.json and settings.md: the mean of the seeds, and half of their range."""
-    with replacing(out / "settings.json") as aside:
-        aside.write_text(json.dumps({"count": count, "lines": lines}, indent=1) + "\n")
-    rows = [f"| | {' | '.join(COLUMNS.values())} | steps |", "|" + "---|" * (len(COLUMNS) + 2)]
-    for name, found in lines.items():
-        cells = [_spread([one[key]["value"] for one in found]) for key in COLUMNS]
-        rows.append(f"| {name} | {' | '.join(cells)} | {found[0]['steps']} |")
+    """settings.json and settings.md."""
     first = next(iter(lines.values()))[0]
     floors = ["" if first[key]["floor"] is None else f"{first[key]['floor']:.4g}" for key in COLUMNS]
-    rows.append(f"| real images | {' | '.join(floors)} | |")
-    with replacing(out / "settings.md") as aside:
-        aside.write_text("\n".join(rows) + "\n")
-    paths = [out / name for name in ("settings.json", "settings.md", "settings.png")]
-    return "\n".join([*rows, "", *map(str, paths)])
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.4g} ± {(max(values) - min(values)) / 2:.2g}"
+    rows = write_table(lines, COLUMNS, out, "settings", {"count": count}, floors)
+    return "\n".join([*rows, "", *(str(out / f"settings.{end}") for end in ("json", "md", "png"))])

@@ -118,8 +118,12 @@ def compare(
 
 @app.command()
 def benchmark(
-    what: Annotated[str, typer.Argument(help="speed; quality: ours and the plain pipeline; settings.")] = "speed",
-    only: Annotated[str, typer.Option(help="Parts of speed, such as training,sampling; all by default.")] = "",
+    what: Annotated[
+        str, typer.Argument(help="speed; quality: ours and the plain pipeline; settings; tokenizers.")
+    ] = "speed",
+    only: Annotated[
+        str, typer.Option(help="Parts of speed, such as training,sampling, or lines of tokenizers; all by default.")
+    ] = "",
     cells: Annotated[str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")] = None,
     params: Annotated[str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None,
@@ -128,19 +132,22 @@ def benchmark(
     longest: Annotated[float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")] = None,
     quick: Annotated[bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")] = False,
     minutes: Annotated[
-        str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; settings: 3.")
+        str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; others: 3.")
     ] = None,
     count: Annotated[int | None, typer.Option(help="Samples: quality 10,000, settings 2,000.", min=10)] = None,
-    seeds: Annotated[int, typer.Option(help="settings: how many.", min=1)] = 2,
+    seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2,
+    data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or photographs.")] = "fashion_mnist",
+    weights: Annotated[Path | None, typer.Option(help="tokenizers: of the feature network.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
 ) -> None:
     """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after the same time.
 
-    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper; run again, it continues.
+    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper. tokenizers: by each
+    quantizer, with and without a perceptual loss and a discriminator. These two continue when run again.
     """
     from vqgan.registry import choose
 
-    choose(dict.fromkeys(("speed", "quality", "settings")), what, "benchmark")
+    choose(dict.fromkeys(("speed", "quality", "settings", "tokenizers")), what, "benchmark")
     if what == "quality":
         from maskgit.benchmark.quality import run_quality
 
@@ -150,6 +157,12 @@ def benchmark(
         from maskgit.benchmark.settings import run_settings
 
         print(run_settings(numbers(minutes or "3", float, 1)[0], seeds, count or 2000, out))
+        return
+    if what == "tokenizers":
+        from maskgit.benchmark.tokenizers import run_tokenizers
+
+        lines = [name.strip() for name in only.split(",") if name.strip()]
+        print(run_tokenizers(data, numbers(minutes or "3", float, 1)[0], seeds, count, out, weights, lines))
         return
     from maskgit import benchmark as bench
     from maskgit.benchmark.parts import Plan

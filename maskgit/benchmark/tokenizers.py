@@ -1,0 +1,237 @@
+"""What quantizers and losses of a tokenizer are worth: each trained for the same time, then measured.
+
+out/tokenizers/DATA/<line>-<seed>/ (runs and their results)  tokenizers.json  .md  .png (originals, a row for each line)
+
+The last line is what a user would write today from the same packages (maskgit/benchmark/plain.py). Run again, it
+continues.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskgit.benchmark.fair import seconds_a_step, turn, write_table
+from maskgit.benchmark.plain import PlainVQVAE, train_for
+from maskgit.benchmark.timing import Work
+from maskgit.config import TokenizerConfig, load
+from maskgit.data import ImageDataset, Quarantine, StepOrder, batches, spread
+from maskgit.features import FeatureNetwork, load_features
+from maskgit.image_sets import ImageSet, from_source
+from maskgit.images import Transform, save_png, to_float
+from maskgit.plots import image_grid
+from maskgit.processes import this_process
+from maskgit.reconstruction import measure_tokenizer
+from maskgit.sources import load_source
+from maskgit.trainer import train
+from vqgan.registry import choose
+from vqgan.tokenizer import Tokenizer
+from vqgan.weights import replacing
+
+COLUMNS = {"rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "codes_used": "codes used", "perplexity": "perplexity"}
+METRICS = ["psnr", "ssim", "rfid", "codes"]
+PLAIN = "plain"
+
+
+class Data(NamedTuple):
+    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss."""
+
+    overrides: tuple[str, ...]
+    features: str
+    perceptual: str
+
+
+DATA = {
+    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}"),
+    "mnist": Data(("data.source=mnist5k", "data.flip=false"), "classifier", "{{name: classifier, weights: {weights}}}"),
+    "photographs": Data(
+        ("data.source=photographs", "data.image_size=64", "data.channels=3", "model.widths=[48,96,96]"),
+        "mobilenet",
+        "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6, 13]}}",
+    ),
+}
+QUANTIZERS = {
+    "vq": "{name: vq, codebook_size: 512}",
+    "fsq": "{name: fsq, levels: [8, 8, 8]}",
+    "lfq": "{name: lfq, codebook_size: 512}",
+    "bsq": "{name: bsq, codebook_size: 512}",
+    "sim_vq": "{name: sim_vq, codebook_size: 512}",
+    "rvq": "{name: rvq, codebook_size: 32, codes_per_cell: 2}",
+}
+"""Of 9 bits a cell, but rvq's two codes of 5."""
+BASE = "fsq"
+"""The quantizer that the losses are compared with."""
+LOSSES = {
+    "perceptual": ("perceptual",),
+    "GAN": ("adversarial",),
+    "perceptual + GAN": ("perceptual", "adversarial"),
+}
+JOINS = 0.5
+"""The share of the steps after which the discriminator joins."""
+
+
+class _Place(NamedTuple):
+    """Where everything lies, and what all configs share; `common` are overrides with which tests make them small."""
+
+    data: str
+    out: Path
+    weights: Path
+    common: tuple[str, ...] = ()
+
+    def config(self, line: str, seed: int = 0, joins: int = 0, *extra: str) -> TokenizerConfig:
+        """The config of a line."""
+        quantizer, *losses = line.split(" + ", 1)
+        parts = LOSSES[losses[0]] if losses else ()
+        entry = DATA[self.data]
+        given = [*entry.overrides, *self.common, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
+        if "perceptual" in parts:
+            given.append(f"loss.perceptual={entry.perceptual.format(weights=self.weights)}")
+        if "adversarial" in parts:
+            given.append(f"loss.adversarial={{start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4}}")
+        found = load("fashion_mnist/vqgan", [*given, f"run={self.run(line, seed)}", *extra])
+        assert isinstance(found, TokenizerConfig)
+        return found
+
+    def run(self, line: str, seed: int) -> Path:
+        """The folder of a line and a seed."""
+        return self.out / f"{line.replace(' + ', '-')}-{seed}"
+
+
+def lines_of() -> list[str]:
+    """The lines of the table but the plain one."""
+    return [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES)]
+
+
+def run_tokenizers(
+    data: str, minutes: float, seeds: int, count: int | None, out: Path, weights: Path | None, lines: list[str]
+) -> str:
+    """Train and measure `lines` (all by default, PLAIN among them) for `minutes` each -> a table.
+
+    weights: of the feature network, which are also those of the perceptual loss: by default a classifier that is
+    trained first (grey data), or torchvision's MobileNet (colour).
+    """
+    choose(DATA, data, "data set of the tokenizer benchmark")
+    for line in lines:
+        choose(dict.fromkeys([*lines_of(), PLAIN]), line, "line of the tokenizer benchmark")
+    folder = out / "tokenizers" / data
+    if DATA[data].features == "classifier" and weights is None:
+        weights = folder / "classifier"
+        train(load(f"{data}/classifier", [f"run={weights}"]))
+    network = load_features(DATA[data].features, weights)
+    if weights is None:
+        weights = Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    return compare(_Place(data, folder, weights), network, 60 * minutes, seeds, count, lines)
+
+
+def compare(
+    place: _Place, network: FeatureNetwork, seconds: float, seeds: int, count: int | None, lines: list[str]
+) -> str:
+    """The lines, with a feature network that is there already."""
+    steps = _steps(place, seconds)
+    images = from_source(place.config(BASE).data, "validation", count)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        for line in lines or [*lines_of(), PLAIN]:
+            tokenizer = _trained(place, line, seed, steps[line])
+            numbers = _measured(place, line, seed, tokenizer, images, network)
+            found.setdefault(line, []).append(numbers | {"steps": steps[line]})
+            about = {"reference": images.about, "count": images.num_images, "features": network.about}
+            rows = write_table(found, COLUMNS, place.out, "tokenizers", about)
+    path = _draw(place, list(found), images, steps)
+    return "\n".join([*rows, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)])
+
+
+def _steps(place: _Place, seconds: float) -> dict[str, int]:
+    """How many steps of each line fit; a discriminator counts for the share of the steps that it takes part in."""
+    scratch = place.out / "timed"
+
+    def works() -> Mapping[str, Work]:
+        late = {f"{line}, alone": place.config(line, 0, 10**9) for line in lines_of() if "GAN" in line}
+        configs = {line: place.config(line) for line in lines_of()} | late
+        return {key: turn(config, scratch) for key, config in configs.items()} | {PLAIN: _plain_turn(place)}
+
+    times = seconds_a_step(works, place.out / "seconds.json", seconds)
+    steps = {}
+    for line in [*lines_of(), PLAIN]:
+        alone = times.get(f"{line}, alone", times[line])
+        steps[line] = max(1, int(seconds / (JOINS * alone + (1 - JOINS) * times[line])))
+    return steps
+
+
+def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
+    """The tokenizer of a line, trained unless it is there."""
+    if line == PLAIN:
+        return _plain_trained(place, seed, steps)
+    every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
+    save = f"train.save_every={max(1, steps // 3)}"
+    weights = train(place.config(line, seed, int(JOINS * steps), *every, save, "train.trackers=[]"))
+    return Tokenizer.load(weights).to(this_process().device)
+
+
+def _plain_inputs(place: _Place) -> tuple[PlainVQVAE, Any]:
+    """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1, 1]."""
+    data = place.config(BASE).data
+    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
+    dataset = ImageDataset(load_source(data.source, "train"), transform, augment=True, quarantine=Quarantine())
+    order = StepOrder(len(dataset), min(64, len(dataset)), seed=0, start=0, stop=10**6)
+    device = this_process().device
+    module = PlainVQVAE(data.channels, 3 if data.image_size >= 64 else 2).to(device)
+    return module, (to_float(batch.data.to(device)) for batch in batches(dataset, order))
+
+
+def _plain_loss(module: PlainVQVAE, images: Tensor) -> Tensor:
+    decoded, loss = module(images)
+    return F.l1_loss(decoded, images) + F.mse_loss(decoded, images) + loss
+
+
+def _plain_turn(place: _Place) -> Work:
+    module, images = _plain_inputs(place)
+    return lambda: train_for(5, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True)
+
+
+def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
+    from safetensors.torch import load_file, save_file
+
+    path = place.run(PLAIN, seed) / "plain.safetensors"
+    torch.manual_seed(seed)
+    module, images = _plain_inputs(place)
+    if not path.is_file():
+        train_for(steps, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True)
+        with replacing(path) as aside:
+            save_file(module.state_dict(), aside)
+    module.load_state_dict(load_file(path))
+    module.eval()
+    return module
+
+
+def _measured(
+    place: _Place, line: str, seed: int, tokenizer: Any, images: ImageSet, network: FeatureNetwork
+) -> dict[str, Any]:
+    """The numbers of `maskgit evaluate`, measured unless they are there."""
+    path = place.run(line, seed) / "numbers.json"
+    if not path.is_file():
+        print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)
+        found, _ = measure_tokenizer(tokenizer, images, network, METRICS, 100)
+        with replacing(path) as aside:
+            aside.write_text(json.dumps({key: number._asdict() for key, number in found.items()}) + "\n")
+    return dict(json.loads(path.read_text()))
+
+
+@torch.no_grad()
+def _draw(place: _Place, lines: list[str], images: ImageSet, steps: Mapping[str, int], columns: int = 12) -> Path:
+    """tokenizers.png: held-out images, and below them what each line makes of them."""
+    numbers = spread(images.num_images, columns)
+    originals = to_float(torch.cat(list(images.read([range(i, i + 1) for i in numbers]))))
+    rows = [originals]
+    for line in lines:
+        tokenizer = _trained(place, line, 0, steps[line])
+        rows.append(tokenizer.decode(tokenizer.encode(originals.to(this_process().device))).cpu())
+    picture = image_grid(torch.cat(rows), num_columns=len(originals), row_names=["originals", *lines])
+    return save_png(picture, place.out / "tokenizers.png")
