@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import partial
 from typing import Any, Protocol
 
@@ -88,6 +89,15 @@ class Guided:
         c, u = both.float().chunk(2)
         return u + scale * (c - u)
 
+    def cached(self, refresh: int) -> Guided:
+        """The same, with a whole pass in every `refresh`-th round only; ValueError if the net cannot."""
+        found = copy(self)
+        make = getattr(self.net, "cached", None)
+        if make is None:
+            raise ValueError("this model is run whole in every round: refresh can only be 1")
+        found.net = make(refresh)
+        return found
+
     def scores(self, codes: Tensor, r: float) -> Tensor:
         """The token critic's logits of full grids (batch, h, w), with the label; ValueError if there is none."""
         return self._scores(codes, own=False)
@@ -117,6 +127,10 @@ class Mixed:
         """As Guided's."""
         share = self.share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
         return torch.lerp(self.first.logits(codes, cells, r), self.second.logits(codes, cells, r), share)
+
+    def cached(self, refresh: int) -> Mixed:
+        """As Guided's, both."""
+        return Mixed(self.first.cached(refresh), self.second.cached(refresh), self.share)
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
         """As Guided's, mixed in the same way."""

@@ -23,6 +23,17 @@ class Conditioned:
         self.mask_id = wrapper.mask_id
         self.num_classes: int = getattr(wrapper.net, "num_classes", 0)  # the label that means none
         self.last: Tensor | None = None
+        self.passes: Any = None  # a CachedPass, if not every round runs the whole grid
+
+    def cached(self, refresh: int) -> Conditioned:
+        """The same, with a whole pass in every `refresh`-th round only; ValueError if the model cannot."""
+        if self.wrapper.self_cond or self.conditioning or not hasattr(self.wrapper.net, "cached"):
+            raise ValueError(
+                "refresh > 1 needs a maskgit.Transformer without self-conditioning, conditioned on its labels only"
+            )
+        found = Conditioned(self.wrapper, self.batch, {})
+        found.passes = self.wrapper.net.cached(refresh)
+        return found
 
     def _for(self, rows: int, labels: Tensor | None) -> dict[str, Any]:
         def repeated(value: Any) -> Any:
@@ -36,6 +47,9 @@ class Conditioned:
 
     def logits_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
         """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes)."""
+        if self.passes is not None:
+            found: Tensor = self.wrapper.to_logits(self.passes.embed(codes, labels, cells)[cells])
+            return found
         last = self.last
         if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
             last = last[: len(codes)] if len(last) > len(codes) else torch.cat((last, last))
@@ -80,6 +94,11 @@ class Watched:
         self.mask_id: int = predictor.mask_id
         self.scores, self.self_scores = predictor.scores, predictor.self_scores
         self.probabilities: Tensor | None = None  # (batch, *grid, num_codes) float32
+
+    def cached(self, refresh: int) -> Watched:
+        """As the predictor's own."""
+        self.predictor = self.predictor.cached(refresh)
+        return self
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As the predictor's own."""

@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskgit.caching import CachedPass
+
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from x_transformers import Encoder, TransformerWrapper
+    from x_transformers.x_transformers import apply_rotary_pos_emb
 
 MIN_ROWS = 16
 """Below 8 rows the CPU's matrix product takes another path, whose last bit may differ; measured on AVX-512."""
@@ -109,6 +112,7 @@ class Transformer(nn.Module):
         self.label_embedding = nn.Embedding(num_classes + 1, dim)
         nn.init.normal_(self.label_embedding.weight, std=0.5)
         self.label_to_input = nn.Linear(dim, dim, bias=False) if label_in_input else None
+        self.flash = self.max_seq_len >= FLASH_FROM if flash is None else flash
         self.depth_embedding = None
         if positions == "rotary" and codes_per_cell > 1:
             self.depth_embedding = nn.Parameter(torch.randn(codes_per_cell, dim) * (2 / dim) ** 0.5)
@@ -117,7 +121,7 @@ class Transformer(nn.Module):
             depth=depth,
             heads=heads,
             attn_dim_head=dim_head,
-            attn_flash=self.max_seq_len >= FLASH_FROM if flash is None else flash,
+            attn_flash=self.flash,
             attn_dropout=dropout,
             ff_dropout=dropout,
             ff_mult=mlp_ratio,
@@ -147,6 +151,44 @@ class Transformer(nn.Module):
         """(..., dim) -> (..., codebook_size)."""
         return self.net.to_logits
 
+    def _added(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(batch, height, width), (batch,) -> the condition (batch, dim), and what the label and the depth add to the
+        input (batch, 1 or cells, dim)."""
+        if labels is None:
+            labels = codes.new_full((len(codes),), self.num_classes)
+        condition = self.label_embedding(labels)
+        extra: Tensor | None = None if self.label_to_input is None else self.label_to_input(condition)[:, None]
+        if self.depth_embedding is not None:
+            depths = self.depth_embedding.repeat(codes[0].numel() // self.codes_per_cell, 1)[None]
+            extra = depths if extra is None else extra + depths
+        return condition, extra
+
+    def _angles(self, codes: Tensor) -> Tensor | None:
+        """Rotary angles (1, cells, dim_head), none with learned positions."""
+        if self.positions != "rotary":
+            return None
+        height, width = codes.shape[1:]
+        parts, device = self.codes_per_cell, codes.device
+        return rotary_angles(height, width, self.dim_head, codes_per_cell=parts, device=device)
+
+    def inputs(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the layers get: (batch, cells, dim), the condition (batch, dim), and rotary angles, if any."""
+        self.check_grid(*codes.shape[1:])
+        condition, extra = self._added(codes, labels)
+        x = self.net.token_emb(codes.flatten(1))
+        if self.positions == "learned":
+            x = x + self.net.pos_emb(codes.flatten(1))
+        return x if extra is None else x + extra, condition, self._angles(codes)
+
+    @staticmethod
+    def rotate(heads: Tensor, angles: Tensor) -> Tensor:
+        """Queries or keys (batch, heads, m, dim_head) by their angles (1 or batch, m, dim_head)."""
+        return apply_rotary_pos_emb(heads, angles)  # type: ignore[no-any-return]
+
+    def cached(self, refresh: int) -> CachedPass:
+        """Passes over some of the cells only; every `refresh`-th is whole."""
+        return CachedPass(self, refresh)
+
     def forward(
         self,
         codes: Tensor,
@@ -163,21 +205,12 @@ class Transformer(nn.Module):
         """
         height, width = codes.shape[1:]
         self.check_grid(height, width)
-        if labels is None:
-            labels = codes.new_full((len(codes),), self.num_classes)
-        condition = self.label_embedding(labels)
-        extra: Any = sum_embeds.flatten(1, 2) if sum_embeds is not None else None
-        if self.label_to_input is not None:
-            label = self.label_to_input(condition)[:, None]
-            extra = label if extra is None else extra + label
-        if self.depth_embedding is not None:
-            depths = self.depth_embedding.repeat(height * width // self.codes_per_cell, 1)[None]
-            extra = depths if extra is None else extra + depths
-        rotary: dict[str, Any] = {}
-        if self.positions == "rotary":
-            parts, device = self.codes_per_cell, codes.device
-            angles = rotary_angles(height, width, self.dim_head, codes_per_cell=parts, device=device)
-            rotary["rotary_pos_emb"] = (angles, 1.0)
+        condition, extra = self._added(codes, labels)
+        if sum_embeds is not None:
+            given = sum_embeds.flatten(1, 2)
+            extra = given if extra is None else given + extra
+        angles = self._angles(codes)
+        rotary: Any = {} if angles is None else {"rotary_pos_emb": (angles, 1.0)}
         embeddings = self.net(codes.flatten(1), condition=condition, sum_embeds=extra, return_embeddings=True, **rotary)
         embeddings = embeddings.unflatten(1, (height, width))
         return embeddings if return_embeddings else self.to_logits(embeddings)

@@ -27,7 +27,7 @@ LAYERS = [
     {"sources", "choices"},
     {"images"},
     {"wrapper", "transformer"},
-    {"predictor"},
+    {"predictor", "caching"},
     {"masking", "critic"},
     {"guidance", "samplers"},
     {"schedules", "precision"},

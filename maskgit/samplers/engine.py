@@ -164,12 +164,21 @@ def fill(
     temperature: Ramp = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """Fill the hidden cells of codes (batch, h, w), and yield the grid after each round.
 
     rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net is asked for the
-    cells that the policy draws, and not at all where it draws none.
+    cells that the policy draws, and not at all where it draws none. refresh: in every n-th round the net runs on the
+    whole grid, in the others only on the cells that are drawn or have changed (maskgit.caching); 1 is exact.
     """
+    if refresh < 1:
+        raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")
+    if refresh > 1:
+        make = getattr(predictor, "cached", None)
+        if make is None:
+            raise ValueError("this model is run whole in every round: refresh can only be 1")
+        predictor = make(refresh)
     if (top_k is not None and top_k < 1) or (top_p is not None and not 0 <= top_p <= 1):
         raise ValueError(f"top_k is at least 1 and top_p lies in [0, 1], not {top_k} and {top_p}")
     if min(ramp_at(temperature, 0.0), ramp_at(temperature, 1.0)) < 0:

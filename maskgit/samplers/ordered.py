@@ -38,13 +38,14 @@ def random(
     temperature: Ramp = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """Draw the cells in an order drawn at random for each image; with one cell a round, exact (arXiv:1310.1757).
 
-    The head runs on the cells of this round only.
+    The head runs on the cells of this round only, and with `refresh` > 1 so does the net (see `fill`).
     """
     place = uniforms(seeds, ORDER_ROUND, (codes[0].numel(),))
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)
 
 
@@ -83,11 +84,12 @@ def halton(
     shift: bool = True,
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """The cells in Halton's order, which spreads those of a round over the grid (Besnier et al., arXiv:2503.17076).
 
     shift: turned around the grid by an offset of each image's own. Known cells are skipped. The head runs on the cells
-    of this round only.
+    of this round only, and with `refresh` > 1 so does the net (see `fill`).
     """
     if codes.ndim != 3:
         raise ValueError("halton spreads cells over (height, width) grids; take `random` for sequences")
@@ -100,5 +102,5 @@ def halton(
         x = (x + (u[:, 1:] * width).long()) % width
     place = torch.empty(len(codes), height * width, dtype=torch.int64)
     place.scatter_(1, y * width + x, torch.arange(height * width).expand(len(codes), -1))
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)

@@ -34,12 +34,14 @@ def confidence(
     choice_temperature: Ramp = (4.5, 0.0),
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """MaskGIT's sampler (arXiv:2202.04200): draw every hidden cell, hide the least confident ones again.
 
     codes: (batch, h, w) with hidden cells equal to the mask id; seeds: one for each image. Yields codes (batch, h, w)
     after each round; the last has no hidden cell. Cells known at the start are never touched. Confidence is
-    log p(drawn) + choice temperature times Gumbel noise; a single choice temperature falls to 0, as MaskGIT's.
+    log p(drawn) + choice temperature times Gumbel noise; a single choice temperature falls to 0, as MaskGIT's. With
+    `refresh` > 1, known cells run through the net in every n-th round only (see `fill`).
     """
     choice = (choice_temperature, 0.0) if isinstance(choice_temperature, int | float) else choice_temperature
 
@@ -49,7 +51,7 @@ def confidence(
         scores[there] = -(drawn.log_probs + ramp_at(choice, now.r) * gumbel(now.u[there]).float())
         return highest(scores, now.num_hidden).view_as(codes)
 
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     rounds = counted(schedule, steps)
     yield from fill(predictor, codes, seeds, Policy(hide=least_confident), rounds=rounds, **drawing)
 

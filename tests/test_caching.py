@@ -1,0 +1,115 @@
+"""Passes over some of the cells: whole ones are the net's own, and so is any that asks for all that may have changed."""
+
+import pytest
+import torch
+
+from maskgit.samplers import SAMPLERS
+from maskgit.samplers.engine import Policy, fill
+from maskgit.transformer import Transformer
+from tests.conftest import make_pipeline
+
+NETS = [{}, {"flash": True}, {"positions": "rotary"}, {"positions": "rotary", "codes_per_cell": 2, "flash": True}]
+CACHED = ("confidence", "halton", "random")
+
+
+def transformer(**options):
+    torch.manual_seed(0)
+    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=3, heads=2, dim_head=16, **options)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return net.eval()
+
+
+def grids(seed, batch=3):
+    return torch.randint(17, (batch, 4, 6), generator=torch.Generator().manual_seed(seed))
+
+
+LABELS = torch.tensor([0, 2, 3])
+ALL = torch.ones(3, 4, 6, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("options", NETS)
+@torch.no_grad()
+def test_refreshed_in_every_round_it_is_the_net(options):
+    net = transformer(**options)
+    passes = net.cached(1)
+    for seed in range(3):
+        found = passes.embed(grids(seed), LABELS, torch.zeros_like(ALL))
+        assert torch.allclose(found, net(grids(seed), LABELS, return_embeddings=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", NETS)
+@torch.no_grad()
+def test_a_pass_over_all_cells_is_whole(options):
+    net = transformer(**options)
+    passes = net.cached(100)
+    passes.embed(grids(0), LABELS, ALL)
+    changed = grids(0)
+    changed[0, 1, 2], changed[2, 3, 5] = 4, 9
+    found = passes.embed(changed, LABELS, ALL)
+    assert torch.allclose(found, net(changed, LABELS, return_embeddings=True), atol=1e-5)
+    again = passes.embed(changed, LABELS, torch.zeros_like(ALL))
+    assert torch.equal(found, again), "nothing is asked, nothing has changed: nothing runs"
+
+
+@torch.no_grad()
+def test_only_what_is_asked_or_has_changed_runs():
+    net = transformer()
+    seen = []
+    first = net.net.attn_layers.layers[0][1].fn
+    hook = first.to_q.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+    passes = net.cached(3)
+    codes, cells = grids(0), torch.zeros_like(ALL)
+    cells[:, 0, :2] = True
+    passes.embed(codes, LABELS, cells)
+    codes[:, 3, 3] = (codes[:, 3, 3] + 1) % 16
+    before = passes.embeddings.clone()
+    after = passes.embed(codes, LABELS, cells).flatten(1, 2)
+    touched = [0, 1, 3 * 6 + 3]
+    kept = [i for i in range(24) if i not in touched]
+    assert torch.equal(before[:, kept], after[:, kept]) and not torch.allclose(before[:, touched], after[:, touched])
+    passes.embed(codes, LABELS, cells)
+    passes.embed(codes, LABELS, cells)
+    hook.remove()
+    assert seen == [24, 3, 2, 24], "whole, asked and changed, asked, whole again"
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_samplers_fill_grids_from_kept_passes(name):
+    pipeline = make_pipeline()
+    options = {"sampler": {"name": name, "steps": 6, "refresh": 3}, "guidance": {"scale": 2.0, "interval": [0.3, 0.8]}}
+    *_, codes = pipeline.rounds([0, 1, 2, 3], **options)
+    assert codes.max() < 16
+    *_, again = pipeline.rounds([0, 1, 2, 3], **options)
+    *_, alone = pipeline.rounds([2], [2], **options)
+    assert torch.equal(codes, again) and torch.equal(codes[2:3], alone), "an image does not depend on its batch"
+    *_, exact = pipeline.rounds([0, 1, 2, 3], sampler={"name": name, "steps": 6}, guidance=options["guidance"])
+    assert not torch.equal(codes, exact)
+    given = torch.full((1, 4, 4), 16)
+    given[0, 0] = torch.tensor([1, 2, 3, 4])
+    *_, filled = pipeline.rounds([1], codes=given, **options)
+    assert torch.equal(filled[0, 0], given[0, 0])
+
+
+def test_edits_and_mixtures_take_kept_passes():
+    pipeline = make_pipeline()
+    frames = list(pipeline.watch([0, 1], mixed_with=[(2, 0.5), (1, 0.2)], sampler={"name": "halton", "refresh": 2}))
+    assert frames[-1].codes.max() < 16 and frames[-1].confidence.isfinite().all()
+
+
+def test_samplers_that_count_by_chance_run_whole(tmp_path):
+    import inspect
+
+    assert {name for name, sampler in SAMPLERS.items() if "refresh" in inspect.signature(sampler).parameters} == set(CACHED)  # fmt: skip
+
+
+def test_models_that_cannot_are_named(oracle):
+    codes = torch.full((1, 2, 2), 3)
+    with pytest.raises(ValueError, match="refresh can only be 1"):
+        list(SAMPLERS["halton"](oracle, codes, [0], refresh=2))
+    with pytest.raises(ValueError, match="refresh is at least 1"):
+        list(fill(oracle, codes, [0], Policy(), rounds=None, refresh=0))
+    pipeline = make_pipeline()
+    pipeline.model.self_cond = True
+    with pytest.raises(ValueError, match="without self-conditioning"):
+        list(pipeline.rounds([0], sampler={"name": "halton", "refresh": 2}))
