@@ -45,8 +45,7 @@ class NonAutoregressiveWrapper(nn.Module):
     use_simple_mdlm_loss_weight: MDLM's bound (arXiv:2406.07524): cells are hidden independently, an image costs
     w(t) = -gamma'/gamma times its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
     self_cond: the net is run once without gradient, and its embeddings (for the share `self_cond_train_prob` of the
-    images; a learned null for the others) are added to the input of the second run through a bias-free linear map,
-    which starts at zero, so that training starts as without.
+    images; a learned null for the others) are added to the input of the second run by a linear map that starts at 0.
     token_critic: a second net of the same surface with one logit a cell; self_token_critic: one linear head on this
     net's own embeddings. critic_target: see maskgit.critic.
 
@@ -119,7 +118,7 @@ class NonAutoregressiveWrapper(nn.Module):
 
     @property
     def has_critic(self) -> bool:
-        """Whether `generate` lets a critic say which cells to hide again."""
+        """Whether there is a critic, which `generate` then asks."""
         return self.token_critic is not None or self.self_critic is not None
 
     def embed(self, inputs: Tensor, last: Tensor | None = None, **conditioning: Any) -> Tensor:
@@ -225,10 +224,8 @@ class NonAutoregressiveWrapper(nn.Module):
 
     def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
         """What the loss of images at progress t (batch,) is divided by: the weights of their cells, or the images."""
-        if self.mdlm:
-            return torch.tensor(float(len(t) * num_cells), device=t.device)
-        if self.normalization == "image":
-            return torch.tensor(float(len(t)), device=t.device)
+        if self.mdlm or self.normalization == "image":
+            return torch.tensor(float(len(t) * (num_cells if self.mdlm else 1)), device=t.device)
         return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()
 
     def _cell_weights(self, num_hidden: Tensor, num_cells: int) -> Tensor:

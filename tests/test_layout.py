@@ -48,6 +48,7 @@ DOORS = {
     "optuna": {"maskgit/tuning.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/tasks/learner.py", "maskgit/tasks/tokenizer.py", "maskgit/tasks/maskgit.py",
+        "maskgit/tasks/adversary.py",
         "maskgit/tasks/classifier.py", "maskgit/tasks/critic.py", "maskgit/processes.py",
     },
 }  # fmt: skip
