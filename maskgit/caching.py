@@ -34,43 +34,59 @@ class CachedPass:
         x, condition, angles = self.net.inputs(codes, labels)
         is_whole = self.codes is None or self.codes.shape != flat.shape or self.passes % self.refresh == 0
         if is_whole:
-            self.embeddings = self._layers(x, condition, angles, None)
+            self.embeddings = self._layers(x, condition, angles)
         else:
             wanted = cells.flatten(1) | (flat != self.codes)
-            most = int(wanted.sum(1).max())  # rows with fewer run some more of their cells
+            most = int(wanted.sum(1).max())
             places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+            own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
             assert self.embeddings is not None
             if most:
-                found = self._layers(_taken(x, places), condition, angles, places)
+                found = self._layers(_taken(x, places), condition, angles, places, own)
+                found = torch.where(own[:, :, None], found, _taken(self.embeddings, places))
                 self.embeddings = self.embeddings.scatter(1, _wide(places, found), found)
         self.codes = flat.clone()
         self.passes += 1
         assert self.embeddings is not None
         return self.embeddings.unflatten(1, codes.shape[1:])
 
-    def _layers(self, x: Tensor, condition: Tensor, angles: Tensor | None, places: Tensor | None) -> Tensor:
-        """All layers for the cells at `places` (batch, m), by default all. x: (batch, m, dim) -> the same shape."""
+    def _layers(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        angles: Tensor | None,
+        places: Tensor | None = None,
+        own: Tensor | None = None,
+    ) -> Tensor:
+        """All layers for the cells at `places` (batch, m), by default all. x: (batch, m, dim) -> the same shape.
+
+        own: bool (batch, m), whose keys and values are to be kept.
+        """
         layers = self.net.net.attn_layers
         for number, (norms, block, _) in enumerate(layers.layers):
             normed = norms[0](x, condition=condition)
             attention = hasattr(block.fn, "to_q")
-            out = self._attend(number, block.fn, normed, angles, places) if attention else block.fn(normed)
+            out = self._attend(number, block.fn, normed, angles, places, own) if attention else block.fn(normed)
             x = x + out * block.to_gamma(condition).sigmoid()[:, None]
         out = layers.final_norm(x, condition=condition)
         assert isinstance(out, Tensor)
         return out
 
-    def _attend(self, layer: int, fn: Any, x: Tensor, angles: Tensor | None, places: Tensor | None) -> Tensor:
+    def _attend(
+        self, layer: int, fn: Any, x: Tensor, angles: Tensor | None, places: Tensor | None, own: Tensor | None
+    ) -> Tensor:
         """Attention of some cells to all; their keys and values are kept."""
         q = fn.split_q_heads(fn.to_q(x))
         k, v = fn.split_k_heads(fn.to_k(x)), fn.split_v_heads(fn.to_v(x))
         if angles is not None:
             turn = angles if places is None else angles[0][places]
             q, k = self.net.rotate(q, turn), self.net.rotate(k, turn)
-        if places is not None:
-            old = self.kept[layer]
-            where = places[:, None, :, None].expand_as(k)
-            k, v = old[0].scatter(2, where, k), old[1].scatter(2, where, v)
+        if places is not None and own is not None:
+            where, new = places[:, None, :, None].expand_as(k), own[:, None, :, None]
+            k, v = (
+                old.scatter(2, where, torch.where(new, side, old.gather(2, where)))
+                for old, side in zip(self.kept[layer], (k, v), strict=True)
+            )
         self.kept[layer] = (k, v)
         if self.net.flash:
             out = F.scaled_dot_product_attention(q, k, v)

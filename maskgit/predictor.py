@@ -96,7 +96,7 @@ class Watched:
         self.probabilities: Tensor | None = None  # (batch, *grid, num_codes) float32
 
     def cached(self, refresh: int) -> Watched:
-        """As the predictor's own."""
+        """This one itself, so that what it remembers can still be asked, on the predictor's cached passes."""
         self.predictor = self.predictor.cached(refresh)
         return self
 

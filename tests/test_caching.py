@@ -74,6 +74,24 @@ def test_only_what_is_asked_or_has_changed_runs():
     assert seen == [24, 3, 2, 24], "whole, asked and changed, asked, whole again"
 
 
+@torch.no_grad()
+def test_a_row_does_not_depend_on_how_many_cells_another_asks_for():
+    net = transformer()
+    few, many = torch.zeros_like(ALL[:1]), ALL[:1]
+    few[:, 0, :2] = True
+
+    def second(rows, cells):
+        passes = net.cached(9)
+        passes.embed(grids(0)[rows], LABELS[rows], ALL[rows])
+        changed = grids(0)
+        changed[:, 3, 3] = (changed[:, 3, 3] + 1) % 16
+        passes.embed(changed[rows], LABELS[rows], cells)
+        return passes.embed(changed[rows], LABELS[rows], cells)[0]
+
+    alone, together = second([0], few), second([0, 1], torch.cat((few, many)))
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CACHED)
 def test_samplers_fill_grids_from_kept_passes(name):
     pipeline = make_pipeline()

@@ -134,7 +134,9 @@ def benchmark(
     minutes: Annotated[
         str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; others: 3.")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Samples: quality 10,000, settings 2,000.", min=10)] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Images: quality 10,000, settings 2,000, tokenizers all held-out ones.", min=10)
+    ] = None,
     seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2,
     data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or photographs.")] = "fashion_mnist",
     weights: Annotated[Path | None, typer.Option(help="tokenizers: of the feature network.")] = None,
