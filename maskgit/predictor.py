@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from maskgit.passes import distinct
+
 
 class Conditioned:
     """The wrapper with fixed conditioning, as what Guided asks for and, without labels, as a Predictor.
@@ -23,6 +25,7 @@ class Conditioned:
         self.mask_id = wrapper.mask_id
         self.num_classes: int = getattr(wrapper.net, "num_classes", 0)  # the label that means none
         self.last: Tensor | None = None
+        self.is_first = True
         self.passes: Any = None  # a CachedPass, if not every round runs the whole grid
 
     def cached(self, refresh: int) -> Conditioned:
@@ -48,18 +51,34 @@ class Conditioned:
     def logits_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
         """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes)."""
         if self.passes is not None:
-            found: Tensor = self.wrapper.to_logits(self.passes.embed(codes, labels, cells)[cells])
+            found: Tensor = self.wrapper.to_logits(self.passes.embed_at(codes, labels, cells))
             return found
+        if not self.wrapper.self_cond:
+            return self._alike_once(codes, labels, cells)
         last = self.last
         if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
             last = last[: len(codes)] if len(last) > len(codes) else torch.cat((last, last))
         embeddings = self.wrapper.embed(codes, last, **self._for(len(codes), labels))
-        if self.wrapper.self_cond:  # an image that is asked for nothing would not have been run if it were alone
-            asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
-            null = self.wrapper.null_embed.expand_as(embeddings)
-            self.last = torch.where(asked, embeddings, null if last is None else last)
+        # an image that is asked for nothing would not have been run if it were alone
+        asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
+        null = self.wrapper.null_embed.expand_as(embeddings)
+        self.last = torch.where(asked, embeddings, null if last is None else last)
         logits: Tensor = self.wrapper.to_logits(embeddings[cells])
         return logits
+
+    def _alike_once(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
+        """In the first round, images of equal grids and labels run once: at the start all grids are hidden."""
+        is_first, self.is_first = self.is_first, False
+        if not is_first or self.conditioning:
+            logits: Tensor = self.wrapper.to_logits(
+                self.wrapper.embed(codes, cells=cells, **self._for(len(codes), labels))
+            )
+            return logits
+        alike = distinct(codes, labels)
+        asked, number = alike.asked(cells)
+        given = {} if labels is None else {"labels": labels[alike.first]}
+        found: Tensor = self.wrapper.to_logits(self.wrapper.embed(codes[alike.first], cells=asked, **given))
+        return found[number]
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As a Predictor."""

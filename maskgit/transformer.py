@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskgit.caching import CachedPass
+from maskgit.passes import CachedPass, embed_at
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -171,14 +171,27 @@ class Transformer(nn.Module):
         parts, device = self.codes_per_cell, codes.device
         return rotary_angles(height, width, self.dim_head, codes_per_cell=parts, device=device)
 
-    def inputs(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def inputs(
+        self, codes: Tensor, labels: Tensor | None, sum_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the layers get: (batch, cells, dim), the condition (batch, dim), and rotary angles, if any."""
         self.check_grid(*codes.shape[1:])
         condition, extra = self._added(codes, labels)
         x = self.net.token_emb(codes.flatten(1))
         if self.positions == "learned":
             x = x + self.net.pos_emb(codes.flatten(1))
-        return x if extra is None else x + extra, condition, self._angles(codes)
+        for added in (extra, None if sum_embeds is None else sum_embeds.flatten(1, 2)):
+            x = x if added is None else x + added
+        return x, condition, self._angles(codes)
+
+    def embed_at(
+        self, codes: Tensor, cells: Tensor, labels: Tensor | None = None, *, sum_embeds: Tensor | None = None
+    ) -> Tensor:
+        """What `forward` gives with return_embeddings, at the chosen cells only, and for less work.
+
+        cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order.
+        """
+        return embed_at(self, *self.inputs(codes, labels, sum_embeds), cells.flatten(1))
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:

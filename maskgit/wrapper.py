@@ -121,17 +121,24 @@ class NonAutoregressiveWrapper(nn.Module):
         """Whether there is a critic, which `generate` then asks."""
         return self.token_critic is not None or self.self_critic is not None
 
-    def embed(self, inputs: Tensor, last: Tensor | None = None, **conditioning: Any) -> Tensor:
+    def embed(
+        self, inputs: Tensor, last: Tensor | None = None, cells: Tensor | None = None, **conditioning: Any
+    ) -> Tensor:
         """The net's embeddings (batch, *grid, dim) of a grid; `last`: those it is conditioned on, none for the null.
 
-        Without self-conditioning `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
+        cells: bool, as the grid: only of these, (cells.sum(), dim). Without self-conditioning `last` is not used. A
+        `sum_embeds` of the caller's is added to, not replaced.
         """
         if self.self_cond:
             extra = self.to_self_cond(self.null_embed.expand(*inputs.shape, -1) if last is None else last)
             given = conditioning.get("sum_embeds")
             conditioning = {**conditioning, "sum_embeds": extra if given is None else given + extra}
+        if cells is not None and hasattr(self.net, "embed_at"):
+            return self.net.embed_at(inputs, cells, **conditioning)  # type: ignore[no-any-return]
         embeddings = self.net(inputs, return_embeddings=True, **conditioning)
-        return embeddings if inputs.ndim == 3 else embeddings[:, -inputs.shape[1] :]  # without what was prepended
+        if inputs.ndim == 2:
+            embeddings = embeddings[:, -inputs.shape[1] :]  # without what was prepended
+        return embeddings if cells is None else embeddings[cells]  # type: ignore[no-any-return]
 
     def to_logits(self, embeddings: Tensor) -> Tensor:
         """(cells, dim) -> float32 (cells, num_codes): the mask token, where the head has one, gets no probability."""
@@ -177,13 +184,15 @@ class NonAutoregressiveWrapper(nn.Module):
         if labels is not None:
             conditioning["labels"] = self.drop_labels(labels, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            embeddings = self.embed(inputs, self._self_condition(inputs, generator, conditioning), **conditioning)
-            logits = self.to_logits(embeddings[hidden])
-            loss = self._loss(logits, embeddings, codes, hidden, t, normalizer)
+            last = self._self_condition(inputs, generator, conditioning)
+            counted = torch.ones_like(hidden) if self._visible_weight else hidden
+            logits = self.to_logits(self.embed(inputs, last, counted, **conditioning))
+            normalizer = self.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
+            loss = self._loss(logits, counted, codes, hidden, t) / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
         temperatures = torch.full((len(codes),), generator_sample_temperature, device=codes.device)
-        drawn = draw_at(logits.detach(), temperatures[hidden.nonzero()[:, 0]], generator)
+        drawn = draw_at(logits.detach()[hidden[counted]], temperatures[hidden.nonzero()[:, 0]], generator)
         composed = compose(codes, hidden, drawn)
         targets = critic_targets(codes, composed, hidden, self.critic_target)
         judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
@@ -230,35 +239,24 @@ class NonAutoregressiveWrapper(nn.Module):
 
     def _cell_weights(self, num_hidden: Tensor, num_cells: int) -> Tensor:
         """The weights of all cells of each image together: (batch,)."""
-        return num_hidden + (num_cells - num_hidden) * (self.visible_weight if self.training else 0.0)
+        return num_hidden + (num_cells - num_hidden) * self._visible_weight
 
-    def _loss(
-        self,
-        logits: Tensor,
-        embeddings: Tensor,
-        codes: Tensor,
-        hidden: Tensor,
-        t: Tensor,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """The weighted cross-entropy. logits: of the hidden cells; the head runs on visible ones only if they count."""
-        image = torch.arange(len(codes), device=codes.device).view(-1, *[1] * (codes.ndim - 1)).expand_as(codes)
-        if self.mdlm:
-            losses = F.cross_entropy(logits, codes[hidden], reduction="none")
-            weights = mdlm_weight(self.schedule, t).float()
-            return (losses * weights[image[hidden]]).sum() / (codes.numel() if normalizer is None else normalizer)
-        smoothing = self.label_smoothing if self.training else 0.0
-        losses = F.cross_entropy(logits, codes[hidden], reduction="none", label_smoothing=smoothing)
+    @property
+    def _visible_weight(self) -> float:
+        """What a visible cell costs in this mode."""
+        return self.visible_weight if self.training and not self.mdlm else 0.0
+
+    def _loss(self, logits: Tensor, counted: Tensor, codes: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
+        """The summed and weighted cross-entropy of the counted cells, whose logits are given: hidden ones, or all."""
         of_images = self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
-        scale = 1 / of_images if self.normalization == "image" else torch.ones_like(of_images, dtype=torch.float32)
-        total = (losses * scale[image[hidden]]).sum()
-        if self.visible_weight and self.training:
-            seen = self.to_logits(embeddings[~hidden])
-            losses = F.cross_entropy(seen, codes[~hidden], reduction="none", label_smoothing=smoothing)
-            total = total + self.visible_weight * (losses * scale[image[~hidden]]).sum()
-        if normalizer is None:
-            normalizer = of_images.sum() if self.normalization == "cell" else len(codes)
-        return total / normalizer
+        if self.mdlm:
+            weights = mdlm_weight(self.schedule, t).float()
+        else:
+            weights = 1 / of_images if self.normalization == "image" else torch.ones_like(t, dtype=torch.float32)
+        smoothing = self.label_smoothing if self.training and not self.mdlm else 0.0
+        losses = F.cross_entropy(logits, codes[counted], reduction="none", label_smoothing=smoothing)
+        of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(hidden, 1.0, self._visible_weight)
+        return (losses * of_cells[counted]).sum()
 
     @torch.no_grad()
     def bits(
@@ -287,7 +285,7 @@ class NonAutoregressiveWrapper(nn.Module):
         if labels is not None:
             conditioning["labels"] = labels
         last = self._self_condition(inputs, generator, conditioning)
-        logits = self.to_logits(self.embed(inputs, last, **conditioning)[hidden])
+        logits = self.to_logits(self.embed(inputs, last, hidden, **conditioning))
         losses = F.cross_entropy(logits, codes[hidden], reduction="none").double()
         sums = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
         sums.index_add_(0, hidden.nonzero()[:, 0], losses)

@@ -35,8 +35,11 @@ def ours(grid=(4, 6), num_codes=16, **options):
 
 
 def loss_of(wrapper, embeddings, codes, hidden):
-    """The cross-entropy of given embeddings."""
-    return wrapper._loss(wrapper.to_logits(embeddings[hidden]), embeddings, codes, hidden, torch.zeros(len(codes)))
+    """The mean cross-entropy of given embeddings: over hidden cells and weighted visible ones, or over images."""
+    weight = wrapper.visible_weight
+    counted = torch.ones_like(hidden) if weight else hidden
+    total = wrapper._loss(wrapper.to_logits(embeddings[counted]), counted, codes, hidden, torch.zeros(len(codes)))
+    return total / (len(codes) if wrapper.normalization == "image" else hidden.sum() + weight * (~hidden).sum())
 
 
 def draws(seed=0):

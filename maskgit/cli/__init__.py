@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Sequence
@@ -12,11 +13,27 @@ from maskgit.cli.options import app
 __all__ = ["app", "commands", "main", "measuring"]
 
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+
+
+def _keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees.
+
+    glibc gives large pieces back at once, and every new tensor then pays for its pages again: a tenth of the time of
+    sampling on CPUs. Where there is no glibc, nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+            mallopt(option, value)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. A user's mistake is one line and exit status 2; a signal that stopped training, 128 + its number.
 
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
+    _keep_freed_memory()
     try:
         app(arguments)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from maskgit.passes import distinct
 from maskgit.samplers import SAMPLERS
 from maskgit.samplers.engine import Policy, fill
 from maskgit.transformer import Transformer
@@ -26,6 +27,59 @@ def grids(seed, batch=3):
 
 LABELS = torch.tensor([0, 2, 3])
 ALL = torch.ones(3, 4, 6, dtype=torch.bool)
+SOME = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(9)) < 0.4
+
+
+@pytest.mark.parametrize("options", NETS)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_pass_for_some_cells_is_the_net_with_its_gradients(options, training):
+    net = transformer(**options).train(training)
+    extra = torch.randn(3, 4, 6, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    whole = net(grids(0), LABELS, sum_embeds=extra, return_embeddings=True)[SOME]
+    found = net.embed_at(grids(0), SOME, LABELS, sum_embeds=extra)
+    assert torch.allclose(found, whole, atol=1e-5)
+    learned = [extra, *(p for name, p in net.named_parameters() if "to_logits" not in name)]
+    slope = torch.randn(whole.shape, generator=torch.Generator().manual_seed(2))
+    pairs = zip(torch.autograd.grad(found, learned, slope), torch.autograd.grad(whole, learned, slope), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max()) for a, b in pairs)
+
+
+def test_what_follows_the_last_attention_runs_on_the_asked_cells_only():
+    net, seen = transformer(), []
+    for number in (1, -1):
+        layer = net.net.attn_layers.layers[number][1].fn
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[:-1].numel()))
+    net.embed_at(grids(0), SOME, LABELS)
+    assert seen == [ALL.sum(), SOME.sum()]
+
+
+def test_dropout_works_in_training_only():
+    net = transformer(dropout=0.5)
+    assert torch.equal(net.embed_at(grids(0), SOME, LABELS), net.embed_at(grids(0), SOME, LABELS))
+    net.train()
+    assert not torch.equal(net.embed_at(grids(0), SOME, LABELS), net.embed_at(grids(0), SOME, LABELS))
+
+
+def test_equal_images_are_found():
+    codes, labels = grids(0)[[0, 1, 0, 0, 1]], torch.tensor([0, 1, 0, 2, 1])
+    found = distinct(codes, labels)
+    assert sorted(found.first.tolist()) == [0, 1, 3]
+    assert torch.equal(codes[found.first][found.of_row], codes)
+    assert torch.equal(labels[found.first][found.of_row], labels)
+    assert len(distinct(codes, None).first) == 2
+
+
+@pytest.mark.parametrize("sampler", ["confidence", "halton"])
+def test_the_first_round_runs_once_for_each_label(sampler):
+    pipeline, rows = make_pipeline(), []
+    hook = pipeline.transformer.net.token_emb.register_forward_hook(lambda m, inputs, out: rows.append(len(inputs[0])))
+    options = {"sampler": {"name": sampler, "steps": 3}, "guidance": {"scale": 2.0}}
+    *_, codes = pipeline.rounds([0, 1, 1, 0, 1], range(5), **options)
+    assert rows == [3, 10, 10], "two labels and none, then all images, with and without their labels"
+    hook.remove()
+    for number, label in enumerate([0, 1, 1, 0, 1]):
+        *_, alone = pipeline.rounds([label], [number], **options)
+        assert torch.equal(codes[number], alone[0])
 
 
 @pytest.mark.parametrize("options", NETS)
@@ -34,8 +88,8 @@ def test_refreshed_in_every_round_it_is_the_net(options):
     net = transformer(**options)
     passes = net.cached(1)
     for seed in range(3):
-        found = passes.embed(grids(seed), LABELS, torch.zeros_like(ALL))
-        assert torch.allclose(found, net(grids(seed), LABELS, return_embeddings=True), atol=1e-5)
+        found = passes.embed_at(grids(seed), LABELS, SOME)
+        assert torch.allclose(found, net(grids(seed), LABELS, return_embeddings=True)[SOME], atol=1e-5)
 
 
 @pytest.mark.parametrize("options", NETS)
@@ -43,13 +97,12 @@ def test_refreshed_in_every_round_it_is_the_net(options):
 def test_a_pass_over_all_cells_is_whole(options):
     net = transformer(**options)
     passes = net.cached(100)
-    passes.embed(grids(0), LABELS, ALL)
+    passes.embed_at(grids(0), LABELS, ALL)
     changed = grids(0)
     changed[0, 1, 2], changed[2, 3, 5] = 4, 9
-    found = passes.embed(changed, LABELS, ALL)
-    assert torch.allclose(found, net(changed, LABELS, return_embeddings=True), atol=1e-5)
-    again = passes.embed(changed, LABELS, torch.zeros_like(ALL))
-    assert torch.equal(found, again), "nothing is asked, nothing has changed: nothing runs"
+    found = passes.embed_at(changed, LABELS, ALL)
+    assert torch.allclose(found, net(changed, LABELS, return_embeddings=True)[ALL], atol=1e-5)
+    assert passes.embed_at(changed, LABELS, torch.zeros_like(ALL)).shape == (0, 32), "nothing is asked: nothing runs"
 
 
 @torch.no_grad()
@@ -61,15 +114,17 @@ def test_only_what_is_asked_or_has_changed_runs():
     passes = net.cached(3)
     codes, cells = grids(0), torch.zeros_like(ALL)
     cells[:, 0, :2] = True
-    passes.embed(codes, LABELS, cells)
+    passes.embed_at(codes, LABELS, cells)
     codes[:, 3, 3] = (codes[:, 3, 3] + 1) % 16
-    before = passes.embeddings.clone()
-    after = passes.embed(codes, LABELS, cells).flatten(1, 2)
-    touched = [0, 1, 3 * 6 + 3]
-    kept = [i for i in range(24) if i not in touched]
-    assert torch.equal(before[:, kept], after[:, kept]) and not torch.allclose(before[:, touched], after[:, touched])
-    passes.embed(codes, LABELS, cells)
-    passes.embed(codes, LABELS, cells)
+    before = {layer: (k.clone(), v.clone()) for layer, (k, v) in passes.kept.items()}
+    passes.embed_at(codes, LABELS, cells)
+    kept = [i for i in range(24) if i not in (0, 1, 3 * 6 + 3)]
+    for layer, sides in before.items():
+        for old, new in zip(sides, passes.kept[layer], strict=True):
+            assert torch.equal(old[:, :, kept], new[:, :, kept])
+            assert not torch.allclose(old[:, :, 21], new[:, :, 21])
+    passes.embed_at(codes, LABELS, cells)
+    passes.embed_at(codes, LABELS, cells)
     hook.remove()
     assert seen == [24, 3, 2, 24], "whole, asked and changed, asked, whole again"
 
@@ -82,11 +137,11 @@ def test_a_row_does_not_depend_on_how_many_cells_another_asks_for():
 
     def second(rows, cells):
         passes = net.cached(9)
-        passes.embed(grids(0)[rows], LABELS[rows], ALL[rows])
+        passes.embed_at(grids(0)[rows], LABELS[rows], ALL[rows])
         changed = grids(0)
         changed[:, 3, 3] = (changed[:, 3, 3] + 1) % 16
-        passes.embed(changed[rows], LABELS[rows], cells)
-        return passes.embed(changed[rows], LABELS[rows], cells)[0]
+        passes.embed_at(changed[rows], LABELS[rows], cells)
+        return passes.embed_at(changed[rows], LABELS[rows], cells)[: few.sum()]
 
     alone, together = second([0], few), second([0, 1], torch.cat((few, many)))
     assert torch.allclose(alone, together, atol=1e-5)

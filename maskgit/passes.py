@@ -1,0 +1,145 @@
+"""Passes of a maskgit.Transformer that compute no more than is asked for.
+
+embed_at: an exact pass, whose last feed-forward layer runs on the asked cells only.
+CachedPass: passes over some cells of a grid, which attend to kept keys and values of all the others. In a round most
+cells are what they were: known ones do not change, and hidden ones that nobody asks for need no answer. So a whole pass
+is made now and then, and between two of them only the cells that are drawn, or have changed, run (the idea of ENAT,
+arXiv:2411.06959, and LazyMAR, arXiv:2503.12450, without training anything). What the others would say by now is out of
+date a little; with a whole pass in every round nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells, dim_head)."""
+
+
+def embed_at(
+    net: Any, x: Tensor, condition: Tensor, angles: Tensor | None, asked: Tensor, keep: Keep | None = None
+) -> Tensor:
+    """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(), dim), row by row.
+
+    The same as x-transformers' own pass at these cells: what follows the last attention is done for them alone.
+    condition: (batch, dim); angles: rotary ones, (1 or batch, m, dim_head).
+    """
+    layers, places = net.net.attn_layers, asked.flatten().nonzero()[:, 0]
+    image = places // asked.shape[1]
+    last = max(number for number, layer in enumerate(layers.layers) if hasattr(layer[1].fn, "to_q"))
+    is_packed = False
+
+    def for_cells(value: Tensor) -> Tensor:
+        """What is the same for all cells of an image, (batch, dim)."""
+        return value[image] if is_packed else value[:, None]
+
+    for number, (norms, block, _) in enumerate(layers.layers):
+        normed = norms[0].ln(x) * for_cells(norms[0].to_gamma(condition) + 1)
+        if not hasattr(block.fn, "to_q"):
+            out = block.fn(normed)
+        else:
+            out = _attention(net, block.fn, number, normed, angles, keep)
+            if number == last:
+                out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
+                is_packed = True
+            out = block.fn.to_out(out)
+        x = x + out * for_cells(block.to_gamma(condition).sigmoid())
+    return layers.final_norm.ln(x) * for_cells(layers.final_norm.to_gamma(condition) + 1)  # type: ignore[no-any-return]
+
+
+def _attention(net: Any, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None) -> Tensor:
+    """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
+    q, k, v = fn.split_q_heads(fn.to_q(x)), fn.split_k_heads(fn.to_k(x)), fn.split_v_heads(fn.to_v(x))
+    if angles is not None:
+        q, k = net.rotate(q, angles), net.rotate(k, angles)
+    if keep is not None:
+        k, v = keep(layer, k, v)
+    dropout = net.config["dropout"] if net.training else 0.0
+    if net.flash:
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    else:
+        shares = (q @ (k * q.shape[-1] ** -0.5).transpose(-1, -2)).softmax(-1, dtype=torch.float32).to(v.dtype)
+        out = (F.dropout(shares, dropout) if dropout else shares) @ v
+    return fn.merge_heads(out)  # type: ignore[no-any-return]
+
+
+class Distinct(NamedTuple):
+    """The images of a batch that differ from all before them."""
+
+    first: Tensor  # (distinct,) the place of each in the batch
+    of_row: Tensor  # (batch,) which of them each image is equal to
+
+    def asked(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """cells: bool (batch, *grid) -> what the distinct ones are asked for, bool (distinct, *grid), and which of
+        these, in row-major order, is each of the cells: (cells.sum(),)."""
+        row, *place = cells.nonzero(as_tuple=True)
+        where = (self.of_row[row], *place)
+        asked = torch.zeros_like(cells[self.first])
+        asked[where] = True
+        return asked, (asked.flatten().cumsum(0) - 1).view_as(asked)[where]
+
+
+def distinct(codes: Tensor, labels: Tensor | None) -> Distinct:
+    """Of grids (batch, h, w) with their labels (batch,)."""
+    rows = codes.flatten(1) if labels is None else torch.cat((codes.flatten(1), labels[:, None]), 1)
+    _, of_row = torch.unique(rows, dim=0, return_inverse=True)
+    first = of_row.new_full((int(of_row.max()) + 1,), len(rows))
+    return Distinct(first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"), of_row)
+
+
+class CachedPass:
+    """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole."""
+
+    def __init__(self, net: Any, refresh: int) -> None:
+        self.net, self.refresh = net, refresh
+        self.passes = 0
+        self.codes: Tensor | None = None  # (batch, cells) of the last pass
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values: (batch, heads, cells, dim_head)
+
+    def embed_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
+        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), dim) in row-major order.
+
+        A whole pass, too, if the batch is of another size than the last one (guidance begins or ends).
+        """
+        flat, asked = codes.flatten(1), cells.flatten(1)
+        x, condition, angles = self.net.inputs(codes, labels)
+        is_whole = self.codes is None or self.codes.shape != flat.shape or self.passes % self.refresh == 0
+        changed = torch.ones_like(asked) if self.codes is None or is_whole else flat != self.codes
+        self.codes = flat.clone()
+        self.passes += 1
+        if self.passes == 1:  # at the start all grids are hidden: those with the same label run once
+            alike = distinct(codes, labels)
+            asked, number = alike.asked(asked)
+            first = alike.first
+            found = embed_at(self.net, x[first], condition[first], angles, asked, self._keep)
+            self.kept = {layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()}
+            return found[number]
+        if is_whole:
+            return embed_at(self.net, x, condition, angles, asked, self._keep)
+        wanted = asked | changed
+        most = int(wanted.sum(1).max())
+        if not most:
+            return x.new_empty(0, x.shape[-1])
+        places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
+
+        def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            where, new = places[:, None, :, None].expand_as(k), own[:, None, :, None]
+            merged = (
+                old.scatter(2, where, torch.where(new, side, old.gather(2, where)))
+                for old, side in zip(self.kept[layer], (k, v), strict=True)
+            )
+            return self._keep(layer, *merged)
+
+        taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
+        turns = None if angles is None else angles[0][places]
+        return embed_at(self.net, taken, condition, turns, asked.gather(1, places) & own, keep)
+
+    def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept[layer] = (k, v)
+        return k, v
