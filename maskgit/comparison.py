@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -29,6 +29,7 @@ from maskgit.processes import this_process
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
+from maskgit.transformer import Transformer
 from maskgit.tuning import preset_name
 from vqgan.weights import replacing
 
@@ -96,35 +97,33 @@ def _has_judge(asked: Comparison) -> bool:
     return asked.judge is not None or asked.features == "classifier" or beside.is_file()
 
 
-class _Counted:
-    """Counts the grids that a model's nets run on."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.grids = 0
-        nets = [pipeline.model.net, pipeline.model.token_critic]
-        self.hooks = [net.register_forward_pre_hook(self._count) for net in nets if net is not None]
-
-    def _count(self, _: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        self.grids += len(arguments[0])
-
-    def remove(self) -> None:
-        for hook in self.hooks:
-            hook.remove()
-
-
 def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
     """Images a second (median of three batches, after one), and how often an image passes through a net."""
     labels = [i % len(pipeline.class_names) for i in range(BATCH)]
     seconds = []
     for number in range(4):
-        counted = _Counted(pipeline)
         start = time.perf_counter()
         list(pipeline.stream(labels, range(number * BATCH, (number + 1) * BATCH), batch_size=BATCH, **options))
         seconds.append(time.perf_counter() - start)
-        counted.remove()
         if seconds[-1] > 30:
             break
-    return {"images/s": BATCH / median(seconds[1:] or seconds), "network calls": counted.grids / BATCH}
+    return {"images/s": BATCH / median(seconds[1:] or seconds), "network calls": _network_calls(pipeline, options)}
+
+
+def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 3) -> float:
+    """How often a whole grid passes through a net for an image that is drawn alone; a part of a grid is a part."""
+    nets = [cast(Transformer, net) for net in (pipeline.model.net, pipeline.model.token_critic) if net is not None]
+    cells = 0
+
+    def add(_: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        nonlocal cells
+        cells += arguments[0].shape[:-1].numel()
+
+    hooks = [net.first_layer.register_forward_pre_hook(add) for net in nets]
+    list(pipeline.stream([number % len(pipeline.class_names) for number in range(count)], batch_size=1, **options))
+    for hook in hooks:
+        hook.remove()
+    return cells / count / math.prod(pipeline.transformer.grid)
 
 
 def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, rounds: int) -> dict[str, Any]:

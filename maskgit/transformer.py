@@ -151,6 +151,12 @@ class Transformer(nn.Module):
         """(..., dim) -> (..., codebook_size)."""
         return self.net.to_logits
 
+    @property
+    def first_layer(self) -> nn.Module:
+        """What every cell of every pass goes through first: (batch, cells, dim) -> queries."""
+        layer: nn.Module = self.net.attn_layers.layers[0][1].fn.to_q
+        return layer
+
     def _added(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(batch, height, width), (batch,) -> the condition (batch, dim), and what the label and the depth add to the
         input (batch, 1 or cells, dim)."""
