@@ -1,7 +1,7 @@
 """compare: samplers side by side on one model, at several numbers of rounds.
 
 out/<sampler>-<rounds>/results.json (of `evaluate`)  speed.json  ->
-out/samplers.json  samplers.md  samplers.png (FID against network calls)  grid.png
+out/samplers.json  samplers.md  samplers.png (FID against network calls)  speed.png (against images a second)  grid.png
 
 Run again, it continues. Where a preset `<sampler>-<rounds>` lies beside the model (`maskgit tune`), its settings are
 used; else those of that sampler's preset with the nearest number of rounds; else the sampler's own defaults.
@@ -31,6 +31,7 @@ from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
 from maskgit.transformer import Transformer
 from maskgit.tuning import preset_name
+from vqgan.registry import options_of
 from vqgan.weights import replacing
 
 COLUMNS = {
@@ -43,7 +44,10 @@ ROUNDS_SHOWN = (8, 32)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare. samplers: none for all that the model can be drawn with; longest: seconds for each place."""
+    """What to compare. samplers: none for all that the model can be drawn with; longest: seconds for each place.
+
+    refresh: of the samplers that have it (maskgit.passes), each number a line of its own.
+    """
 
     run: Path
     samplers: Sequence[str]
@@ -55,6 +59,7 @@ class Comparison:
     judge: Path | None = None
     precision: str = "auto"
     out: Path | None = None
+    refresh: Sequence[int] = (1,)
 
 
 def run_comparison(asked: Comparison) -> str:
@@ -70,25 +75,27 @@ def run_comparison(asked: Comparison) -> str:
     rows: list[dict[str, Any]] = []
     for rounds in asked.rounds:
         for sampler in asked.samplers or allowed:
-            rows.append(_place(asked, pipeline, out / preset_name(sampler, rounds), sampler, rounds))
-            text = _write(rows, out)
+            for refresh in asked.refresh if "refresh" in options_of(SAMPLERS[sampler]) else (1,):
+                rows.append(_place(asked, pipeline, out, sampler, rounds, refresh))
+                text = _write(rows, out)
     _draw(pipeline, rows, out)
-    paths = "\n".join(str(out / f"samplers.{suffix}") for suffix in ("json", "md", "png"))
-    return f"{text}\n\n{paths}\n{out / 'grid.png'}"
+    names = ("samplers.json", "samplers.md", "samplers.png", "speed.png", "grid.png")
+    return "\n".join((text, "", *(str(out / name) for name in names)))
 
 
-def settings_for(pipeline: Pipeline, sampler: str, rounds: int) -> tuple[dict[str, Any], str]:
+def settings_for(pipeline: Pipeline, sampler: str, rounds: int, refresh: int = 1) -> tuple[dict[str, Any], str]:
     """The options of Pipeline.settings for a place, and where they come from."""
+    cached = {} if refresh == 1 else {"refresh": refresh}
     there = {
         int(name.removeprefix(f"{sampler}-")): preset
         for name, preset in pipeline.presets.items()
         if name.startswith(f"{sampler}-") and name.removeprefix(f"{sampler}-").isdecimal()
     }
     if not there:
-        return {"sampler": sampler, "steps": rounds}, "defaults"
+        return {"sampler": sampler, "steps": rounds, **cached}, "defaults"
     nearest = min(there, key=lambda known: abs(math.log(known / rounds)))
     name = preset_name(sampler, nearest)
-    return {"preset": name, "steps": rounds}, "tuned" if nearest == rounds else f"tuned at {nearest}"
+    return {"preset": name, "steps": rounds, **cached}, "tuned" if nearest == rounds else f"tuned at {nearest}"
 
 
 def _has_judge(asked: Comparison) -> bool:
@@ -126,14 +133,17 @@ def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 3) 
     return cells / count / math.prod(pipeline.transformer.grid)
 
 
-def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, rounds: int) -> dict[str, Any]:
+def _place(
+    asked: Comparison, pipeline: Pipeline, folder: Path, sampler: str, rounds: int, refresh: int
+) -> dict[str, Any]:
     """One row: measured, unless it is there."""
-    options, origin = settings_for(pipeline, sampler, rounds)
+    out = folder / (preset_name(sampler, rounds) + ("" if refresh == 1 else f"-refresh-{refresh}"))
+    options, origin = settings_for(pipeline, sampler, rounds, refresh)
     known = [asked.count, asked.longest, asked.features, str(asked.weights), str(asked.judge), pipeline.precision]
     made = {"settings": pipeline.settings(**options)._asdict(), "asked": known, "weights": pipeline_hashes(asked.run)}
     wanted = json.loads(json.dumps(made))
     if not (out / "speed.json").is_file():
-        print(f"== {sampler}, {rounds} rounds", file=sys.stderr, flush=True)
+        print(f"== {_line(sampler, refresh)}, {rounds} rounds", file=sys.stderr, flush=True)
         speed = _speed(pipeline, options)
         count = min(asked.count, max(100, int(asked.longest * speed["images/s"] / 100) * 100))
         evaluate(
@@ -155,7 +165,12 @@ def _place(asked: Comparison, pipeline: Pipeline, out: Path, sampler: str, round
     if speed.pop("made of") != wanted:
         raise ValueError(f"{out} was measured with another model or other options: delete it, or set --out")
     numbers = json.loads((out / "results.json").read_text())["numbers"]
-    return {"sampler": sampler, "rounds": rounds, **speed, "numbers": numbers}
+    return {"sampler": sampler, "refresh": refresh, "rounds": rounds, **speed, "numbers": numbers}
+
+
+def _line(sampler: str, refresh: int) -> str:
+    """How a line of the table is called."""
+    return sampler if refresh == 1 else f"{sampler}, refresh {refresh}"
 
 
 def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
@@ -165,8 +180,8 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
     columns = {key: title for key, title in COLUMNS.items() if key in rows[0]["numbers"]}
     heads = ["sampler", "rounds", "network calls", *columns.values(), "images/s", "samples", "settings"]
     table = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for row in sorted(rows, key=lambda row: list(SAMPLERS).index(row["sampler"])):
-        cells = [row["sampler"], row["rounds"], f"{row['network calls']:.3g}"]
+    for row in sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["refresh"])):
+        cells = [_line(row["sampler"], row["refresh"]), row["rounds"], f"{row['network calls']:.3g}"]
         for key in columns:
             number = row["numbers"][key]
             width = "" if number["half_width"] is None else f" ± {number['half_width']:.2g}"
@@ -180,17 +195,24 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
 
 
 def _draw(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """samplers.png, and grid.png: a row of ten classes for each sampler, the same seeds in all."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        series.setdefault(row["sampler"], []).append((row["network calls"], row["numbers"]["fid"]["value"]))
-    lines(series, out / "samplers.png", x="network calls for an image", y="FID")
+    """samplers.png, speed.png, and grid.png: a row of ten classes for each sampler, the same seeds in all."""
+    for key, name, title in (
+        ("network calls", "samplers", "network calls for an image"),
+        ("images/s", "speed", "images a second"),
+    ):
+        series: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            place = (row[key], row["numbers"]["fid"]["value"])
+            series.setdefault(_line(row["sampler"], row["refresh"]), []).append(place)
+        lines(series, out / f"{name}.png", x=title, y="FID")
     labels = [i % len(pipeline.class_names) for i in range(10)]
     shown = [row for row in rows if row["rounds"] in ROUNDS_SHOWN] or list(rows)
     images = [
         image
         for row in shown
-        for image in pipeline.stream(labels, range(10), **settings_for(pipeline, row["sampler"], row["rounds"])[0])
+        for image in pipeline.stream(
+            labels, range(10), **settings_for(pipeline, row["sampler"], row["rounds"], row["refresh"])[0]
+        )
     ]
-    names = [f"{row['sampler']}, {row['rounds']}" for row in shown]
+    names = [f"{_line(row['sampler'], row['refresh'])}, {row['rounds']}" for row in shown]
     save_png(image_grid(torch.stack(images), num_columns=10, row_names=names), out / "grid.png")

@@ -131,7 +131,11 @@ def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
     rows = json.loads((folder / "samplers.json").read_text())
     assert [row["rounds"] for row in rows] == [1, 1, 2, 2]
     assert rows[1]["network calls"] in (1, 2), "twice with guidance"
-    assert all((folder / name).is_file() for name in ("samplers.md", "samplers.png", "grid.png"))
+    assert all((folder / name).is_file() for name in ("samplers.md", "samplers.png", "speed.png", "grid.png"))
+    more = ("--samplers", "halton", "--rounds", "4", "--count", 20, "--refresh", "1,4", "--out", tmp_path / "cached")
+    assert "| halton, refresh 4 | 4 |" in call("compare", generator.run, *more)
+    exact, cached = json.loads((tmp_path / "cached" / "samplers.json").read_text())
+    assert cached["network calls"] < exact["network calls"] == 2 * rows[2]["network calls"]
     monkeypatch.setattr("maskgit.comparison.evaluate", evaluate_never)
     assert call("compare", generator.run, *options) == table
 

@@ -97,6 +97,9 @@ def compare(
     run: RunArgument,
     samplers: Annotated[str, typer.Option(help="Such as confidence,halton; all that it allows by default.")] = "",
     rounds: Annotated[str, typer.Option(help="Numbers of rounds.")] = "4,8,12,16,32,64",
+    refresh: Annotated[
+        str, typer.Option(help="Such as 1,2,4: whole passes in every n-th round only, where a sampler can.")
+    ] = "1",
     count: Annotated[int, typer.Option(help="Samples for each place of the table.", min=10)] = 5000,
     longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
     features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
@@ -113,7 +116,7 @@ def compare(
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out)
-    print(run_comparison(asked))
+    print(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
 
 
 @app.command()
