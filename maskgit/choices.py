@@ -20,27 +20,36 @@ def names(load_table: Callable[[], Mapping[str, Callable[..., Any]]], kind: str,
         if spec is not None:
             entries = load_table()
             check(entries, spec, kind, given)
-            _check_types(entries, spec, kind)
+            typed = _typed(entries, spec, kind)
+            return spec if isinstance(spec, str) else {**spec, **typed}
         return spec
 
     return AfterValidator(validate)
 
 
-def _check_types(entries: Mapping[str, Callable[..., Any]], spec: Choice, kind: str) -> None:
-    """ValueError if an option of a choice is not of the type that its entry is annotated with."""
+def _typed(entries: Mapping[str, Callable[..., Any]], spec: Choice, kind: str) -> dict[str, Any]:
+    """The options of a choice in the types that its entry is annotated with: 8.0 becomes 8 where whole numbers go.
+
+    ValueError if one cannot be.
+    """
     name, options = split(spec, kind)
+    found: dict[str, Any] = {}
     entry = entries[name]
     hints = get_type_hints(vars(entry)["__init__"] if isinstance(entry, type) else entry)
     for option, value in options.items():
         try:
-            TypeAdapter(hints.get(option, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+            adapter: Any = TypeAdapter(hints.get(option, Any), config=ConfigDict(arbitrary_types_allowed=True))
+            typed = adapter.validate_python(value)
+            found[option] = typed if isinstance(value, str | int | float) else value
         except ValidationError as error:
             raise ValueError(f"{kind} {name!r}: {option}: {error.errors()[0]['msg']}") from error
         if option == "schedule":
             from maskgit.schedules import SCHEDULES
 
             check(SCHEDULES, value, "schedule", ["t"])
-            _check_types(SCHEDULES, value, "schedule")
+            rest = _typed(SCHEDULES, value, "schedule")
+            found[option] = value if isinstance(value, str) else {**value, **rest}
+    return found
 
 
 def table(module: str, name: str) -> Callable[[], Any]:

@@ -14,14 +14,14 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import torch
 
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.images import save_png
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
@@ -39,6 +39,8 @@ COLUMNS = {
     "coverage": "coverage",
 }  # fmt: skip
 BATCH = 100
+VERSION = 2
+"""Of how things are measured: places of another one do not stand in the same table."""
 ROUNDS_SHOWN = (8, 32)
 
 
@@ -71,6 +73,8 @@ def run_comparison(asked: Comparison) -> str:
     allowed = [name for name, critic in critics.items() if critic is None or getattr(pipeline.model, critic)]
     for name in asked.samplers:
         pipeline.settings(sampler=name)  # refuses one that is not there, or whose critic is not
+    if max(asked.refresh) > 1 and pipeline.model.self_cond:
+        raise ValueError("a self-conditioned model runs whole in every round: refresh can only be 1")
     out = asked.out or asked.run / "samplers"
     rows: list[dict[str, Any]] = []
     for rounds in asked.rounds:
@@ -85,7 +89,7 @@ def run_comparison(asked: Comparison) -> str:
 
 def settings_for(pipeline: Pipeline, sampler: str, rounds: int, refresh: int = 1) -> tuple[dict[str, Any], str]:
     """The options of Pipeline.settings for a place, and where they come from."""
-    cached = {} if refresh == 1 else {"refresh": refresh}
+    cached = {"refresh": refresh} if "refresh" in options_of(SAMPLERS[sampler]) else {}
     there = {
         int(name.removeprefix(f"{sampler}-")): preset
         for name, preset in pipeline.presets.items()
@@ -96,12 +100,6 @@ def settings_for(pipeline: Pipeline, sampler: str, rounds: int, refresh: int = 1
     nearest = min(there, key=lambda known: abs(math.log(known / rounds)))
     name = preset_name(sampler, nearest)
     return {"preset": name, "steps": rounds, **cached}, "tuned" if nearest == rounds else f"tuned at {nearest}"
-
-
-def _has_judge(asked: Comparison) -> bool:
-    """Whether class agreement can be measured: a judge is named, or lies beside the run."""
-    beside = asked.run.parent / "classifier" / "classifier.safetensors"
-    return asked.judge is not None or asked.features == "classifier" or beside.is_file()
 
 
 def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
@@ -117,7 +115,7 @@ def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
     return {"images/s": BATCH / median(seconds[1:] or seconds), "network calls": _network_calls(pipeline, options)}
 
 
-def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 3) -> float:
+def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 5) -> float:
     """How often a whole grid passes through a net for an image that is drawn alone; a part of a grid is a part."""
     nets = [cast(Transformer, net) for net in (pipeline.model.net, pipeline.model.token_critic) if net is not None]
     cells = 0
@@ -127,9 +125,11 @@ def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 3) 
         cells += arguments[0].shape[:-1].numel()
 
     hooks = [net.first_layer.register_forward_pre_hook(add) for net in nets]
-    list(pipeline.stream([number % len(pipeline.class_names) for number in range(count)], batch_size=1, **options))
-    for hook in hooks:
-        hook.remove()
+    try:
+        list(pipeline.stream([number % len(pipeline.class_names) for number in range(count)], batch_size=1, **options))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return cells / count / math.prod(pipeline.transformer.grid)
 
 
@@ -139,26 +139,25 @@ def _place(
     """One row: measured, unless it is there."""
     out = folder / (preset_name(sampler, rounds) + ("" if refresh == 1 else f"-refresh-{refresh}"))
     options, origin = settings_for(pipeline, sampler, rounds, refresh)
-    known = [asked.count, asked.longest, asked.features, str(asked.weights), str(asked.judge), pipeline.precision]
-    made = {"settings": pipeline.settings(**options)._asdict(), "asked": known, "weights": pipeline_hashes(asked.run)}
+    known = [VERSION, asked.count, asked.longest, pipeline.precision]
+    request = Evaluation(
+        run=asked.run, features=asked.features, weights=asked.weights, judge=asked.judge, precision=pipeline.precision,
+        out=out, options=options,
+    )  # fmt: skip
+    found, weights = instruments(request), pipeline_hashes(asked.run)
+    if "preset" in options and pipeline.presets[options["preset"]].measured.get("weights", weights) != weights:
+        origin += " on other weights"
+    made = {
+        "settings": pipeline.settings(**options)._asdict(), "asked": known, "with": found,
+        "weights": weights,
+    }  # fmt: skip
     wanted = json.loads(json.dumps(made))
     if not (out / "speed.json").is_file():
         print(f"== {_line(sampler, refresh)}, {rounds} rounds", file=sys.stderr, flush=True)
         speed = _speed(pipeline, options)
         count = min(asked.count, max(100, int(asked.longest * speed["images/s"] / 100) * 100))
-        evaluate(
-            Evaluation(
-                run=asked.run,
-                count=count,
-                metrics=("fid", "prdc", *(["agreement"] if _has_judge(asked) else [])),
-                features=asked.features,
-                weights=asked.weights,
-                judge=asked.judge,
-                precision=pipeline.precision,
-                out=out,
-                options=options,
-            )
-        )
+        metrics = ("fid", "prdc", *(["agreement"] if found["judge"] else []))
+        evaluate(replace(request, count=count, metrics=metrics))
         with replacing(out / "speed.json") as aside:
             aside.write_text(json.dumps(speed | {"count": count, "made of": wanted, "from": origin}))
     speed = json.loads((out / "speed.json").read_text())

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from maskgit.images import to_float, to_uint8
 from maskgit.predictor import Filled
-from maskgit.randomness import uniforms
+from maskgit.randomness import mixed_seed, uniforms
+from maskgit.samplers import rounds_of
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
@@ -75,6 +76,19 @@ def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
     return mask
 
 
+def check_image(painter: Painter, size: Sequence[int], *, alone: bool = True) -> None:
+    """ValueError, with the nearest size that would do, if an image (height, width) does not divide into cells, or is
+    smaller than the model's grid with learned positions, unless it is a part only of what is filled (not `alone`)."""
+    net, f = painter.transformer, painter.tokenizer.downscale
+    own = painter.tokenizer.size_of(net.grid) if alone and net.positions == "learned" else (f, f)
+    near = [max(least, round(side / f) * f) for side, least in zip(size, own, strict=True)]
+    if any(side % f or side < least for side, least in zip(size, own, strict=True)):
+        raise ValueError(
+            f"an image of {size[0]}x{size[1]} cannot be edited by this model: the nearest size that can is "
+            f"{near[0]}x{near[1]}"
+        )
+
+
 def inpaint(
     painter: Painter,
     image: Tensor,
@@ -92,7 +106,7 @@ def inpaint(
     cells. feather: over how many pixels, inside the drawn part, the original fades out. options: of the sampler, as in
     Pipeline.rounds. ValueError if the size does not divide into cells, or if there is nothing to draw.
     """
-    painter.tokenizer.check_size(*image.shape[1:])
+    check_image(painter, image.shape[1:])
     if (mask is None) == (box is None):
         raise ValueError("give either a mask or a box")
     if box is not None:
@@ -125,9 +139,9 @@ def outpaint(
     ValueError if a margin is negative or no multiple of a cell, or the image does not divide into cells.
     """
     f = painter.tokenizer.downscale
-    painter.tokenizer.check_size(*image.shape[1:])
+    check_image(painter, image.shape[1:], alone=False)
     if min(margins) < 0 or any(margin % f for margin in margins):
-        near = ",".join(str(max(0, round(margin / f) * f)) for margin in margins)
+        near = ",".join(str(max(0, -(-margin // f) * f)) for margin in margins)
         raise ValueError(f"margins are multiples of {f} pixels, such as {near}, not {','.join(map(str, margins))}")
     if not any(margins):
         raise ValueError("all margins are 0: nothing to draw")
@@ -149,10 +163,12 @@ def variation(
     """Keep a share of the cells, chosen at random by the seed, and draw the others anew; every pixel may change."""
     if not 0 <= keep < 1:
         raise ValueError(f"keep lies in [0, 1), not {keep}")
+    check_image(painter, image.shape[1:])
     codes = encode(painter, image)
-    u = uniforms([seed], ORDER_ROUND, tuple(codes.shape))[0]
+    q = painter.tokenizer.codes_per_cell  # which stay together
+    u = uniforms([seed], ORDER_ROUND, (codes.shape[0], codes.shape[1] // q))[0]
     rank = u.flatten().argsort().argsort().view_as(u)
-    hidden = rank >= min(round(keep * u.numel()), u.numel() - 1)
+    hidden = (rank >= min(round(keep * u.numel()), u.numel() - 1)).repeat_interleave(q, 1)
     return [_filled(painter, image, codes, hidden, label, seed, options)]
 
 
@@ -183,9 +199,11 @@ def interpolate(
         raise ValueError("an interpolation needs another image or another label")
     if other is not None and image.shape != other.shape:
         raise ValueError("both images must be of the same size")
+    check_image(painter, image.shape[1:])
     first = encode(painter, image)
     last = first if other is None else encode(painter, other)
-    turn, kept = uniforms([seed], ORDER_ROUND, (2, *first.shape))[0]
+    q = painter.tokenizer.codes_per_cell  # which stay together
+    turn, kept = uniforms([seed], ORDER_ROUND, (2, first.shape[0], first.shape[1] // q))[0].repeat_interleave(q, -1)
     edits = []
     for frame in range(num_frames):
         share = frame / (num_frames - 1)
@@ -279,20 +297,19 @@ def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
 def fill_windows(painter: Painter, codes: Tensor, label: int, seed: int = 0, **options: Any) -> Iterator[Filled]:
     """Fill the hidden cells of one grid (1, h, w), window by window, and yield it after each round.
 
-    Window k is drawn with the seed (seed + k): where there is one window only, the image is that of the seed. In no
-    more rounds than it has hidden cells, so that temperatures and guidance run their whole course.
+    The first window is drawn with the seed itself, every other one with a seed mixed from it and the window's number.
     """
     known = {key: options[key] for key in ("preset", "sampler", "steps") if key in options}
-    steps = painter.settings(**known).sampler.get("steps")
+    sampler = painter.settings(**known).sampler
     codes, confidence = codes.clone(), torch.full(codes.shape, torch.nan)
     hidden = (codes[0] == painter.model.mask_id).cpu()
     places = windows(hidden, window_size(painter, hidden.shape), painter.tokenizer.codes_per_cell)
     for number, (rows, columns) in enumerate(places):
         place = (slice(None), rows, columns)
         drawn = (codes[place] == painter.model.mask_id).cpu()
-        if steps is not None:
-            options["steps"] = min(steps, int(drawn.sum()))
-        for found in painter.watch([label], [seed + number], codes=codes[place], **options):
+        own = mixed_seed(seed, number) if number else seed
+        steps = rounds_of(sampler, int(drawn.sum()))
+        for found in painter.watch([label], [own], codes=codes[place], **{**options, "steps": steps}):
             codes[place] = found.codes
             confidence[place] = torch.where(drawn, found.confidence.cpu(), confidence[place])
             yield Filled(codes.clone(), confidence.clone())

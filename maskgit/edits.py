@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine
-from maskgit.editing import EDITS, Edit
+from maskgit.editing import EDITS, Edit, check_image
 from maskgit.images import Transform, open_image, save_png, to_float, to_pil, to_pixels
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid
@@ -25,6 +25,7 @@ from maskgit.sources import load_source
 from vqgan.registry import choose, options_of
 
 OF_DATA = re.compile(r"(train|validation):(\d+)")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 SHARED = ("painter", "image", "label", "seed", "options")
 
 
@@ -64,7 +65,7 @@ def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path
     stems = [Path(name.replace(":", "-")).stem for name in request.images]
     jobs = []
     for number, name in enumerate(request.images):
-        image, own = _picture(pipeline, name, request.resize)
+        image, own = _picture(pipeline, name, request.resize, alone=request.what != "outpaint")
         again = stems[:number].count(stems[number])  # another file of that name, in another folder
         title = stems[number] + (f"-{again + 1}" if again else "")
         jobs += [(title, image, _label(pipeline, request.label, own, name), k) for k in range(request.number)]
@@ -74,21 +75,25 @@ def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path
         if len({job[1].shape for job in jobs}) > 1:
             raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
     single = len(jobs) == 1 and request.what != "interpolate"
-    if outputs.out and outputs.out.suffix and (outputs.out.suffix.lower() != ".png" or not single):
+    one_file = outputs.out is not None and outputs.out.suffix.lower() in PICTURES
+    if one_file and not (single and str(outputs.out).lower().endswith(".png")):
         raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
     edit = choose(EDITS, request.what, "edit")
     found: list[tuple[str, list[Edit]]] = []
+    paths = []
     for title, image, label, k in tqdm(jobs, unit="edit", desc=request.what):
         seed = request.seed + k
+        name = f"{title}_{seed:06d}"
         edits = edit(pipeline, image, label=label, seed=seed, **options, **request.sampling)
-        found.append((f"{title}_{seed:06d}", edits))
-    _say_what_grew(found, options.get("mask"), options.get("box"))
-    paths = _write_edits(found, outputs.out) if outputs.out else []
+        if not found:
+            _say_what_grew(edits[0], options.get("mask"), options.get("box"))
+            if outputs.views:  # of the first edit
+                paths += outputs.views.draw(*_rounds(pipeline, edits[len(edits) // 2]), [name])
+        if outputs.out is not None:
+            paths += _write_edits(name, edits, outputs.out, one_file=one_file)
+        found.append((name, [one._replace(rounds=[]) for one in edits]))
     if outputs.pairs is not None:
         paths.append(save_png(_pairs(found), outputs.pairs))
-    if outputs.views:
-        *_, (_, edits) = found[:1]
-        paths += outputs.views.draw(*_rounds(pipeline, edits[len(edits) // 2]), [found[0][0]])
     return paths
 
 
@@ -122,7 +127,7 @@ def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) ->
     return own
 
 
-def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int | None]:
+def _picture(pipeline: Pipeline, name: str, resize: bool, *, alone: bool = True) -> tuple[Tensor, int | None]:
     """uint8 (channels, height, width) and, for an image of the run's data, its label."""
     if match := OF_DATA.fullmatch(name):
         if not pipeline.data:
@@ -136,7 +141,7 @@ def _picture(pipeline: Pipeline, name: str, resize: bool) -> tuple[Tensor, int |
         return batch.data[0], int(batch.labels[0])
     pixels, size = _read(pipeline, name, resize, pipeline.tokenizer.channels), pipeline.tokenizer.image_size
     try:
-        pipeline.tokenizer.check_size(*pixels.shape[1:])
+        check_image(pipeline, pixels.shape[1:], alone=alone)
     except ValueError as error:
         raise ValueError(f"{name}: {error} (--resize cuts it to {size}x{size})") from error
     return pixels, None
@@ -150,29 +155,29 @@ def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
         picture = open_image(name)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is not an image that can be read: {error}") from error
+    if picture.mode not in ("L", "RGB", "1") or (picture.mode == "RGB" and channels == 1):
+        print(f"{name}: it is edited as an 8-bit {'grey' if channels == 1 else 'RGB'} image", file=sys.stderr)
     if resize:
         return torch.from_numpy(Transform(pipeline.tokenizer.image_size, channels)(picture).copy())
     return to_pixels(picture, channels)
 
 
-def _say_what_grew(found: Sequence[tuple[str, list[Edit]]], mask: Tensor | None, box: Sequence[int] | None) -> None:
-    """Tell, once, if more pixels were drawn than were asked for."""
+def _say_what_grew(edit: Edit, mask: Tensor | None, box: Sequence[int] | None) -> None:
+    """Tell if more pixels were drawn than were asked for."""
     asked = int(mask.sum()) if mask is not None else (box[2] - box[0]) * (box[3] - box[1]) if box else None
-    drawn = int(found[0][1][0].changed.sum())
+    drawn = int(edit.changed.sum())
     if asked is not None and drawn > asked:
         print(f"the mask cuts cells: it grew to whole ones, {asked} -> {drawn} pixels", file=sys.stderr)
 
 
-def _write_edits(found: Sequence[tuple[str, list[Edit]]], out: Path) -> list[Path]:
-    """One file, or one for each edit and frame in a folder."""
-    if out.suffix:
-        return [save_png(to_pil(to_float(found[0][1][0].image)), out)]
-    paths = []
-    for name, edits in found:
-        for k, edit in enumerate(edits):
-            frame = f"_frame-{k}" if len(edits) > 1 else ""
-            paths.append(save_png(to_pil(to_float(edit.image)), out / f"{name}{frame}.png"))
-    return paths
+def _write_edits(name: str, edits: Sequence[Edit], out: Path, *, one_file: bool) -> list[Path]:
+    """One file, or one for each frame in a folder."""
+    if one_file:
+        return [save_png(to_pil(to_float(edits[0].image)), out)]
+    titles = [f"{name}_frame-{k}" for k in range(len(edits))] if len(edits) > 1 else [name]
+    return [
+        save_png(to_pil(to_float(edit.image)), out / f"{title}.png") for title, edit in zip(titles, edits, strict=True)
+    ]
 
 
 def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
@@ -180,7 +185,8 @@ def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
     rows, names = [], []
     for name, edits in found:
         before, changed = edits[0].before, edits[0].changed
-        shown = [before] if bool(changed.all()) else [before, torch.where(changed, 127, before).to(torch.uint8)]
+        hidden = torch.where(changed, 127, before).to(torch.uint8)
+        shown = [before] if bool(changed.all()) or torch.equal(hidden, before) else [before, hidden]
         rows.append(torch.stack([*shown, *(edit.image for edit in edits)]))
         names.append(name)
     half = -(-len(rows) // 2)
@@ -193,9 +199,9 @@ def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
 
 
 def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
-    """(images (1, rounds, c, height, width), confidence (1, rounds, h, w)) of an edit."""
+    """(images (1, 1 + rounds, c, height, width), from the start on, confidence (1, rounds, h, w)) of an edit."""
     rounds: list[Filled] = edit.rounds
     images = frames(pipeline, [found.codes for found in rounds])
     images = torch.where(edit.changed, images, to_float(edit.before))
     images[:, -1] = to_float(edit.image)
-    return images, torch.stack([found.confidence for found in rounds], 1)
+    return images, torch.stack([found.confidence for found in rounds[1:]], 1)

@@ -96,6 +96,32 @@ def evaluate(request: Evaluation) -> str | None:
     return write_report(measurement.out, measurement.results, found, notes, measurement.pictures)
 
 
+def beside(run: Path | None) -> Path | None:
+    """The classifier that lies beside a run."""
+    path = (run or Path("none")).parent / "classifier"
+    return path if (path / "classifier.safetensors").is_file() else None
+
+
+def find_judge(request: Evaluation) -> ClassifierFeatures | None:
+    """The one asked for, else the classifier of the features, else the one beside the run."""
+    path = request.judge or (request.weights if request.features == "classifier" else None) or beside(request.run)
+    return None if path is None else ClassifierFeatures(path)
+
+
+def find_network(request: Evaluation, judge: ClassifierFeatures | None) -> FeatureNetwork:
+    """The one asked for, else the judge, else Inception."""
+    name = request.features or ("classifier" if judge else "inception")
+    if name == "classifier" and judge and request.weights in (None, request.judge):
+        return judge
+    return load_features(name, request.weights)
+
+
+def instruments(request: Evaluation) -> dict[str, Any]:
+    """What would be measured with, with the hashes of the weights: {"features": ..., "judge": ...}."""
+    judge = find_judge(request)
+    return {"features": find_network(request, judge).about, "judge": judge.about if judge else None}
+
+
 class _Measurement:
     """The images, networks and sets of one request."""
 
@@ -198,19 +224,11 @@ class _Measurement:
             )
         return found
 
-    def _beside(self) -> Path | None:
-        """The classifier that lies beside the run."""
-        path = (self.request.run or Path("none")).parent / "classifier"
-        return path if (path / "classifier.safetensors").is_file() else None
-
     def _judge(self) -> ClassifierFeatures | None:
-        path = self.request.judge or (self.request.weights if self.request.features == "classifier" else None)
-        path = path or self._beside()
-        if path is None:
-            return None
-        judge, names = ClassifierFeatures(path), tuple(self._class_names())
-        if judge.class_names and names and judge.class_names != names:
-            raise ValueError(f"{path} judges {', '.join(judge.class_names[:3])}, ..., not {', '.join(names[:3])}, ...")
+        judge, names = find_judge(self.request), tuple(self._class_names())
+        if judge and judge.class_names and names and judge.class_names != names:
+            said, wanted = (", ".join(some[:3]) for some in (judge.class_names, names))
+            raise ValueError(f"the judge knows {said}, ..., not {wanted}, ...: pass another one (--judge)")
         return judge
 
     def _metrics(self) -> tuple[list[str], dict[str, str]]:
@@ -232,13 +250,9 @@ class _Measurement:
 
     def _network(self) -> FeatureNetwork | None:
         """The feature network, if any metric looks at features."""
-        request = self.request
-        name = request.features or ("classifier" if self.judge else "inception")
-        if not set(self.metrics) - {"bits"} and request.features is None:
+        if not set(self.metrics) - {"bits"} and self.request.features is None:
             return None
-        if name == "classifier" and self.judge and request.weights in (None, request.judge):
-            return self.judge
-        return load_features(name, request.weights)
+        return find_network(self.request, self.judge)
 
     def measure(self) -> dict[str, Number] | None:
         """Every number, on the main process."""

@@ -26,7 +26,8 @@ def embed_at(
 ) -> Tensor:
     """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(), dim), row by row.
 
-    The same as x-transformers' own pass at these cells: what follows the last attention is done for them alone.
+    The same as x-transformers' own pass at these cells, up to rounding: what follows the last attention is done for
+    them alone.
     condition: (batch, dim); angles: rotary ones, (1 or batch, m, dim_head).
     """
     layers, places = net.net.attn_layers, asked.flatten().nonzero()[:, 0]
@@ -35,8 +36,11 @@ def embed_at(
     is_packed = False
 
     def for_cells(value: Tensor) -> Tensor:
-        """What is the same for all cells of an image, (batch, dim)."""
-        return value[image] if is_packed else value[:, None]
+        """What is the same for all cells of an image, (batch, dim).
+
+        As an embedding, since the gradient of plain indexing is summed in an order that varies, and in value's dtype.
+        """
+        return F.embedding(image, value.float()).to(value.dtype) if is_packed else value[:, None]
 
     for number, (norms, block, _) in enumerate(layers.layers):
         normed = norms[0].ln(x) * for_cells(norms[0].to_gamma(condition) + 1)
@@ -92,6 +96,10 @@ def distinct(codes: Tensor, labels: Tensor | None) -> Distinct:
     return Distinct(first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"), of_row)
 
 
+EVEN = 8
+"""Cells are run in numbers that divide by this: the last bits of a row of attention vary with small remainders."""
+
+
 class CachedPass:
     """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole."""
 
@@ -108,9 +116,8 @@ class CachedPass:
         """
         flat, asked = codes.flatten(1), cells.flatten(1)
         x, condition, angles = self.net.inputs(codes, labels)
-        is_whole = self.codes is None or self.codes.shape != flat.shape or self.passes % self.refresh == 0
-        changed = torch.ones_like(asked) if self.codes is None or is_whole else flat != self.codes
-        self.codes = flat.clone()
+        before, self.codes = self.codes, flat.clone()
+        is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
         if self.passes == 1:  # at the start all grids are hidden: those with the same label run once
             alike = distinct(codes, labels)
@@ -119,12 +126,13 @@ class CachedPass:
             found = embed_at(self.net, x[first], condition[first], angles, asked, self._keep)
             self.kept = {layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()}
             return found[number]
-        if is_whole:
+        if before is None or is_whole:
             return embed_at(self.net, x, condition, angles, asked, self._keep)
-        wanted = asked | changed
+        wanted = asked | (flat != before)
         most = int(wanted.sum(1).max())
         if not most:
             return x.new_empty(0, x.shape[-1])
+        most = min(flat.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
 
@@ -138,7 +146,7 @@ class CachedPass:
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
-        return embed_at(self.net, taken, condition, turns, asked.gather(1, places) & own, keep)
+        return embed_at(self.net, taken, condition, turns, asked.gather(1, places), keep)
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         self.kept[layer] = (k, v)

@@ -25,7 +25,7 @@ from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
 from maskgit.runs import pipeline_folder
-from maskgit.samplers import BY_CHANCE, SAMPLERS, critic_of
+from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.registry import check, choose, split, suggest
@@ -171,22 +171,22 @@ class Pipeline:
             raise ValueError("no labels given: write e.g. 0-9, or 3,7, or class names")
         return labels
 
+    @torch.no_grad()
     def rounds(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Tensor]:
         """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one batch.
 
         options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
         """
-        with torch.no_grad():
-            predictor, fill = self._prepare(labels, seeds, **options)
-            yield from fill(predictor)
+        predictor, fill = self._prepare(labels, seeds, **options)
+        yield from fill(predictor)
 
+    @torch.no_grad()
     def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
         """As `rounds`, with the model's probability of every code when it was drawn."""
-        with torch.no_grad():
-            predictor, fill = self._prepare(labels, seeds, **options)
-            watched = Watched(predictor)
-            for codes in fill(watched):
-                yield Filled(codes, watched.confidence(codes))
+        predictor, fill = self._prepare(labels, seeds, **options)
+        watched = Watched(predictor)
+        for codes in fill(watched):
+            yield Filled(codes, watched.confidence(codes))
 
     def _prepare(
         self,
@@ -216,9 +216,10 @@ class Pipeline:
         name, keywords = split(found.sampler, "sampler")
         if codes is None:
             codes = torch.full((len(labels), *self.grid_of(height, width)), self.model.mask_id)
-            if name not in BY_CHANCE and "steps" in keywords:  # so that temperatures run their whole course
-                keywords["steps"] = min(keywords["steps"], codes[0].numel())
+            keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
         self.transformer.check_grid(*codes.shape[1:])
+        if negative is not None and found.guidance.get("scale", 1.0) == 1:
+            raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
 
         def guided(given: Sequence[int]) -> Guided:
             there = torch.tensor(given, device=self.device)
@@ -259,11 +260,12 @@ class Pipeline:
             name, keywords = other, kept | given
         found = {"name": name} | keywords | options | ({} if steps is None else {"steps": steps})
         check(SAMPLERS, found, "sampler", ["predictor", "codes", "seeds"])
-        base = self.guidance if chosen is None else chosen.guidance.model_dump()
+        base = self.guidance if chosen is None or chosen.guidance is None else chosen.guidance.model_dump()
         changed = {} if guidance is None else guidance if isinstance(guidance, Mapping) else {"scale": guidance}
         guided = {**base, **changed}
         if not any(map(callable, found.values())):  # a schedule of the caller's own is not a config's
-            validated(Preset, {"sampler": found, "guidance": guided}, "settings")
+            valid = validated(Preset, {"sampler": found, "guidance": guided}, "settings")
+            found = {"name": name, **split(valid.sampler, "sampler")[1]}
         critic = critic_of(SAMPLERS[name])
         if critic is not None and getattr(self.model, critic) is None:
             how = {

@@ -13,10 +13,11 @@ from vqgan.registry import choose
 
 
 class Preset(Section):
-    """What to sample with, and how that was found. measured: JSON values, such as the metric and the count."""
+    """What to sample with, and how that was found. guidance: the run's own, if none is given. measured: JSON values,
+    such as the metric, the count and the hashes of the weights."""
 
     sampler: SamplerChoice = "confidence"
-    guidance: GuidanceConfig = GuidanceConfig()
+    guidance: GuidanceConfig | None = None
     measured: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -38,7 +38,7 @@ class Views:
         return any((self.strip, self.gif, self.confidence))
 
     def draw(self, images: Tensor, confidence: Tensor, row_names: Sequence[str]) -> list[Path]:
-        """Write them. images: (rows, rounds, c, height, width); confidence: (rows, rounds, h, w)."""
+        """Write them. images: (rows, columns, c, height, width); confidence: (rows, rounds, h, w)."""
         paths = []
         if self.strip is not None:
             picture = image_grid(images.flatten(0, 1), num_columns=images.shape[1], row_names=row_names)

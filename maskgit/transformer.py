@@ -36,7 +36,7 @@ class RowInvariantLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in_features) -> (..., out_features)."""
         rows = x.shape[:-1].numel()
-        if self.training or rows >= MIN_ROWS:
+        if self.training or rows >= MIN_ROWS or not rows:
             return super().forward(x)
         padded = F.pad(x.reshape(rows, -1), (0, 0, 0, MIN_ROWS - rows))
         return super().forward(padded)[:rows].view(*x.shape[:-1], self.out_features)

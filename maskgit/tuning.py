@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskgit.config import GuidanceConfig
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.metrics import METRICS, metric_of
 from maskgit.pipeline import Pipeline
 from maskgit.presets import Preset, save_preset
@@ -100,8 +100,9 @@ def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
 
 def _identity(search: Search) -> str:
     """What trials of one study have in common: the metric, what is measured with, and the model's weights."""
-    parts = [search.metric, search.count, search.features, str(search.weights), search.precision]
-    digest = hashlib.sha256(json.dumps([*parts, pipeline_hashes(search.run)]).encode()).hexdigest()
+    found = instruments(Evaluation(run=search.run, features=search.features, weights=search.weights))
+    parts = [search.metric, search.count, found, search.precision, pipeline_hashes(search.run)]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"{search.metric} of {search.count} samples, {digest[:16]}"
 
 
@@ -124,8 +125,9 @@ class _Study:
             direction="minimize" if self.metric.better == "lower" else "maximize",
             load_if_exists=True,
         )
-        if not self._completed():
-            self.study.enqueue_trial(self._own(), skip_if_exists=True)
+        waiting = self.study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+        if not self._completed() and not waiting:  # also where an earlier first trial was killed
+            self.study.enqueue_trial(self._own())
 
     def _own(self) -> dict[str, Any]:
         """The pipeline's own settings, or the sampler's defaults, as the first trial."""
@@ -157,10 +159,9 @@ class _Study:
         """Trials until the budget is spent; the best so far is always kept."""
         import optuna
 
-        done = optuna.trial.TrialState.COMPLETE
         end = None if self.search.minutes is None else time.monotonic() + 60 * self.search.minutes
         path = self._keep() if self._completed() else None
-        while (number := len(self.study.get_trials(states=(done,)))) < self.search.trials:
+        while (number := self._completed()) < self.search.trials:
             if path is not None and end is not None and time.monotonic() > end:
                 break
             # a sampler of its own for each trial, so that a search that was stopped goes on as if it had not been
@@ -177,10 +178,11 @@ class _Study:
         assert path is not None
         return path
 
-    def _completed(self) -> bool:
+    def _completed(self) -> int:
+        """How many trials are done; killed ones are not."""
         import optuna
 
-        return bool(self.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        return len(self.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
 
     def _value(self, settings: Mapping[str, Any]) -> float:
         search = self.search
@@ -208,7 +210,8 @@ class _Study:
         measured = {
             self.search.metric: best.value,
             "count": self.search.count,
-            "trials": len(self.study.trials),
+            "trials": self._completed(),
+            "weights": pipeline_hashes(self.search.run),
             "precision": self.search.precision,
         }
         preset = Preset(sampler=settings.sampler, guidance=GuidanceConfig(**settings.guidance), measured=measured)

@@ -139,7 +139,7 @@ def test_operations_count_fused_attention(tiny_sides):
 def test_parts_without_peers(part, tiny_sides, monkeypatch):
     for place in (parts, inputs):
         monkeypatch.setattr(place, "NUM_PICTURES", 64)
-    rows = list(PARTS[part](Plan(cells=(64,), batch=(2,), seconds=0.0)))
+    rows = list(PARTS[part](Plan(cells=(64,), params=(5,), batch=(2,), seconds=0.0)))
     assert len(rows) >= 2
     for row in rows:
         speed = next(value for key, value in row.items() if key.endswith("/s"))

@@ -27,6 +27,12 @@ def test_no_means_no_though_yaml_reads_it_as_false(yaml):
     assert load(yaml("task: tokenizer\n"), ["train.mixed_precision=no"]).train.mixed_precision == "no"
 
 
+def test_an_option_gets_the_type_of_its_entry(yaml):
+    path = yaml("task: maskgit\nsampler: {name: remask, steps: 8.0, eta: '0.1', temperature: [1.2, 0.8]}\n")
+    assert load(path).sampler == {"name": "remask", "steps": 8, "eta": 0.1, "temperature": [1.2, 0.8]}
+    assert isinstance(load(path).sampler["steps"], int)
+
+
 def test_an_override_with_a_mapping_replaces_the_old_one(yaml):
     path = yaml("task: tokenizer\nmodel: {quantizer: {name: vq, codebook_size: 64}}\n")
     assert load(path, ["model.quantizer={name: fsq, levels: [4, 4]}"]).model.quantizer == {

@@ -82,7 +82,7 @@ def test_edits_can_be_seen(words, run, tmp_path, capfd):
     ]
     status, lines, error = call(capfd, "edit", what, run, "validation:0", *options, *pictures)
     assert status == 0, error
-    assert lines == [str(path) for path in views] and all(pixels(path).shape[1] > 50 for path in views)
+    assert sorted(lines) == sorted(map(str, views)) and all(pixels(path).shape[1] > 50 for path in views)
 
 
 def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):
@@ -90,7 +90,7 @@ def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):
     Image.new("RGB", (30, 21), "red").save(path)
     words = ("edit", "variation", run, path, "--label", 0, "--out", tmp_path / "v.png")
     status, _, error = call(capfd, *words)
-    assert status == 2 and "the nearest size that does is 20x32 (--resize cuts it to 16x16)" in error
+    assert status == 2 and "the nearest size that can is 20x32 (--resize cuts it to 16x16)" in error
     assert call(capfd, *words, "--resize")[0] == 0 and pixels(tmp_path / "v.png").shape == (16, 16)
 
 

@@ -191,4 +191,4 @@ def test_a_judge_of_other_classes_is_refused(run_folder, tmp_path, capfd):
     judge = Classifier(channels=1, num_classes=2, width=8)
     judge.save(tmp_path / "other" / "classifier.safetensors", {"class_names": ["cat", "dog"]})
     assert call("evaluate", run_folder, "--count", 12, "--judge", tmp_path / "other") == 2
-    assert "judges cat, dog" in capfd.readouterr().err
+    assert "the judge knows cat, dog" in capfd.readouterr().err

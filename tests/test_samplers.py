@@ -14,10 +14,18 @@ from tests.conftest import Flat, all_grids
 
 GRID, NUM_CODES = (4, 6), 16
 COUNTED = sorted(set(SAMPLERS) - BY_CHANCE)
+VARIANTS = {
+    "remask, cap": {"kind": "cap", "eta": 0.3},
+    "remask, conf": {"kind": "conf"},
+    "remask, loop": {"refine": (0.3, 0.8), "eta": 0.2},
+}
+EVERY = [*SAMPLERS, *VARIANTS]
+CHANCE = BY_CHANCE | set(VARIANTS)
 
 
 def run(name, predictor, codes, seeds, **options):
-    return list(SAMPLERS[name](predictor, codes, seeds, **options))
+    sampler = SAMPLERS[name.partition(",")[0]]
+    return list(sampler(predictor, codes, seeds, **VARIANTS.get(name, {}), **options))
 
 
 def empty(batch, grid=GRID, mask_id=NUM_CODES):
@@ -25,11 +33,11 @@ def empty(batch, grid=GRID, mask_id=NUM_CODES):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_cell_is_filled_with_a_code(name, steps):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=steps)
     assert rounds[-1].min() >= 0 and rounds[-1].max() < NUM_CODES
-    assert len(rounds) == (steps if name in BY_CHANCE else min(steps, 24))
+    assert len(rounds) == (steps if name in CHANCE else min(steps, 24))
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -40,7 +48,7 @@ def test_every_round_reveals_and_all_but_the_last_leave_some(name):
     assert hidden[-1] == [0, 0] and 0 not in hidden[-2]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_given_cells_stay(name):
     codes = empty(2)
     codes[0, 1:3], codes[1, :, 2] = 7, 3
@@ -50,14 +58,14 @@ def test_given_cells_stay(name):
     assert (codes[~known] == NUM_CODES).all(), "the argument itself is not written to"
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_images_with_different_holes_are_filled_together(name):
     codes = empty(3)
     codes[0], codes[1, 0, 1:] = 5, 2
     assert (run(name, Flat(GRID, NUM_CODES), codes, [0, 1, 2], steps=6)[-1] < NUM_CODES).all()
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_full_grid_runs_no_network(name):
     predictor = Flat(GRID, NUM_CODES)
     assert run(name, predictor, torch.zeros(1, *GRID, dtype=torch.int64), [0]) == []
@@ -73,7 +81,7 @@ def test_steps_beyond_the_hidden_cells_run_no_network(name):
     assert predictor.calls == 3 or (name in BY_CHANCE and predictor.calls < 3)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_image_depends_on_its_own_seed_only(name):
     predictor = Flat(GRID, NUM_CODES)
     together = run(name, predictor, empty(3), [4, 5, 6], steps=5)[-1]
@@ -83,7 +91,7 @@ def test_an_image_depends_on_its_own_seed_only(name):
     assert not torch.equal(together[0], together[1])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick_noise):
     """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4 cells of 3 codes."""
     n = 20_000
@@ -95,7 +103,7 @@ def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick
 
 
 @given(
-    st.sampled_from(sorted(SAMPLERS)),
+    st.sampled_from(EVERY),
     st.tuples(st.integers(1, 12), st.integers(1, 7)),
     st.integers(2, 40),
     st.sampled_from(sorted(SCHEDULES)),

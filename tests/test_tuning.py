@@ -32,6 +32,7 @@ def measured(monkeypatch):
         (request.out / "results.json").write_text(json.dumps({"numbers": {"fid": {"value": value}}}))
 
     monkeypatch.setattr(tuning, "evaluate", formula)
+    monkeypatch.setattr(tuning, "instruments", lambda request: {"features": str(request.features)})
     return requests
 
 
@@ -74,6 +75,27 @@ def test_another_model_is_another_search(run, measured, tiny_pipeline):
     tiny_pipeline.save_pretrained(run / "pipeline")
     list(run_tuning(Search(run, trials=2), ["random"], [4]))
     assert len(measured) == 4, "and its trials begin anew"
+
+
+def test_a_search_killed_in_its_first_trial_begins_with_the_defaults_again(run, measured, monkeypatch):
+    def killed(request):
+        raise KeyboardInterrupt
+
+    formula = tuning.evaluate
+    monkeypatch.setattr(tuning, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_tuning(Search(run, trials=3), ["random"], [4]))
+    monkeypatch.setattr(tuning, "evaluate", formula)
+    list(run_tuning(Search(run, trials=3), ["random"], [4]))
+    assert measured[0].options["sampler"]["temperature"] == 1.0 and len(measured) == 3
+    [preset] = load_presets(run / "pipeline").values()
+    assert preset.measured["trials"] == 3
+
+
+def test_another_feature_network_is_another_search(run, measured):
+    list(run_tuning(Search(run, trials=2), ["random"], [4]))
+    list(run_tuning(Search(run, trials=2, features="inception"), ["random"], [4]))
+    assert len(measured) == 4
 
 
 def test_a_time_budget_keeps_what_was_found(run, measured):

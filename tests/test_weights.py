@@ -42,11 +42,15 @@ def test_sha256_of_nothing(tmp_path):
 
 
 def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
-    def write(name, value, run, model=1):
+    def write(name, value, run, model=1, **how):
         save_weights(
-            tmp_path / name, {"y": torch.zeros(2), "x": torch.tensor(value)}, "tokenizer", {"model": model, "run": run}
+            tmp_path / name,
+            {"y": torch.zeros(2), "x": torch.tensor(value)},
+            "tokenizer",
+            {"model": {"dim": model, **how}, "run": run},
         )
         return content_hash(tmp_path / name, "tokenizer")
 
     assert len({write(str(i), 1.0, i) for i in range(5)}) == 1
+    assert write("x", 1.0, 0) == write("y", 1.0, 0, channels_last=True), "a file that knows more of how it is run"
     assert len({write("a", 1.0, 0), write("b", 2.0, 0), write("c", 1.0, 0, model=2)}) == 3

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "maskgit-1"
+HOW_IT_RUNS = ("checkpointing", "channels_last")
 
 
 @contextmanager
@@ -63,9 +64,13 @@ def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], di
 
 
 def content_hash(path: str | Path, kind: str) -> str:
-    """A hash of a model and its weights alone: two files of the same model are equal whatever else they carry."""
+    """A hash of a model and its weights alone: two files of the same model are equal whatever else they carry.
+
+    What only says how it is run does not count, so that files of versions that did not know it stay the same model.
+    """
     config, tensors = load_weights(path, kind)
-    digest = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
+    model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
+    digest = hashlib.sha256(json.dumps(model, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())

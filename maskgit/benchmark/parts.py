@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,11 +18,12 @@ from maskgit.benchmark.inputs import NUM_PICTURES, code_cache, keys, picture_fol
 from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
 from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ratios, spread_of
 from maskgit.codes import CodeDataset
+from maskgit.config import TokenizerConfig, load
 from maskgit.data import ImageDataset, batches
 from maskgit.images import to_float
 from maskgit.precision import best_precision, matmul_peak, seconds_of
 from maskgit.processes import this_process
-from maskgit.transformer import num_parameters
+from maskgit.transformer import FLASH_FROM, num_parameters
 from vqgan.tokenizer import Tokenizer
 
 Row = dict[str, Any]
@@ -181,7 +182,12 @@ def sampling(plan: Plan) -> Iterator[Row]:
 
 
 def _tokenizer(image_size: int, channels: int) -> Tokenizer:
+    """That of Fashion-MNIST at 28 px, one of its kind at 64, ImageNet's at 256."""
     torch.manual_seed(0)
+    if image_size == 256:
+        config = cast(TokenizerConfig, load("imagenet256/vqgan"))
+        large = Tokenizer(image_size=256, channels=channels, **config.model.model_dump())
+        return large.to(this_process().device).eval()
     widths = (48, 96) if image_size < 64 else (64, 128, 128)
     quantizer = {"name": "fsq", "levels": [8, 8, 8]}
     model = Tokenizer(
@@ -248,14 +254,20 @@ def input_pipeline(plan: Plan) -> Iterator[Row]:
         yield from _compare("input", {"pixels": 64, "batch": 64}, works, NUM_PICTURES, "images/s", plan)
 
 
+CACHED = ((28, 1, 49, 5, 32), (64, 3, 64, 5, 32), (256, 3, 256, 25, 2))
+"""Pixels, channels, cells, million parameters of the generator, batch size."""
+
+
 def cache(plan: Plan) -> Iterator[Row]:
     """Steps of the second stage from a code cache, and from image files that are read and tokenised for each."""
     device = this_process().device
     with tempfile.TemporaryDirectory() as scratch:
         root = picture_folder(Path(scratch))
-        for image_size, channels, cells in ((28, 1, 49), (64, 3, 64)):
-            talk(f"cache: {image_size} px, {cells} cells")
-            shape = Shape(cells, 5, 32)
+        for image_size, channels, cells, params, size in CACHED:
+            if params not in plan.params:
+                continue
+            talk(f"cache: {image_size} px, {cells} cells, {params} M")
+            shape = Shape(cells, params, size)
             way, depth, _ = _trial(OURS, shape, "training")
             side = Side(SIDES[OURS], shape, way, device, depth)
             tokenizer, images = _tokenizer(image_size, channels), pictures(root, image_size, channels)
@@ -265,21 +277,32 @@ def cache(plan: Plan) -> Iterator[Row]:
                 side.setting.codes = grids.to(device)
                 side.train_step()
 
-            def from_cache(step: Any = step, codes: CodeDataset = codes) -> None:
-                for batch in batches(codes, keys(len(codes), 32, 64)):
+            def from_cache(step: Any = step, codes: CodeDataset = codes, size: int = size) -> None:
+                for batch in batches(codes, keys(len(codes), size, 2 * size)):
                     step(batch.data)
 
-            def from_files(step: Any = step, images: ImageDataset = images, tokenizer: Tokenizer = tokenizer) -> None:
-                for batch in batches(images, keys(len(images), 32, 64)):
+            def from_files(
+                step: Any = step, images: ImageDataset = images, tokenizer: Tokenizer = tokenizer, size: int = size
+            ) -> None:
+                for batch in batches(images, keys(len(images), size, 2 * size)):
                     step(tokenizer.encode(to_float(batch.data.to(device))))
 
-            works: dict[str, Work] = {"cached codes": from_cache, "files, tokenised on the fly": from_files}
-            sizes = {"pixels": image_size, "cells": cells, "million parameters": 5, "batch": 32, "way": str(way)}
-            yield from _compare("cache", sizes, works, 64, "images/s", plan)
+            def read(codes: CodeDataset = codes, size: int = size) -> None:
+                for batch in batches(codes, keys(len(codes), size, 2 * size)):
+                    batch.data.to(device)
+
+            works: dict[str, Work] = {
+                "cached codes": from_cache,
+                "files, tokenised on the fly": from_files,
+                "cached codes, only read": read,
+            }
+            sizes = {"pixels": image_size, "cells": cells, "million parameters": params, "batch": size, "way": str(way)}
+            yield from _compare("cache", sizes, works, 2 * size, "images/s", plan)
 
 
 def growth(plan: Plan) -> Iterator[Row]:
-    """What a cell costs as grids grow: our training step at batch 1, fused and plain attention, quicker precision."""
+    """What a cell costs as grids grow: our training step at batch 1, fused and plain attention, quicker precision; and
+    an operation, when 8 images are drawn in 8 rounds."""
     device, bf16 = this_process().device, best_precision() == "bf16"
     for cells in (64, 256, 1024):
         if cells > max(plan.cells):
@@ -292,6 +315,17 @@ def growth(plan: Plan) -> Iterator[Row]:
         yield from _compare(
             "growth", {"cells": cells, "million parameters": 5, "batch": 1}, works, cells, "tokens/s", plan
         )
+        yield _drawing(Shape(cells, 5, 8, 8), bf16, plan)
+
+
+def _drawing(shape: Shape, bf16: bool, plan: Plan) -> Row:
+    """Our speed in sampling, in images and in operations a second."""
+    flash = shape.cells >= FLASH_FROM
+    side, plain = (Side(SIDES[OURS], shape, Way(bf16, way), this_process().device) for way in (flash, False))
+    speeds = [shape.batch / seconds for seconds in alternate({OURS: side.sample_batch}, seconds=plan.seconds)[OURS]]
+    an_image = operations(plain.sample_batch) / shape.batch
+    rest: Row = {"images/s": spread_of(speeds), "GFLOP an image": an_image / 1e9}
+    return _row("growth", shape, "sampling", **rest, **{"GFLOP/s": an_image * spread_of(speeds).median / 1e9})
 
 
 def machine(plan: Plan) -> Iterator[Row]:

@@ -82,7 +82,7 @@ class _Place(NamedTuple):
 
     data: str
     out: Path
-    weights: Path
+    perceptual: Path  # the weights of the perceptual loss
     common: tuple[str, ...] = ()
 
     def config(self, line: str, seed: int = 0, joins: int = 0, *extra: str) -> TokenizerConfig:
@@ -92,7 +92,7 @@ class _Place(NamedTuple):
         entry = DATA[self.data]
         given = [*entry.overrides, *self.common, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
         if "perceptual" in parts:
-            given.append(f"loss.perceptual={entry.perceptual.format(weights=self.weights)}")
+            given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
         if "adversarial" in parts:
             given.append(f"loss.adversarial={{start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4}}")
         found = load("fashion_mnist/vqgan", [*given, f"run={self.run(line, seed)}", *extra])
@@ -114,20 +114,24 @@ def run_tokenizers(
 ) -> str:
     """Train and measure `lines` (all by default, PLAIN among them) for `minutes` each -> a table.
 
-    weights: of the feature network, which are also those of the perceptual loss: by default a classifier that is
-    trained first (grey data), or torchvision's MobileNet (colour).
+    weights: of the feature network: by default a classifier that is trained first (grey data), or torchvision's
+    MobileNet (colour). The perceptual loss has another classifier, of another seed, so that no line is trained on what
+    it is measured with; in colour there is but one network.
     """
     choose(DATA, data, "data set of the tokenizer benchmark")
     for line in lines:
         choose(dict.fromkeys([*lines_of(), PLAIN]), line, "line of the tokenizer benchmark")
     folder = out / "tokenizers" / data
-    if DATA[data].features == "classifier" and weights is None:
-        weights = folder / "classifier"
-        train(load(f"{data}/classifier", [f"run={weights}"]))
+    if DATA[data].features == "classifier":
+        perceptual = folder / "perceptual"
+        train(load(f"{data}/classifier", [f"run={perceptual}", "seed=1"]))
+        if weights is None:
+            weights = folder / "classifier"
+            train(load(f"{data}/classifier", [f"run={weights}"]))
+    else:
+        perceptual = weights or Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
     network = load_features(DATA[data].features, weights)
-    if weights is None:
-        weights = Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
-    return compare(_Place(data, folder, weights), network, 60 * minutes, seeds, count, lines)
+    return compare(_Place(data, folder, perceptual), network, 60 * minutes, seeds, count, lines)
 
 
 def compare(

@@ -15,6 +15,7 @@ from maskgit.cli.options import (
     Gif,
     Guidance,
     Labels,
+    Negative,
     Overrides,
     Precision,
     Preset,
@@ -83,7 +84,7 @@ def sample(
     sampler: Sampler = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    negative: Annotated[str | None, typer.Option(help="A label or class to lead away from.")] = None,
+    negative: Negative = None,
     temperature: Temperature = None,
     choice_temperature: Choice = None,
     top_k: TopK = None,
@@ -139,7 +140,11 @@ def edit(
     sampler: Sampler = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    negative: Negative = None,
     temperature: Temperature = None,
+    choice_temperature: Choice = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     precision: Precision = "fp32",
     strip: Strip = None,
     gif: Gif = None,
@@ -147,7 +152,7 @@ def edit(
 ) -> None:
     """Change a part of images: inside a mask or box, around them, by variation, or from one to another.
 
-    What is not changed stays, to the last bit.
+    What is not changed stays, to the last bit. Of several edits, --strip, --gif and --confidence show the first.
     """
     from maskgit.edits import Outputs, Retouch, retouch
     from maskgit.sampling import load_pipeline
@@ -165,9 +170,11 @@ def edit(
         other_label=other_label,
         num_frames=num_frames,
     )
-    sampling = sampling_options(preset, sampler, steps, guidance, temperature)
+    pipeline = load_pipeline(run, precision)
+    more = {"negative": None if negative is None else pipeline.label(negative), "top_k": top_k, "top_p": top_p}
+    sampling = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
     request = Retouch(what, images, label, seed, number, resize, own, sampling)
-    for path in retouch(load_pipeline(run, precision), request, Outputs(out, pairs, views)):
+    for path in retouch(pipeline, request, Outputs(out, pairs, views)):
         print(path)
 
 

@@ -33,6 +33,7 @@ Guidance = Annotated[
     str | None,
     typer.Option(help="Guidance scale s in u + s (c - u), 1 is none; or {scale: 3, schedule: linear}."),
 ]
+Negative = Annotated[str | None, typer.Option(help="A label or class to lead away from, by guidance.")]
 Temperature = Annotated[
     str | None, typer.Option(help="Token temperature; two numbers, such as 1.2,0.8, for the first and the last round.")
 ]

@@ -5,14 +5,16 @@ engine.py is the one loop of all; the files beside it say which cells a round dr
 
 from __future__ import annotations
 
-from typing import get_type_hints
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
 from maskgit.samplers.engine import Predictor, Sampler
 from maskgit.samplers.ordered import halton, random
 from maskgit.samplers.remasking import ancestral, remask
 from maskgit.samplers.scored import Critical, SelfCritical, confidence, critic, self_critic
+from vqgan.registry import options_of, split
 
-__all__ = ["BY_CHANCE", "SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of"]
+__all__ = ["BY_CHANCE", "SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of", "rounds_of"]
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
@@ -25,6 +27,18 @@ SAMPLERS: dict[str, Sampler] = {
 }
 BY_CHANCE = {"remask", "ancestral"}
 """Samplers in which every cell has a coin of its own: more rounds than cells are not in vain."""
+
+
+def rounds_of(sampler: Mapping[str, Any], num_hidden: int) -> int:
+    """The rounds of a choice `{name, steps, ...}` for so many hidden cells.
+
+    No more than there are cells, where more would be in vain: temperatures and guidance then run their whole course.
+    """
+    name, options = split(sampler, "sampler")
+    steps: int = options.get("steps", options_of(SAMPLERS[name])["steps"].default)
+    return steps if name in BY_CHANCE else max(1, min(steps, num_hidden))
+
+
 CRITICS = {Critical: "token_critic", SelfCritical: "self_critic"}
 
 

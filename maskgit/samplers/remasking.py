@@ -24,7 +24,8 @@ def rescale(most: float, eta: float) -> float:
     return eta * most
 
 
-REMASKING: dict[str, Callable[[float, float], float]] = {"cap": cap, "rescale": rescale}
+REMASKING: dict[str, Callable[[float, float], float] | None] = {"cap": cap, "rescale": rescale, "conf": None}
+"""(sigma_max, eta) -> sigma, the same for all known cells; with `conf` a cell's own confidence decides."""
 
 
 def remask(
@@ -36,7 +37,6 @@ def remask(
     schedule: ScheduleSpec = "cosine",
     kind: str = "rescale",
     eta: float = 0.05,
-    by_confidence: bool = False,
     refine: tuple[float, float] | None = None,
     level: float = 0.9,
     temperature: Ramp = 1.0,
@@ -46,10 +46,11 @@ def remask(
     """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again, each by a coin.
 
     With a the known share before a round and a' after it, a known cell is hidden with probability sigma <= sigma_max =
-    min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1 - a). kind: cap or rescale, with eta.
-    by_confidence (ReMDM-conf): sigma_max is shared among the known cells by a softmax of minus the log-probability that
-    each was drawn with, and eta is not used. refine: (start, end) of the part of the rounds, in r, in which the known
-    share stays at `level` while cells are hidden and drawn (ReMDM-loop). Cells known at the start are never touched.
+    min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1 - a). kind: `cap` or `rescale`, with
+    eta; or `conf`, without it: sigma_max is shared among the known cells by a softmax of minus the log-probability that
+    each was drawn with, which no longer keeps a perfect model's distribution. refine: (start, end) of the part of the
+    rounds, in r, in which the known share stays at `level` while cells are hidden and drawn (ReMDM-loop). Cells known
+    at the start are never touched.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -67,7 +68,7 @@ def remask(
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
         most = min(1.0, (1 - after) / max(before, 1e-12))
-        if by_confidence:
+        if sigma_of is None:
             weights = (-log_probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
             sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
         else:
