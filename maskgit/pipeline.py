@@ -7,7 +7,9 @@ folder/model.safetensors  folder/tokenizer.safetensors  folder/critic.safetensor
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -24,6 +26,7 @@ from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
+from maskgit.processes import one_thread
 from maskgit.runs import pipeline_folder
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.transformer import Transformer
@@ -33,6 +36,8 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-2"
+ONE_THREAD = 64 * 64
+"""Pixels up to which an image is decoded on one thread: more do not make so few quicker."""
 
 
 class Settings(NamedTuple):
@@ -287,11 +292,15 @@ class Pipeline:
             yield from self._decode(codes)
 
     def _decode(self, codes: Tensor) -> Iterator[Tensor]:
-        """The images of a batch of grids; on the CPU one by one, since the last bits of its convolutions depend on the
-        batch, and image i shall not."""
-        parts = codes.split(1 if codes.device.type == "cpu" else len(codes))
-        for part in parts:
-            yield from self.tokenizer.decode(part)
+        """The images of a batch of grids; on the CPU one by one, and small ones on one thread, since the last bits of
+        its convolutions depend on the batch and on the number of threads, and image i shall not."""
+        if codes.device.type != "cpu":
+            yield from self.tokenizer.decode(codes)
+            return
+        small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD
+        with one_thread() if small else nullcontext():
+            images = [self.tokenizer.decode(grid) for grid in codes.split(1)]
+        yield from torch.cat(images)
 
     def generate(
         self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,17 @@ Item = TypeVar("Item")
 def cpu_only() -> bool:
     """Whether there is nothing but CPUs; accelerate forms a group of CPU processes only when told so."""
     return not torch.accelerator.is_available()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What runs inside is computed on one thread of the CPU, whatever their number is else."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def peak_memory() -> float:

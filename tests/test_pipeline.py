@@ -40,6 +40,14 @@ def test_so_it_is_at_the_sizes_of_the_mnist_config():
     for batch_size in (1, 8, 32):
         parts = torch.stack(list(pipeline.stream(labels, seeds, batch_size=batch_size, guidance=2.0)))
         assert torch.equal(whole, parts), batch_size
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):  # as of one process, or of several that share the cores
+            torch.set_num_threads(count)
+            parts = torch.stack(list(pipeline.stream(labels, seeds, batch_size=33, guidance=2.0)))
+            assert torch.equal(whole, parts), f"{count} threads"
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_so_it_is_in_bf16():
