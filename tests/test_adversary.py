@@ -20,10 +20,19 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-def config_of(tiny_configs, run, **changed):
+OF_TWO = {
+    "fsq": ({"levels": [4, 4]}, 2),
+    "vq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),  # codes are restarted by chance
+    "lfq": ({"codebook_size": 16}, 1),  # the entropy of all cells' codes is that of one part
+    "bsq": ({"codebook_size": 16}, 1),
+}
+"""Quantizers with their options, and in how many parts each of two processes makes a step."""
+
+
+def config_of(tiny_configs, run, quantizer="fsq", **changed):
     values = to_dict(tiny_configs[0])
     values["loss"]["adversarial"] = EVERYTHING
-    values["model"]["quantizer"] = {"name": "fsq", "levels": [4, 4]}  # a codebook restarts codes by chance
+    values["model"]["quantizer"] = {"name": quantizer, **OF_TWO[quantizer][0]}
     values["train"] |= {"learning_rate": 1e-2, **changed}
     return parse({**values, "run": str(run)}, "test")
 
@@ -59,8 +68,10 @@ def test_a_step_in_parts_is_the_whole_step(tiny_configs, tmp_path, whole, parts)
 
 
 @pytest.mark.slow
-def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, whole):
-    config = config_of(tiny_configs, tmp_path / "two", accumulate=2)
+@pytest.mark.parametrize("quantizer", OF_TWO)
+def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, quantizer):
+    train(config_of(tiny_configs, tmp_path / "one", quantizer))
+    config = config_of(tiny_configs, tmp_path / "two", quantizer, accumulate=OF_TWO[quantizer][1])
     configs.save(config, tmp_path / "two.yaml")
     command = [sys.executable, "-m", "maskgit", "train", str(tmp_path / "two.yaml")]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
@@ -72,7 +83,7 @@ def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, whol
     for process in both:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors[-3000:]
-    same(whole, ends_with(tmp_path / "two"))
+    same(ends_with(tmp_path / "one"), ends_with(tmp_path / "two"))
 
 
 def test_without_all_parts_the_weight_would_be_another(tiny_configs, tmp_path, whole, monkeypatch):

@@ -1,0 +1,30 @@
+"""What every quantizer returns, and what all of them check."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Quantized(NamedTuple):
+    """What a quantizer returns."""
+
+    latents: Tensor  # (batch, dim, height, width), with a straight-through gradient
+    codes: Tensor  # (batch, height, width * codes_per_cell) int64 in [0, codebook_size)
+    loss: Tensor  # scalar, zero in eval mode
+
+
+def is_distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def check_range(codes: Tensor, codebook_size: int) -> None:
+    """The library decodes a code outside the codebook silently; we do not."""
+    if codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
+        raise ValueError(
+            f"codes must lie in [0, {codebook_size}), found {codes.min().item()} to {codes.max().item()}"
+            " (is a cell still hidden?)"
+        )

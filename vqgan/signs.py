@@ -1,0 +1,153 @@
+"""Quantizers without a codebook: the signs of a few numbers, kept in use by an entropy loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.nn import all_reduce
+
+from vqgan.quantized import Quantized, check_range, is_distributed
+
+GROUP_BITS = 10
+"""Of at most so many bits is the entropy of all cells' codes taken exactly; longer codes are groups of them."""
+
+
+class _Signs(nn.Module):
+    """The signs of log2(K) numbers: a code is a corner of a cube, its first bit the most significant."""
+
+    bits: Tensor
+    scale: float
+
+    def __init__(self, dim: int, codebook_size: int) -> None:
+        super().__init__()
+        if codebook_size < 2 or codebook_size & (codebook_size - 1):
+            name = type(self).__name__.lower()
+            raise ValueError(f"{name} needs a codebook_size that is a power of two, not {codebook_size}")
+        self.codebook_size, self.num_bits = codebook_size, codebook_size.bit_length() - 1
+        self.project_in, self.project_out = nn.Linear(dim, self.num_bits), nn.Linear(self.num_bits, dim)
+        self.register_buffer("bits", 2 ** torch.arange(self.num_bits - 1, -1, -1), persistent=False)
+
+    def _numbers(self, latents: Tensor) -> Tensor:
+        """(batch, dim, height, width) -> what the signs are of: (batch, height, width, bits)."""
+        found: Tensor = self.project_in(latents.float().movedim(1, -1))
+        return found
+
+    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+        """Of one training batch."""
+        raise NotImplementedError
+
+    def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
+        """latents: (batch, dim, height, width) -> Quantized; the loss may be negative.
+
+        The entropy of all cells' codes is that of this call's cells on all processes, whether or not more of the step
+        is to come (`accumulate`).
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            numbers = self._numbers(latents)
+            codes = ((numbers > 0) * self.bits).sum(-1)
+            corners = self._corners(codes)
+            out = self.project_out(numbers + (corners - numbers).detach()).movedim(-1, 1)
+            loss = self._loss(numbers, corners) if self.training else numbers.new_zeros(())
+        return Quantized(out, codes, loss)
+
+    def _corners(self, codes: Tensor) -> Tensor:
+        """(...) -> (..., bits): the corner of the cube."""
+        signs = ((codes[..., None] & self.bits) != 0).float() * 2 - 1
+        return signs * self.scale
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
+        check_range(codes, self.codebook_size)
+        return self.project_out(self._corners(codes)).movedim(-1, 1)
+
+
+def _bit_entropy(logits: Tensor) -> Tensor:
+    """Of coins with probability sigmoid(logits), in nats; finite with its gradient however sure they are."""
+    return F.softplus(logits) - logits * torch.sigmoid(logits)
+
+
+def _entropy_terms(p: Tensor) -> Tensor:
+    """-p log p, with a finite gradient at 0."""
+    return -p * p.clamp_min(1e-5).log()
+
+
+def _over_processes(mean: Tensor) -> Tensor:
+    """The mean over all processes, with its gradient."""
+    return all_reduce(mean) / dist.get_world_size() if is_distributed() else mean
+
+
+class LFQ(_Signs):
+    """The signs of log2(K) numbers, with an entropy loss (MAGVIT-v2, arXiv:2310.05737, eq. 5).
+
+    Given a cell the bits are independent: p(bit is one) = sigmoid(4 z / temperature), which is the softmax of minus the
+    squared distances to all codes. So its entropy is a sum over bits. That of all cells' codes is taken over groups of
+    GROUP_BITS bits (exactly, where there is one group; as in Open-MAGVIT2, arXiv:2409.04410, else): nothing of size
+    cells x codebook_size is made beyond 2^10 codes.
+    """
+
+    scale = 1.0
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        entropy_weight: float = 0.02,
+        commitment: float = 0.25,
+        diversity: float = 1.0,
+        temperature: float = 0.01,
+    ) -> None:
+        super().__init__(dim, codebook_size)
+        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
+        self.temperature = temperature
+
+    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+        """Commitment, and the entropy of a cell's code less that of all cells' codes, in nats."""
+        z = numbers.flatten(0, -2)
+        of_cells = _bit_entropy(4 * z / self.temperature).sum(-1).mean()
+        of_all = z.new_zeros(())
+        for group in z.tensor_split(-(-self.num_bits // GROUP_BITS), dim=1):
+            number = torch.arange(2 ** group.shape[1], device=z.device)
+            corners_of_group = ((number[:, None] & self.bits[-group.shape[1] :]) != 0).float() * 2 - 1
+            p = (2 * group @ corners_of_group.T / self.temperature).softmax(-1)
+            of_all = of_all + _entropy_terms(_over_processes(p.mean(0))).sum()
+        entropy = of_cells - self.diversity * of_all
+        return self.commitment * (numbers - corners).square().mean() + self.entropy_weight * entropy
+
+
+class BSQ(_Signs):
+    """The signs of log2(K) coordinates of a unit vector (binary spherical quantization, arXiv:2406.07548).
+
+    The bits are independent given the unit vector, so that its entropy loss (eq. 10 to 13) is a sum over bits: nothing
+    of size codebook_size is ever made, and codebooks of 2^18 cost as much as small ones. inverse_temperature: of the
+    softmax of inner products with all codes; 2 is the softmax of minus the squared distances, as the authors' code has.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        entropy_weight: float = 0.1,
+        diversity: float = 1.0,
+        commitment: float = 0.25,
+        inverse_temperature: float = 2.0,
+    ) -> None:
+        super().__init__(dim, codebook_size)
+        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
+        self.inverse_temperature = inverse_temperature
+        self.scale = self.num_bits**-0.5
+
+    def _numbers(self, latents: Tensor) -> Tensor:
+        """On the unit sphere."""
+        return F.normalize(super()._numbers(latents), dim=-1)
+
+    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+        """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over bits, in nats)."""
+        logits = 2 * self.inverse_temperature * self.scale * numbers  # that the bit is one
+        mean = _over_processes(torch.sigmoid(logits).flatten(0, -2).mean(0))
+        of_all = (_entropy_terms(mean) + _entropy_terms(1 - mean)).sum()
+        entropy = _bit_entropy(logits).sum(-1).mean() - self.diversity * of_all
+        return self.commitment * (numbers - corners).square().sum(-1).mean() + self.entropy_weight * entropy
