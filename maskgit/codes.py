@@ -91,6 +91,7 @@ def describe(
         "format": FORMAT,
         "tokenizer_sha256": content_hash(tokenizer_path, "tokenizer"),
         "codebook_size": tokenizer.codebook_size,
+        **({"codes_per_cell": tokenizer.codes_per_cell} if tokenizer.codes_per_cell > 1 else {}),
         "source": json.loads(json.dumps(spec)),
         "images": {split: len(source.labels) for split, source in sources.items()},
         "class_names": list(next(iter(sources.values())).class_names),

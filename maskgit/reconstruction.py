@@ -138,7 +138,7 @@ def measure_tokenizer(
             value = estimate(METRICS["rfid"], originals, decoded)["rfid"]
             numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
     if "codes" in wanted and this_process().is_main_process:
-        numbers |= _use(counts)
+        numbers |= _use(counts, getattr(tokenizer, "quantizer_name", "vq"))
     return numbers, counts
 
 
@@ -181,7 +181,8 @@ def _pixels_and_codes(
     state, names = this_process(), [name for name in PIXEL_METRICS if name in wanted]
     chunks = chunks_of(images.num_images, batch_size)
     pixels = images.read([chunk for _, chunk in share_out(chunks) if chunk is not None])
-    counts = torch.zeros(tokenizer.codebook_size, dtype=torch.int64)
+    sizes = (tokenizer.codebook_size, getattr(tokenizer, "codes_per_cell", 1))
+    counts = torch.zeros(sizes[::-1], dtype=torch.int64)
     rows = []
     with tqdm(total=images.num_images, unit="image", desc="decode", disable=not state.is_main_process) as bar:
         for _, chunk in share_out(chunks):
@@ -194,7 +195,7 @@ def _pixels_and_codes(
                 found = torch.stack(columns, 1) if columns else torch.empty(len(grids), 0)
                 codes = grids.flatten(1)
             rows.append(gather_rows(found).cpu())
-            counts += metrics.code_counts(gather_rows(codes).cpu(), tokenizer.codebook_size)
+            counts += metrics.code_counts(gather_rows(codes).cpu(), *sizes)
             bar.update(len(rows[-1]))
     values = torch.cat(rows)
     return {name: values[:, k] for k, name in enumerate(names)}, counts
@@ -207,9 +208,9 @@ def _mean(values: Tensor, better: str) -> Number:
     return Number(values.mean().item(), half, None, better)
 
 
-def _use(counts: Tensor) -> Mapping[str, Number]:
+def _use(counts: Tensor, quantizer: str) -> Mapping[str, Number]:
     """How the codebook is used."""
-    if warning := metrics.unused_codes(counts):
+    if warning := metrics.unused_codes(counts, quantizer):
         print(warning, file=sys.stderr)
     better = {"codes_used": "higher", "perplexity": "higher", "dead_codes": "lower"}
     return {k: Number(value, float("nan"), None, better[k]) for k, value in metrics.code_health(counts).items()}
@@ -221,6 +222,6 @@ def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, out: Path,
     originals = to_float(torch.cat(list(images.read([range(i, i + 1) for i in numbers]))))
     decoded = tokenizer.decode(tokenizer.encode(originals.to(this_process().device))).cpu()
     save_png(pairs(originals, decoded), out / "reconstructions.png")
-    shares = (counts.sort(descending=True).values.double() / counts.sum() * 100).tolist()
+    shares = (counts.flatten().sort(descending=True).values.double() / counts.sum() * 100).tolist()
     bar_chart(shares, out / "codes.png", x="codes, the most frequent first", y="% of the cells")
     return ["reconstructions.png", "codes.png"]

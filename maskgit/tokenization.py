@@ -150,6 +150,7 @@ def code_usage(folder: str | Path) -> float:
 
     dataset = CodeDataset(folder, "train")
     size = dataset.manifest["codebook_size"]
-    counts = sum(code_counts(torch.from_numpy(shard.astype(np.int64)), size) for shard in dataset.codes)
+    parts = dataset.manifest.get("codes_per_cell", 1)
+    counts = sum(code_counts(torch.from_numpy(shard.astype(np.int64)), size, parts) for shard in dataset.codes)
     assert isinstance(counts, torch.Tensor)
     return code_share(counts)

@@ -86,6 +86,28 @@ def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, quan
     same(ends_with(tmp_path / "one"), ends_with(tmp_path / "two"))
 
 
+def test_a_discriminator_too_large_for_the_images_is_refused_at_the_start(tiny_configs, tmp_path):
+    config = config_of(tiny_configs, tmp_path / "run")
+    large = config.loss.adversarial.model_copy(update={"discriminator": "patchgan", "start_step": 3})
+    config = config.model_copy(update={"loss": config.loss.model_copy(update={"adversarial": large})})
+    with pytest.raises(ValueError, match="16 pixels are too small for this discriminator: take fewer num_layers"):
+        train(config)
+
+
+def test_the_discriminator_s_rate_runs_on_its_own_clock(tiny_configs, tmp_path):
+    from accelerate import Accelerator
+
+    from maskgit.tasks.learner import learning_rate_at
+    from maskgit.tasks.tokenizer import TokenizerTask
+
+    config = config_of(tiny_configs, tmp_path / "run", steps=1000, warmup_steps=100)
+    late = config.loss.adversarial.model_copy(update={"start_step": 600})
+    config = config.model_copy(update={"loss": config.loss.model_copy(update={"adversarial": late})})
+    learner = TokenizerTask(config, Accelerator(cpu=True)).adversary.learner
+    rates = [learning_rate_at(step, learner.train, 1.0) for step in (0, 99, 399)]
+    assert rates[0] == pytest.approx(0.01) and rates[1] == 1.0 and rates[2] < 0.05
+
+
 def test_without_all_parts_the_weight_would_be_another(tiny_configs, tmp_path, whole, monkeypatch):
     """That the comparison above can fail: with the weight of the first part a step ends elsewhere."""
     from maskgit.tasks.tokenizer import TokenizerTask

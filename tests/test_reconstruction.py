@@ -103,6 +103,17 @@ def test_a_pixel_metric_is_of_each_image_and_worse_with_noise(name, channels, sq
     assert torch.allclose(alone, metric.compute(images + 0.1, images)[:1], atol=1e-5)
 
 
+def test_lpips_is_zero_for_equal_images_only_and_trains(squeeze):
+    from vqgan.losses import LPIPS
+
+    loss = LPIPS(net="squeeze")
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    moved = (images + 0.1).requires_grad_()
+    assert loss(images, images).item() == pytest.approx(0.0, abs=1e-6) and loss(moved, images) > 1e-4
+    loss(moved, images).backward()
+    assert moved.grad.abs().sum() > 0
+
+
 def test_lpips_is_measured_where_its_backbone_is_and_downloaded_only_if_named(run, squeeze, capfd):
     assert call("evaluate", run, "--out", run / "with") == 0
     assert numbers(run / "with")["lpips"]["value"] > 0
@@ -127,7 +138,7 @@ def test_closed_values():
 def test_little_use_of_the_codes_is_warned_of(capfd):
     from maskgit.reconstruction import _use
 
-    _use(torch.tensor([20, 0, 0, 0, 5, 0]))
+    _use(torch.tensor([[20, 0, 0, 0, 5, 0]]), "vq")
     assert "only 33% of the codes are used: take fewer codes" in capfd.readouterr().err
-    _use(torch.tensor([10, 0, 0, 0, 5, 0]))
+    _use(torch.tensor([[10, 0, 0, 0, 5, 0]]), "vq")
     assert capfd.readouterr().err == "", "so few cells say nothing"

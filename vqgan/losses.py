@@ -31,7 +31,7 @@ PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l
 
 def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """Mean over layers of the squared distance of unit-length features (batch, channels, h, w) at each place."""
-    units = [[F.normalize(x, dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
+    units = [[F.normalize(x.float(), dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
 
 
@@ -56,8 +56,8 @@ class TorchvisionFeatures(nn.Module):
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's weights for {model} ({error}): give their file in "
-                "loss.perceptual.weights, take your own classifier ({name: classifier, weights: RUN}), or "
-                "train with loss.perceptual=null"
+                "loss.perceptual.weights, take your own classifier (`maskgit train DATA/classifier`, then "
+                "{name: classifier, weights: RUN}), or train with loss.perceptual=null"
             ) from error
         if weights != "default":
             net.load_state_dict(_state_dict(Path(weights)))
@@ -114,8 +114,8 @@ class LPIPS(nn.Module):
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's backbone of LPIPS ({error}): put its file into "
-                f"{torch.hub.get_dir()}/checkpoints, take your own classifier ({{name: classifier, weights: RUN}}), or "
-                "train with loss.perceptual=null"
+                f"{torch.hub.get_dir()}/checkpoints, take your own classifier (`maskgit train DATA/classifier`, then "
+                "{name: classifier, weights: RUN}), or train with loss.perceptual=null"
             ) from error
 
     def distances(self, images: Tensor, targets: Tensor) -> Tensor:

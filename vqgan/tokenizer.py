@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
 from vqgan.quantizers import QUANTIZERS
-from vqgan.registry import build
+from vqgan.registry import build, split
 from vqgan.weights import load_weights, save_weights
 
 
@@ -71,6 +71,11 @@ class Tokenizer(nn.Module):
     def grid(self) -> tuple[int, int]:
         """(height, width) of the codes of a training image."""
         return self.grid_of(self.image_size, self.image_size)
+
+    @property
+    def quantizer_name(self) -> str:
+        """The entry of QUANTIZERS."""
+        return split(self.config["quantizer"], "quantizer")[0]
 
     @property
     def codes_per_cell(self) -> int:

@@ -27,6 +27,7 @@ from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source
 from maskgit.images import Transform, save_png, to_float
 from maskgit.plots import image_grid
+from maskgit.precision import best_precision
 from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer
 from maskgit.sources import load_source
@@ -40,21 +41,33 @@ METRICS = ["psnr", "ssim", "rfid", "codes"]
 PLAIN = "plain"
 
 
+SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
+"""A judge of 16 x 16 pixels, for images of 28."""
+
+
 class Data(NamedTuple):
-    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss."""
+    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss and
+    the discriminator."""
 
     overrides: tuple[str, ...]
     features: str
     perceptual: str
+    discriminator: str
 
 
 DATA = {
-    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}"),
-    "mnist": Data(("data.source=mnist5k", "data.flip=false"), "classifier", "{{name: classifier, weights: {weights}}}"),
+    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}", SMALL_PATCHES),
+    "mnist": Data(
+        ("data.source=mnist5k", "data.flip=false"),
+        "classifier",
+        "{{name: classifier, weights: {weights}}}",
+        SMALL_PATCHES,
+    ),
     "photographs": Data(
         ("data.source=photographs", "data.image_size=64", "data.channels=3", "model.widths=[48,96,96]"),
         "mobilenet",
         "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6, 13]}}",
+        "{name: patchgan, width: 32, num_layers: 2}",
     ),
 }
 QUANTIZERS = {
@@ -94,7 +107,7 @@ class _Place(NamedTuple):
         if "perceptual" in parts:
             given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
         if "adversarial" in parts:
-            given.append(f"loss.adversarial={{start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4}}")
+            given.append(f"loss.adversarial={_adversarial(joins, entry.discriminator)}")
         found = load("fashion_mnist/vqgan", [*given, f"run={self.run(line, seed)}", *extra])
         assert isinstance(found, TokenizerConfig)
         return found
@@ -102,6 +115,12 @@ class _Place(NamedTuple):
     def run(self, line: str, seed: int) -> Path:
         """The folder of a line and a seed."""
         return self.out / f"{line.replace(' + ', '-')}-{seed}"
+
+
+def _adversarial(joins: int, discriminator: str) -> str:
+    """A discriminator that joins at a step."""
+    about = f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4"
+    return f"{{discriminator: {discriminator}, {about}}}"
 
 
 def lines_of() -> list[str]:
@@ -144,7 +163,7 @@ def compare(
     for seed in range(seeds):
         for line in lines or [*lines_of(), PLAIN]:
             tokenizer = _trained(place, line, seed, steps[line])
-            numbers = _measured(place, line, seed, tokenizer, images, network)
+            numbers = _measured(place, line, seed, steps[line], tokenizer, images, network)
             found.setdefault(line, []).append(numbers | {"steps": steps[line]})
             about = {"reference": images.about, "count": images.num_images, "features": network.about}
             rows = write_table(found, COLUMNS, place.out, "tokenizers", about)
@@ -173,18 +192,25 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
     """The tokenizer of a line, trained unless it is there."""
     if line == PLAIN:
         return _plain_trained(place, seed, steps)
+    if (place.run(line, seed) / "config.yaml").is_file():
+        known = load(str(place.run(line, seed) / "config.yaml")).train.steps
+        if known != steps:
+            raise ValueError(f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it")
     every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
     save = f"train.save_every={max(1, steps // 3)}"
     weights = train(place.config(line, seed, int(JOINS * steps), *every, save, "train.trackers=[]"))
     return Tokenizer.load(weights).to(this_process().device)
 
 
-def _plain_inputs(place: _Place) -> tuple[PlainVQVAE, Any]:
+def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1, 1]."""
+    torch.manual_seed(seed)
     data = place.config(BASE).data
     transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
-    dataset = ImageDataset(load_source(data.source, "train"), transform, augment=True, quarantine=Quarantine())
-    order = StepOrder(len(dataset), min(64, len(dataset)), seed=0, start=0, stop=10**6)
+    dataset = ImageDataset(
+        load_source(data.source, "train"), transform, seed=seed, augment=True, quarantine=Quarantine()
+    )
+    order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
     device = this_process().device
     module = PlainVQVAE(data.channels, 3 if data.image_size >= 64 else 2).to(device)
     return module, (to_float(batch.data.to(device)) for batch in batches(dataset, order))
@@ -196,16 +222,19 @@ def _plain_loss(module: PlainVQVAE, images: Tensor) -> Tensor:
 
 
 def _plain_turn(place: _Place) -> Work:
-    module, images = _plain_inputs(place)
-    return lambda: train_for(5, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True)
+    (module, images), bf16 = _plain_inputs(place), best_precision() == "bf16"
+
+    def loss_of() -> Tensor:
+        return _plain_loss(module, next(images))
+
+    return lambda: train_for(5, module, loss_of, 1e-3, "plain", in_steps=True, bf16=bf16)
 
 
 def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
     from safetensors.torch import load_file, save_file
 
-    path = place.run(PLAIN, seed) / "plain.safetensors"
-    torch.manual_seed(seed)
-    module, images = _plain_inputs(place)
+    path = place.run(PLAIN, seed) / f"plain-{steps}.safetensors"
+    module, images = _plain_inputs(place, seed)
     if not path.is_file():
         train_for(steps, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True)
         with replacing(path) as aside:
@@ -216,16 +245,19 @@ def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
 
 
 def _measured(
-    place: _Place, line: str, seed: int, tokenizer: Any, images: ImageSet, network: FeatureNetwork
+    place: _Place, line: str, seed: int, steps: int, tokenizer: Any, images: ImageSet, network: FeatureNetwork
 ) -> dict[str, Any]:
-    """The numbers of `maskgit evaluate`, measured unless they are there."""
+    """The numbers of `maskgit evaluate`, measured unless they are there: of as many steps, images, the same network."""
     path = place.run(line, seed) / "numbers.json"
-    if not path.is_file():
+    made = json.loads(json.dumps({"steps": steps, "count": images.num_images, "features": network.about}))
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    if kept.get("made of") != made:
         print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)
         found, _ = measure_tokenizer(tokenizer, images, network, METRICS, 100)
+        kept = {"made of": made, "numbers": {key: number._asdict() for key, number in found.items()}}
         with replacing(path) as aside:
-            aside.write_text(json.dumps({key: number._asdict() for key, number in found.items()}) + "\n")
-    return dict(json.loads(path.read_text()))
+            aside.write_text(json.dumps(kept) + "\n")
+    return dict(kept["numbers"])
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import typer
 from maskgit.cli.options import (
     BatchSize,
     Choice,
+    Features,
     Guidance,
     Precision,
     Preset,
@@ -28,7 +29,7 @@ from maskgit.cli.options import (
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")] = None,
     reference: Annotated[
         str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
@@ -36,7 +37,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="The split that is the reference: train or validation.")] = "train",
     count: Annotated[int | None, typer.Option(help="Samples to draw, 10,000 by default.", min=1)] = None,
     metrics: Annotated[str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")] = "",
-    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
     judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
@@ -52,7 +53,7 @@ def evaluate(
 ) -> None:
     """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals.
 
-    Of a tokenizer's run: rFID, PSNR, SSIM, and the use of its codes, on held-out images.
+    Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
     """
     from maskgit.evaluation import Evaluation
     from maskgit.evaluation import evaluate as run_evaluation
@@ -80,7 +81,7 @@ def tune(
     trials: Annotated[int, typer.Option(help="Settings to try for each preset.", min=1)] = 20,
     minutes: Annotated[float | None, typer.Option(help="No new trial for a preset after so long.", min=0)] = None,
     count: Annotated[int, typer.Option(help="Samples of a trial.", min=10)] = 1000,
-    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     precision: Precision = "auto",
 ) -> None:
@@ -102,7 +103,7 @@ def compare(
     ] = "1",
     count: Annotated[int, typer.Option(help="Samples for each place of the table.", min=10)] = 5000,
     longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
-    features: Annotated[str | None, typer.Option(help="Feature network: classifier or inception.")] = None,
+    features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
     precision: Precision = "auto",

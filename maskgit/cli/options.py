@@ -41,6 +41,9 @@ Choice = Annotated[str | None, typer.Option(help="Choice temperature of the conf
 TopK = Annotated[int | None, typer.Option(help="Draw from the k most likely codes only.", min=1)]
 TopP = Annotated[float | None, typer.Option(help="Draw from the likeliest codes of this probability.", min=0, max=1)]
 Precision = Annotated[str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")]
+Features = Annotated[
+    str | None, typer.Option(help="Feature network: classifier, inception or mobilenet; the judge beside the run.")
+]
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
 Strip = Annotated[Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")]
 Gif = Annotated[Path | None, typer.Option(help="Also a .gif of the same.")]

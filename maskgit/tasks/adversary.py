@@ -21,6 +21,18 @@ from vqgan.losses import ADVERSARIAL, adaptive_weight
 from vqgan.registry import build
 
 
+@torch.no_grad()
+def _check_size(judge: Judge, channels: int, image_size: int) -> None:
+    """ValueError if images are too small for a discriminator, now and not when it joins."""
+    try:
+        judge.net(torch.zeros(1, channels, image_size, image_size))
+    except RuntimeError as error:
+        raise ValueError(
+            f"images of {image_size} pixels are too small for this discriminator: take fewer num_layers "
+            f"(loss.adversarial.discriminator={{name: patchgan, num_layers: 1}})"
+        ) from error
+
+
 class Adversary:
     """A Judge with its optimiser."""
 
@@ -28,8 +40,10 @@ class Adversary:
         self.options, self.accelerator = options, accelerator
         self.seed, self.batch_size = config.seed, config.train.batch_size
         judge = Judge(build(DISCRIMINATORS, options.discriminator, "discriminator", config.data.channels))
-        rate = options.learning_rate
-        self.learner = Learner(judge, accelerator, config.train, learning_rate=rate, averaged=False)
+        _check_size(judge, config.data.channels, config.data.image_size)
+        left = max(1, config.train.steps - options.start_step)
+        train = config.train.model_copy(update={"steps": left})  # its rate runs on its own clock
+        self.learner = Learner(judge, accelerator, train, learning_rate=options.learning_rate, averaged=False)
         self.losses = ADVERSARIAL[options.loss]
 
     def joins(self, step: int) -> bool:
@@ -47,7 +61,9 @@ class Adversary:
     def loss(self, images: Tensor, step: int, number: int) -> Tensor:
         """The tokenizer's adversarial loss, unweighted; the discriminator is frozen, its turn comes later."""
         judge = self.learner.module.requires_grad_(False)
-        found = self.losses.generator(judge.net(self._shown(images, step, number, 0)))
+        with self.accelerator.autocast():
+            logits = judge.net(self._shown(images, step, number, 0))
+        found = self.losses.generator(logits.float())
         judge.requires_grad_(True)
         return found
 
@@ -80,6 +96,6 @@ class Adversary:
                 penalty = 0.5 * options.r1 * options.r1_every * judged.gradient_penalty
                 loss = loss + penalty + options.lecam * judge.lecam(judged)
                 self.accelerator.backward(loss / len(pairs))
-        learner.step(step)
+        learner.step(step - options.start_step)
         judge.remember(self._mean(logs["real_logits"]), self._mean(logs["fake_logits"]))
         return logs

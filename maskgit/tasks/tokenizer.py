@@ -117,7 +117,8 @@ class TokenizerTask:
         logs = {"pixel_loss": pixel.detach()}
         if self.perceptual is None:
             return pixel, logs
-        perceptual = self.perceptual(images, targets)
+        with self.accelerator.autocast():
+            perceptual = self.perceptual(images, targets).float()
         logs["perceptual_loss"] = perceptual.detach()
         return pixel + self.config.loss.perceptual_weight * perceptual, logs
 
@@ -125,7 +126,8 @@ class TokenizerTask:
     def evaluate(self) -> dict[str, float]:
         """psnr (dB, mean over images) and the health of the codebook on the validation split."""
         tokenizer, device = self.main.averaged, self.accelerator.device
-        counts = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=device)
+        sizes = (tokenizer.codebook_size, tokenizer.codes_per_cell)
+        counts = torch.zeros(sizes[::-1], dtype=torch.int64, device=device)
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         indices = spread(len(self.validation), self.config.train.max_eval_images)
         order = in_order(indices, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes)
@@ -134,12 +136,12 @@ class TokenizerTask:
             with self.accelerator.autocast():
                 codes = tokenizer.encode(images)
                 decoded = tokenizer.decode(codes).float()
-            counts += metrics.code_counts(codes, tokenizer.codebook_size)
+            counts += metrics.code_counts(codes, *sizes)
             sums += torch.stack(
                 (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
             )
         counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
-        if self.accelerator.is_main_process and (warning := metrics.unused_codes(counts)):
+        if self.accelerator.is_main_process and (warning := metrics.unused_codes(counts, tokenizer.quantizer_name)):
             print(warning, file=sys.stderr, flush=True)
         return {"psnr": (sums[0] / sums[1]).item(), **metrics.code_health(counts)}
 
