@@ -73,7 +73,10 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monk
     values["train"] |= small
     values["loss"]["perceptual"] = None  # its weights are a download
     if values["loss"]["adversarial"]:
-        values["loss"]["adversarial"]["start_step"] = 1
+        adversarial = values["loss"]["adversarial"]
+        adversarial["start_step"] = 1
+        if isinstance(adversarial["discriminator"], dict):
+            adversarial["discriminator"]["width"] //= 8
     if data == "imagenet256":
         values["model"]["widths"] = [width // 8 for width in values["model"]["widths"]]
     train(parse(values, data))
