@@ -1,10 +1,11 @@
 """compare: samplers side by side on one model, at several numbers of rounds.
 
-out/<sampler>-<rounds>/results.json (of `evaluate`)  speed.json  ->
+out/<sampler>-<rounds>/results.json (of `evaluate`)  place.json (what it is of)  speed.json  ->
 out/samplers.json  samplers.md  samplers.png (FID against network calls)  speed.png (against images a second)  grid.png
 
-Run again, it continues. Where a preset `<sampler>-<rounds>` lies beside the model (`maskgit tune`), its settings are
-used; else those of that sampler's preset with the nearest number of rounds; else the sampler's own defaults.
+Run again, it continues; a speed.json that is deleted is measured again, on a quieter machine. Where a preset
+`<sampler>-<rounds>` lies beside the model (`maskgit tune`), its settings are used; else those of that sampler's preset
+with the nearest number of rounds; else the sampler's own defaults.
 """
 
 from __future__ import annotations
@@ -76,12 +77,19 @@ def run_comparison(asked: Comparison) -> str:
     if max(asked.refresh) > 1 and pipeline.model.self_cond:
         raise ValueError("a self-conditioned model runs whole in every round: refresh can only be 1")
     out = asked.out or asked.run / "samplers"
-    rows: list[dict[str, Any]] = []
-    for rounds in asked.rounds:
-        for sampler in asked.samplers or allowed:
-            for refresh in asked.refresh if "refresh" in options_of(SAMPLERS[sampler]) else (1,):
-                rows.append(_place(asked, pipeline, out, sampler, rounds, refresh))
-                text = _write(rows, out)
+    places = [
+        _Place(asked, pipeline, out, sampler, rounds, refresh)
+        for rounds in asked.rounds
+        for sampler in asked.samplers or allowed
+        for refresh in (asked.refresh if "refresh" in options_of(SAMPLERS[sampler]) else (1,))
+    ]
+    for number, place in enumerate(places, start=1):
+        place.measure()
+        _write([one.row() for one in places[:number]], out)
+    for place in places:  # one after the other, so that what else the machine does is the same for all
+        place.clock()
+    rows = [place.row() for place in places]
+    text = _write(rows, out)
     _draw(pipeline, rows, out)
     names = ("samplers.json", "samplers.md", "samplers.png", "speed.png", "grid.png")
     return "\n".join((text, "", *(str(out / name) for name in names)))
@@ -102,17 +110,19 @@ def settings_for(pipeline: Pipeline, sampler: str, rounds: int, refresh: int = 1
     return {"preset": name, "steps": rounds, **cached}, "tuned" if nearest == rounds else f"tuned at {nearest}"
 
 
-def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
-    """Images a second (median of three batches, after one), and how often an image passes through a net."""
+def _seconds(pipeline: Pipeline, options: dict[str, Any], number: int) -> float:
+    """For a batch of BATCH images, the number-th one."""
     labels = [i % len(pipeline.class_names) for i in range(BATCH)]
-    seconds = []
-    for number in range(4):
-        start = time.perf_counter()
-        list(pipeline.stream(labels, range(number * BATCH, (number + 1) * BATCH), batch_size=BATCH, **options))
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] > 30:
-            break
-    return {"images/s": BATCH / median(seconds[1:] or seconds), "network calls": _network_calls(pipeline, options)}
+    start = time.perf_counter()
+    list(pipeline.stream(labels, range(number * BATCH, (number + 1) * BATCH), batch_size=BATCH, **options))
+    return time.perf_counter() - start
+
+
+def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
+    """How often an image passes through a net, and then images a second (median of three batches)."""
+    calls = _network_calls(pipeline, options)
+    seconds = [_seconds(pipeline, options, number) for number in range(3)]
+    return {"images/s": BATCH / median(seconds), "network calls": calls}
 
 
 def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 5) -> float:
@@ -133,38 +143,70 @@ def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 5) 
     return cells / count / math.prod(pipeline.transformer.grid)
 
 
-def _place(
-    asked: Comparison, pipeline: Pipeline, folder: Path, sampler: str, rounds: int, refresh: int
-) -> dict[str, Any]:
-    """One row: measured, unless it is there."""
-    out = folder / (preset_name(sampler, rounds) + ("" if refresh == 1 else f"-refresh-{refresh}"))
-    options, origin = settings_for(pipeline, sampler, rounds, refresh)
-    known = [VERSION, asked.count, asked.longest, pipeline.precision]
-    request = Evaluation(
-        run=asked.run, features=asked.features, weights=asked.weights, judge=asked.judge, precision=pipeline.precision,
-        out=out, options=options,
-    )  # fmt: skip
-    found, weights = instruments(request), pipeline_hashes(asked.run)
-    if "preset" in options and pipeline.presets[options["preset"]].measured.get("weights", weights) != weights:
-        origin += " on other weights"
-    made = {
-        "settings": pipeline.settings(**options)._asdict(), "asked": known, "with": found,
-        "weights": weights,
-    }  # fmt: skip
-    wanted = json.loads(json.dumps(made))
-    if not (out / "speed.json").is_file():
-        print(f"== {_line(sampler, refresh)}, {rounds} rounds", file=sys.stderr, flush=True)
-        speed = _speed(pipeline, options)
-        count = min(asked.count, max(100, int(asked.longest * speed["images/s"] / 100) * 100))
-        metrics = ("fid", "prdc", *(["agreement"] if found["judge"] else []))
-        evaluate(replace(request, count=count, metrics=metrics))
-        with replacing(out / "speed.json") as aside:
-            aside.write_text(json.dumps(speed | {"count": count, "made of": wanted, "from": origin}))
-    speed = json.loads((out / "speed.json").read_text())
-    if speed.pop("made of") != wanted:
-        raise ValueError(f"{out} was measured with another model or other options: delete it, or set --out")
-    numbers = json.loads((out / "results.json").read_text())["numbers"]
-    return {"sampler": sampler, "refresh": refresh, "rounds": rounds, **speed, "numbers": numbers}
+class _Place:
+    """One row: a sampler, a number of rounds, and how often the net runs whole."""
+
+    def __init__(
+        self, asked: Comparison, pipeline: Pipeline, folder: Path, sampler: str, rounds: int, refresh: int
+    ) -> None:
+        self.pipeline, self.sampler, self.rounds, self.refresh = pipeline, sampler, rounds, refresh
+        self.longest = asked.longest
+        self.out = folder / (preset_name(sampler, rounds) + ("" if refresh == 1 else f"-refresh-{refresh}"))
+        self.options, self.origin = settings_for(pipeline, sampler, rounds, refresh)
+        self.request = Evaluation(
+            run=asked.run, count=asked.count, features=asked.features, weights=asked.weights, judge=asked.judge,
+            precision=pipeline.precision, out=self.out, options=self.options,
+        )  # fmt: skip
+        self.found, weights = instruments(self.request), pipeline_hashes(asked.run)
+        preset = pipeline.presets.get(self.options.get("preset", ""))
+        if preset is not None and preset.measured.get("weights", weights) != weights:
+            self.origin += " on other weights"
+        made = {
+            "settings": pipeline.settings(**self.options)._asdict(),
+            "asked": [VERSION, asked.count, asked.longest, pipeline.precision],
+            "with": self.found,
+            "weights": weights,
+        }
+        self.made = json.loads(json.dumps(made))
+
+    def measure(self) -> None:
+        """Draw and measure, unless it is done. ValueError if what is there is of another model or of other options."""
+        path = self.out / "place.json"
+        if path.is_file():
+            if json.loads(path.read_text())["made of"] != self.made:
+                raise ValueError(
+                    f"{self.out} was measured with another model or other options: delete it, or set --out"
+                )
+            return
+        print(f"== {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
+        quick = BATCH / _seconds(self.pipeline, self.options, 0)
+        count = min(cast(int, self.request.count), max(100, int(self.longest * quick / 100) * 100))
+        metrics = ("fid", "prdc", *(["agreement"] if self.found["judge"] else []))
+        evaluate(replace(self.request, count=count, metrics=metrics))
+        with replacing(path) as aside:
+            aside.write_text(json.dumps({"count": count, "made of": self.made, "from": self.origin}) + "\n")
+
+    def clock(self) -> None:
+        """Measure how quick it is, unless that is done."""
+        path = self.out / "speed.json"
+        if not path.is_file():
+            print(f"== speed of {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
+            with replacing(path) as aside:
+                aside.write_text(json.dumps(_speed(self.pipeline, self.options)) + "\n")
+
+    def row(self) -> dict[str, Any]:
+        """What is known of it."""
+        place = json.loads((self.out / "place.json").read_text())
+        speed = self.out / "speed.json"
+        return {
+            "sampler": self.sampler,
+            "refresh": self.refresh,
+            "rounds": self.rounds,
+            "count": place["count"],
+            "from": place["from"],
+            **(json.loads(speed.read_text()) if speed.is_file() else {}),
+            "numbers": json.loads((self.out / "results.json").read_text())["numbers"],
+        }
 
 
 def _line(sampler: str, refresh: int) -> str:
@@ -180,12 +222,13 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
     heads = ["sampler", "rounds", "network calls", *columns.values(), "images/s", "samples", "settings"]
     table = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["refresh"])):
-        cells = [_line(row["sampler"], row["refresh"]), row["rounds"], f"{row['network calls']:.3g}"]
+        calls, speed = (f"{row[key]:.3g}" if key in row else "" for key in ("network calls", "images/s"))
+        cells = [_line(row["sampler"], row["refresh"]), row["rounds"], calls]
         for key in columns:
             number = row["numbers"][key]
             width = "" if number["half_width"] is None else f" ± {number['half_width']:.2g}"
             cells.append(f"{number['value']:.3g}{width}")
-        cells += [f"{row['images/s']:.3g}", row["count"], row["from"]]
+        cells += [speed, row["count"], row["from"]]
         table.append(f"| {' | '.join(map(str, cells))} |")
     text = "\n".join(table)
     with replacing(out / "samplers.md") as aside:
