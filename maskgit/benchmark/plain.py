@@ -3,7 +3,7 @@
 A small convolutional VQ-VAE with VectorQuantize (settings that do not collapse), L1 + L2; x-transformers'
 TransformerWrapper + Encoder with the labels through `embed_num_tokens`; its NonAutoregressiveWrapper with the MDLM
 weight off (with it the loss is negative); its own `generate`; AdamW, a cosine learning rate over the time there is,
-bf16 autocast where that is quicker. Mirrored images are a second view, as in ours.
+bf16 autocast where that is quicker. Mirrored images are a second view where the config of ours says so.
 """
 
 from __future__ import annotations
@@ -119,13 +119,19 @@ def train_for(
 
 
 class PlainPipeline:
-    """Both stages, trained for so many seconds each, on images (n, 1, 28, 28) uint8 and labels (n,) in memory."""
+    """Both stages, trained for so many seconds each, on images (n, 1, 28, 28) uint8 and labels (n,) in memory.
 
-    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, device: torch.device) -> None:
+    flip: whether mirrored images are trained on, too.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, num_classes: int, device: torch.device, *, flip: bool = False
+    ) -> None:
         import x_transformers
 
         torch.manual_seed(0)
         self.images, self.labels, self.num_classes, self.device = images, labels, num_classes, device
+        self.flips = (False, True) if flip else (False,)
         self.vqvae = PlainVQVAE().to(device)
         layers = x_transformers.Encoder(dim=192, depth=6, heads=4, attn_dim_head=48, attn_flash=True)
         net = x_transformers.TransformerWrapper(
@@ -137,8 +143,10 @@ class PlainPipeline:
         ).to(device)
 
     def _batch(self, size: int) -> Tensor:
-        """Random images, half of them mirrored, in [-1, 1]."""
+        """Random images in [-1, 1], half of them mirrored if that is wanted."""
         images = self.images[torch.randint(len(self.images), (size,))].to(self.device).float() / 127.5 - 1
+        if len(self.flips) == 1:
+            return images
         return torch.where(torch.rand(size, 1, 1, 1, device=self.device) < 0.5, images.flip(-1), images)
 
     def train_tokenizer(self, seconds: float) -> int:
@@ -152,9 +160,9 @@ class PlainPipeline:
         return train_for(seconds, self.vqvae, loss_of, 1e-3, "plain tokenizer")
 
     def tokenize(self) -> None:
-        """Both views of every image, once."""
+        """Every view of every image, once."""
         views = []
-        for flip in (False, True):
+        for flip in self.flips:
             parts = self.images.split(500)
             floats = (part.to(self.device).float() / 127.5 - 1 for part in tqdm(parts, desc="plain tokenise"))
             codes = [self.vqvae.encode(x.flip(-1) if flip else x).flatten(1).cpu() for x in floats]
@@ -166,7 +174,7 @@ class PlainPipeline:
 
         def loss_of() -> Tensor:
             rows = torch.randint(len(self.codes), (64,))
-            codes = self.codes[rows, torch.randint(2, (64,))].long().to(self.device)
+            codes = self.codes[rows, torch.randint(len(self.flips), (64,))].long().to(self.device)
             labels = self.labels[rows].to(self.device)
             return self.model(codes, embed_ids=self._ids(labels)).loss
 

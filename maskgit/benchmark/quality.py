@@ -111,7 +111,7 @@ def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pa
     images = torch.cat(list(source.read(chunks_of(source.num_images, 1000))))
     assert source.labels is not None
     labels, num_classes = torch.from_numpy(source.labels), int(source.labels.max()) + 1
-    plain = PlainPipeline(images, labels, num_classes, this_process().device)
+    plain = PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
     took = [clock.seconds.get(f"ours: {stage}", 60.0) for stage in ("tokenizer", "generator")]
     first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(took[0]))
     clock.run("plain: tokenise", plain.tokenize)
