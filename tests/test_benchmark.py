@@ -146,12 +146,13 @@ def test_parts_without_peers(part, tiny_sides, monkeypatch):
         assert 0 < speed.low <= speed.median <= speed.high < math.inf
 
 
-def test_the_plain_pipeline_trains_and_samples():
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_plain_pipeline_trains_and_samples(flip):
     images = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8)
-    plain = PlainPipeline(images, torch.arange(64) % 10, 10, CPU)
+    plain = PlainPipeline(images, torch.arange(64) % 10, 10, CPU, flip=flip)
     assert plain.train_tokenizer(0.5) >= 1
     plain.tokenize()
-    assert plain.codes.shape == (64, 2, CELLS) and plain.codes.max() < CODES
+    assert plain.codes.shape == (64, 1 + flip, CELLS) and plain.codes.max() < CODES
     assert plain.train_generator(0.5) >= 1
     drawn = plain.sample(torch.tensor([1, 2, 3]))
     assert drawn.shape == (3, 1, 28, 28) and drawn.abs().max() <= 1
