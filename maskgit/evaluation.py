@@ -22,14 +22,7 @@ import torch
 
 from maskgit.config import DataConfig, find_config, load
 from maskgit.data import spread
-from maskgit.features import (
-    ClassifierFeatures,
-    FeatureNetwork,
-    FeatureSet,
-    extract,
-    extract_cached,
-    load_features,
-)
+from maskgit.features import ClassifierFeatures, FeatureNetwork, FeatureSet, extract, extract_cached, load_features
 from maskgit.image_sets import (
     ImageSet,
     chunks_of,
@@ -42,7 +35,7 @@ from maskgit.image_sets import (
     reconstructions,
 )
 from maskgit.images import to_float
-from maskgit.metrics import METRICS, Metric, check_libraries, estimate
+from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
@@ -267,6 +260,8 @@ class _Measurement:
             print(f"measure {name}", file=sys.stderr, flush=True)
             for key, value in estimate(metric, real, fake).items():
                 found[key] = Number(*value, floor.get(key), metric.better)
+        if "fake" in sets:
+            self.results["by class"] = by_class(sets["real"], sets["fake"], self._class_names())
         self.pictures = draw_pictures(self.out, self.real, self.fake, sets) if "fake" in sets else []
         return found
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -50,7 +51,19 @@ def write_report(
     with replacing(out / "results.md") as aside:
         aside.write_text("\n".join(lines) + "\n")
     written = [out / name for name in ("results.json", "results.md", *pictures)]
-    return "\n".join([*_table(results, found), *notes, "", *map(str, written)])
+    worst = _worst(results.get("by class") or {})
+    return "\n".join([*_table(results, found), *worst, *notes, "", *map(str, written)])
+
+
+def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The class whose mean features are furthest from real ones, beside the middle of all."""
+    if len(classes) < 2:
+        return []
+    name, numbers = max(classes.items(), key=lambda item: item[1]["shift"])
+    agreement = f", agreement {numbers['agreement']:.3g}" if "agreement" in numbers else ""
+    middle = median(entry["shift"] for entry in classes.values())
+    shift = f"mean features {numbers['shift']:.3g} from real ones, {middle:.3g} in the middle{agreement}"
+    return [f"furthest class: {name} ({shift})"]
 
 
 def _table(results: Mapping[str, Any], found: Mapping[str, Number]) -> list[str]:

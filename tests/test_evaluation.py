@@ -65,6 +65,8 @@ def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
     assert results["floor"].startswith("8 real images of ") and results["floor"].endswith("(FEWER than the samples)")
     assert results["held out"]["set"].endswith("/validation") and results["held out"]["count"] == 8
     assert {"model", "tokenizer"} == set(results["weights"])
+    assert len(results["by class"]) >= 2 and "furthest class: " in out
+    assert all({"shift", "agreement"} == set(numbers) for numbers in results["by class"].values())
     fid = results["numbers"]["fid"]
     assert fid["floor"] > 0 and fid["half_width"] > 0 and fid["better"] == "lower"
     assert 0 < results["numbers"]["bits_per_code"]["value"] < 12

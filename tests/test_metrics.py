@@ -14,6 +14,7 @@ from maskgit.image_sets import ImageSet, from_source
 from maskgit.metrics import (
     METRICS,
     Metric,
+    by_class,
     code_counts,
     code_health,
     estimate,
@@ -291,3 +292,22 @@ def test_a_warning_comes_from_fewer_cells_than_codes_too():
     assert "larger entropy_weight" in unused_codes(code_counts(codes, 2**16), "lfq")
     assert unused_codes(code_counts(torch.randint(2**16, (20_000,)), 2**16), "lfq") is None
     assert unused_codes(code_counts(codes[:100], 2**16), "lfq") is None, "too few to tell"
+
+
+def test_each_class_is_told_by_its_own_mean():
+    """Class 1 lies 3 apart in one of 8 directions, class 0 where it should; class 2 has too few images to tell."""
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 400 + [1] * 400 + [2] * 5)
+    sides = []
+    for moved in (0.0, 3.0):
+        features = torch.randn(len(labels), 8, generator=draws)
+        features[labels == 1, 0] += moved
+        judged = torch.where(labels == 1, 0, labels) if moved else labels
+        empty = np.zeros(0)
+        about = torch.arange(len(labels))
+        sides.append(FeatureSet(len(labels), empty, empty, features, features, labels, judged, about, {}))
+    found = by_class(*sides, ["boot", "shoe", "bag"])
+    assert list(found) == ["boot", "shoe"]
+    assert abs(found["boot"]["shift"]) < 0.05 and found["shoe"]["shift"] == pytest.approx(9.0, abs=0.6)
+    assert found["boot"]["agreement"] == 1.0 and found["shoe"]["agreement"] == 0.0
+    assert by_class(sides[0], sides[1]._replace(labels=None), ["boot"]) == {}
