@@ -20,8 +20,11 @@ class _Signs(nn.Module):
     bits: Tensor
     scale: float
 
-    def __init__(self, dim: int, codebook_size: int) -> None:
+    def __init__(
+        self, dim: int, codebook_size: int, entropy_weight: float, commitment: float, diversity: float
+    ) -> None:
         super().__init__()
+        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
         if codebook_size < 2 or codebook_size & (codebook_size - 1):
             name = type(self).__name__.lower()
             raise ValueError(f"{name} needs a codebook_size that is a power of two, not {codebook_size}")
@@ -99,8 +102,7 @@ class LFQ(_Signs):
         diversity: float = 1.0,
         temperature: float = 0.01,
     ) -> None:
-        super().__init__(dim, codebook_size)
-        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
+        super().__init__(dim, codebook_size, entropy_weight, commitment, diversity)
         self.temperature = temperature
 
     def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
@@ -135,8 +137,7 @@ class BSQ(_Signs):
         commitment: float = 0.25,
         inverse_temperature: float = 2.0,
     ) -> None:
-        super().__init__(dim, codebook_size)
-        self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
+        super().__init__(dim, codebook_size, entropy_weight, commitment, diversity)
         self.inverse_temperature = inverse_temperature
         self.scale = self.num_bits**-0.5
 
