@@ -152,17 +152,18 @@ class _Place:
         self.pipeline, self.sampler, self.rounds, self.refresh = pipeline, sampler, rounds, refresh
         self.longest = asked.longest
         self.out = folder / (preset_name(sampler, rounds) + ("" if refresh == 1 else f"-refresh-{refresh}"))
-        self.options, self.origin = settings_for(pipeline, sampler, rounds, refresh)
+        found, self.origin = settings_for(pipeline, sampler, rounds, refresh)
+        self.options = pipeline.settings(**found)._asdict()  # as they are now, whatever `tune` writes meanwhile
         self.request = Evaluation(
             run=asked.run, count=asked.count, features=asked.features, weights=asked.weights, judge=asked.judge,
             precision=pipeline.precision, out=self.out, options=self.options,
         )  # fmt: skip
         self.found, weights = instruments(self.request), pipeline_hashes(asked.run)
-        preset = pipeline.presets.get(self.options.get("preset", ""))
+        preset = pipeline.presets.get(found.get("preset", ""))
         if preset is not None and preset.measured.get("weights", weights) != weights:
             self.origin += " on other weights"
         made = {
-            "settings": pipeline.settings(**self.options)._asdict(),
+            "settings": self.options,
             "asked": [VERSION, asked.count, asked.longest, pipeline.precision],
             "with": self.found,
             "weights": weights,
