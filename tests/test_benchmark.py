@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskgit import benchmark, precision
-from maskgit.benchmark import inputs, parts, peers, quality, settings, timing, tokenizers
+from maskgit.benchmark import fair, inputs, parts, peers, quality, settings, timing, tokenizers
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
@@ -170,6 +170,16 @@ def test_the_plain_tokenizer_decodes_what_it_quantises():
     colour = PlainVQVAE(3, 3).eval()
     assert colour.encode(torch.zeros(2, 3, 64, 64)).shape == (2, 8, 8)
     assert colour.decode(torch.zeros(2, 8, 8, dtype=torch.int64)).shape == (2, 3, 64, 64)
+
+
+def test_the_classifier_of_a_perceptual_loss_is_trained_first_and_is_not_the_judge(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(fair, "train", trained.append)
+    [override] = fair.with_perceptual("fashion_mnist", tmp_path / "seen")
+    [config] = trained
+    assert config.run == str(tmp_path / "seen") and config.seed != load("fashion_mnist/classifier").seed
+    assert load("fashion_mnist/vqgan", [override]).loss.perceptual["weights"] == config.run
+    assert fair.with_perceptual("mnist", tmp_path / "seen") == [] and len(trained) == 1
 
 
 @pytest.mark.slow

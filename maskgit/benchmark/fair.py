@@ -1,4 +1,7 @@
-"""Fair shares of time: how many training steps fit, measured in alternating turns; and tables over seeds."""
+"""Fair shares of time: how many training steps fit, measured in alternating turns; and tables over seeds.
+
+And what a data set's tokenizer is trained with before that.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,25 @@ from statistics import mean, median
 from typing import Any
 
 from maskgit.benchmark.timing import Work, alternate
-from maskgit.config import Config
+from maskgit.config import Config, load
 from maskgit.data import StepOrder, batches
 from maskgit.tasks import TASKS
-from maskgit.trainer import make_accelerator, with_precision
+from maskgit.trainer import make_accelerator, train, with_precision
 from vqgan.weights import replacing
 
 STEPS_A_TURN = 5
+
+
+def with_perceptual(data: str, folder: Path, *overrides: str) -> list[str]:
+    """Overrides of DATA/vqgan: where its perceptual loss finds its classifier, which is trained in `folder` first.
+
+    overrides: of the classifier. None where the config has no such loss.
+    """
+    perceptual = load(f"{data}/vqgan").loss.perceptual  # type: ignore[union-attr]
+    if not isinstance(perceptual, Mapping) or perceptual["name"] != "classifier":
+        return []
+    train(load(f"{data}/perceptual", [f"run={folder}", *overrides]))
+    return [f"loss.perceptual={{name: classifier, weights: {folder}}}"]
 
 
 def turn(config: Config, folder: Path) -> Work:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from maskgit import runs
+from maskgit.benchmark.fair import with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.evaluation import Evaluation, evaluate
@@ -84,12 +85,14 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
 def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
     """The configs of the data set, with as many steps as fit."""
     folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
-    vqgan = cast(TokenizerConfig, load(f"{data}/vqgan", [f"run={folders['tokenizer']}", *OVERRIDES["vqgan"]]))
     places = [f"{key}={value}" for key, value in folders.items()]
     maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [*places, *OVERRIDES["maskgit"]]))
-    for path in folders.values():
+    for path in (*folders.values(), f"{out}/perceptual"):
         shutil.rmtree(path, ignore_errors=True)
-    vqgan = cast(TokenizerConfig, _steps_for(vqgan, seconds[0], out))
+    first = clock.run("ours: perceptual", lambda: with_perceptual(data, out / "perceptual", *OVERRIDES["classifier"]))
+    found = load(f"{data}/vqgan", [f"run={folders['tokenizer']}", *first, *OVERRIDES["vqgan"]])
+    rest = max(1.0, seconds[0] - clock.seconds["ours: perceptual"])
+    vqgan = cast(TokenizerConfig, _steps_for(cast(TokenizerConfig, found), rest, out))
     clock.run("ours: tokenizer", lambda: train(vqgan))
     clock.run("ours: tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes))
     maskgit = cast(MaskGITConfig, _steps_for(maskgit, seconds[1], out))
@@ -112,10 +115,10 @@ def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pa
     assert source.labels is not None
     labels, num_classes = torch.from_numpy(source.labels), int(source.labels.max()) + 1
     plain = PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
-    took = [clock.seconds.get(f"ours: {stage}", 60.0) for stage in ("tokenizer", "generator")]
-    first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(took[0]))
+    perceptual, tokenizer, generator = (clock.seconds[f"ours: {x}"] for x in ("perceptual", "tokenizer", "generator"))
+    first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(perceptual + tokenizer))
     clock.run("plain: tokenise", plain.tokenize)
-    second = clock.run("plain: generator", lambda: plain.train_generator(took[1]))
+    second = clock.run("plain: generator", lambda: plain.train_generator(generator))
     tried = {}
     few = min(2000, count)
     for choice in CHOICES:

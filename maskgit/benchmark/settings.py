@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from maskgit.benchmark.fair import seconds_a_step, turn, write_table
+from maskgit.benchmark.fair import seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
 from maskgit.config import Config, load
 from maskgit.evaluation import Evaluation, evaluate
@@ -73,7 +73,8 @@ class _Place(NamedTuple):
 def run_settings(minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist") -> str:
     """Train and measure all SETTINGS for `minutes` each, with `seeds` seeds, by `count` samples -> a table."""
     place = _Place(data, out / "settings")
-    train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}"]))
+    perceptual = with_perceptual(data, place.run("perceptual"))
+    train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}", *perceptual]))
     tokenize_dataset(place.run("vqgan"), place.run("codes"))
     train(load(f"{data}/classifier", [f"run={place.run('classifier')}"]))
     return compare(place, minutes, seeds, count)

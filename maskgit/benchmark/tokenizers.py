@@ -81,6 +81,7 @@ QUANTIZERS = {
 """Of 9 bits a cell, but rvq's two codes of 5."""
 BASE = "fsq"
 """The quantizer that the losses are compared with."""
+NO_LOSSES = ("loss.perceptual=null", "loss.perceptual_weight=1", "loss.adversarial=null")
 LOSSES = {
     "perceptual": ("perceptual",),
     "GAN": ("adversarial",),
@@ -103,7 +104,7 @@ class _Place(NamedTuple):
         quantizer, *losses = line.split(" + ", 1)
         parts = LOSSES[losses[0]] if losses else ()
         entry = DATA[self.data]
-        given = [*entry.overrides, *self.common, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
+        given = [*entry.overrides, *self.common, *NO_LOSSES, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
         if "perceptual" in parts:
             given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
         if "adversarial" in parts:
