@@ -26,7 +26,7 @@ from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.images import save_png
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
-from maskgit.processes import this_process
+from maskgit.processes import gather_rows, on_threads, this_process
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
@@ -65,10 +65,12 @@ class Comparison:
     refresh: Sequence[int] = (1,)
 
 
-def run_comparison(asked: Comparison) -> str:
-    """Measure every place of the table that is not there yet -> the table."""
-    if this_process().num_processes > 1:
-        raise ValueError("compare runs on one process")
+def run_comparison(asked: Comparison) -> str | None:
+    """Measure every place of the table that is not there yet -> the table on the main process, none on the others.
+
+    Several processes draw and measure each place together; how quick one of them is, the main one measures alone.
+    """
+    main = this_process().is_main_process
     pipeline = load_pipeline(asked.run, asked.precision)
     critics = {name: critic_of(entry) for name, entry in SAMPLERS.items()}
     allowed = [name for name, critic in critics.items() if critic is None or getattr(pipeline.model, critic)]
@@ -85,7 +87,10 @@ def run_comparison(asked: Comparison) -> str:
     ]
     for number, place in enumerate(places, start=1):
         place.measure()
-        _write([one.row() for one in places[:number]], out)
+        if main:
+            _write([one.row() for one in places[:number]], out)
+    if not main:
+        return None
     for place in places:  # one after the other, so that what else the machine does is the same for all
         place.clock()
     rows = [place.row() for place in places]
@@ -179,21 +184,28 @@ class _Place:
                     f"{self.out} was measured with another model or other options: delete it, or set --out"
                 )
             return
-        print(f"== {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
-        quick = BATCH / _seconds(self.pipeline, self.options, 0)
-        count = min(cast(int, self.request.count), max(100, int(self.longest * quick / 100) * 100))
+        state = this_process()
+        if state.is_main_process:
+            print(f"== {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
+        quick = BATCH / gather_rows(torch.tensor([[_seconds(self.pipeline, self.options, 0)]])).max().item()
+        fits = int(self.longest * quick * state.num_processes / 100) * 100
+        count = min(cast(int, self.request.count), max(100, fits))
         metrics = ("fid", "prdc", *(["agreement"] if self.found["judge"] else []))
         evaluate(replace(self.request, count=count, metrics=metrics))
-        with replacing(path) as aside:
-            aside.write_text(json.dumps({"count": count, "made of": self.made, "from": self.origin}) + "\n")
+        if state.is_main_process:
+            with replacing(path) as aside:
+                aside.write_text(json.dumps({"count": count, "made of": self.made, "from": self.origin}) + "\n")
 
     def clock(self) -> None:
         """Measure how quick it is, unless that is done."""
         path = self.out / "speed.json"
         if not path.is_file():
             print(f"== speed of {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
+            # the other processes of a launch are done, so that their threads are free
+            with on_threads(torch.get_num_threads() * this_process().num_processes):
+                speed = _speed(self.pipeline, self.options)
             with replacing(path) as aside:
-                aside.write_text(json.dumps(_speed(self.pipeline, self.options)) + "\n")
+                aside.write_text(json.dumps(speed) + "\n")
 
     def row(self) -> dict[str, Any]:
         """What is known of it."""

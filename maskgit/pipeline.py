@@ -26,7 +26,7 @@ from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
-from maskgit.processes import one_thread
+from maskgit.processes import on_threads
 from maskgit.runs import pipeline_folder
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.transformer import Transformer
@@ -298,7 +298,7 @@ class Pipeline:
             yield from self.tokenizer.decode(codes)
             return
         small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD
-        with one_thread() if small else nullcontext():
+        with on_threads(1) if small else nullcontext():
             images = [self.tokenizer.decode(grid) for grid in codes.split(1)]
         yield from torch.cat(images)
 

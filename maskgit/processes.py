@@ -21,10 +21,10 @@ def cpu_only() -> bool:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """What runs inside is computed on one thread of the CPU, whatever their number is else."""
+def on_threads(number: int) -> Iterator[None]:
+    """What runs inside is computed on so many threads of the CPU, whatever their number is else."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -149,23 +149,26 @@ def test_two_processes_equal_one(run_folder, one_thread):
     commands = {
         "evaluate": ["--count", "31", "--steps", "2", "--batch-size", "4", "--out"],
         "sample": ["--per-label", "5", "--steps", "2", "--batch-size", "4", "--out"],
+        "compare_samplers": ["--samplers", "random", "--rounds", "2", "--count", "120", "--out"],
     }
     commands["sample_classes"] = commands["sample"]
-    outs = {"evaluate": "", "sample": ".npz", "sample_classes": "-images"}
+    outs = {"evaluate": "", "sample": ".npz", "sample_classes": "-images", "compare_samplers": "-compared"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     for command, options in commands.items():
         out = run_folder / f"one{outs[command]}"
-        assert call("sample" if "sample" in command else command, run_folder, *options, out) == 0
+        assert call(command.split("_")[0], run_folder, *options, out) == 0
         out = run_folder / f"two{outs[command]}"
         words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
         done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(str(out)) >= 1
-    one, two = (numbers(run_folder / name) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for key in one:
-        assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-7, abs=1e-9), key  # sums in another order
+    for folder in ("", "-compared/random-2"):
+        one, two = (numbers(run_folder / f"{name}{folder}") for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        for key in one:  # sums in another order
+            assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-7, abs=1e-9), key
+    assert (run_folder / "two-compared" / "samplers.png").is_file()
     with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
         assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])
     one, two = (sorted((run_folder / f"{name}-images").iterdir()) for name in ("one", "two"))

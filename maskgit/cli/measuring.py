@@ -117,7 +117,7 @@ def compare(
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out)
-    print(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
+    print_once(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
 
 
 @app.command()
