@@ -46,27 +46,30 @@ SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
 
 
 class Data(NamedTuple):
-    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss and
-    the discriminator."""
+    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss with
+    its weight, and the discriminator."""
 
     overrides: tuple[str, ...]
     features: str
     perceptual: str
+    perceptual_weight: float
     discriminator: str
 
 
 DATA = {
-    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}", SMALL_PATCHES),
+    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}", 4.0, SMALL_PATCHES),
     "mnist": Data(
         ("data.source=mnist5k", "data.flip=false"),
         "classifier",
         "{{name: classifier, weights: {weights}}}",
+        4.0,
         SMALL_PATCHES,
     ),
     "photographs": Data(
         ("data.source=photographs", "data.image_size=64", "data.channels=3", "model.widths=[48,96,96]"),
         "mobilenet",
         "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6, 13]}}",
+        1.0,
         "{name: patchgan, width: 32, num_layers: 2}",
     ),
 }
@@ -81,12 +84,14 @@ QUANTIZERS = {
 """Of 9 bits a cell, but rvq's two codes of 5."""
 BASE = "fsq"
 """The quantizer that the losses are compared with."""
-NO_LOSSES = ("loss.perceptual=null", "loss.perceptual_weight=1", "loss.adversarial=null")
+NO_LOSSES = ("loss.perceptual=null", "loss.adversarial=null")
 LOSSES = {
     "perceptual": ("perceptual",),
     "GAN": ("adversarial",),
     "perceptual + GAN": ("perceptual", "adversarial"),
 }
+GAN_WEIGHT = 0.1
+"""Of the adversarial gradient over the others' (0.8 in VQGAN, whose trainings are a thousand times as long)."""
 JOINS = 0.5
 """The share of the steps after which the discriminator joins."""
 
@@ -107,6 +112,7 @@ class _Place(NamedTuple):
         given = [*entry.overrides, *self.common, *NO_LOSSES, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
         if "perceptual" in parts:
             given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
+            given.append(f"loss.perceptual_weight={entry.perceptual_weight}")
         if "adversarial" in parts:
             given.append(f"loss.adversarial={_adversarial(joins, entry.discriminator)}")
         found = load("fashion_mnist/vqgan", [*given, f"run={self.run(line, seed)}", *extra])
@@ -120,7 +126,7 @@ class _Place(NamedTuple):
 
 def _adversarial(joins: int, discriminator: str) -> str:
     """A discriminator that joins at a step."""
-    about = f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4"
+    about = f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4, weight: {GAN_WEIGHT}"
     return f"{{discriminator: {discriminator}, {about}}}"
 
 
