@@ -83,7 +83,8 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
 
 
 def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
-    """The configs of the data set, with as many steps as fit."""
+    """The configs of the data set, with as many steps as fit; what the tokenizer's perceptual loss sees is trained
+    within its time."""
     folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
     places = [f"{key}={value}" for key, value in folders.items()]
     maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [*places, *OVERRIDES["maskgit"]]))
