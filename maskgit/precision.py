@@ -41,16 +41,15 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = Non
     """
     size = size or (2048 if device.type == "cpu" else 8192)
     width = min(128, size)
-    while True:
-        a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
-        a @ b
-        least = min(seconds_of(lambda a=a, b=b: a @ b) for _ in range(3))
-        if width == size or least > SLOW:
-            break
+    while width < size and _seconds_of_product(device, dtype, width, 3) < SLOW:
         width = min(2 * width, size)
-    if width == size:
-        least = min(least, *(seconds_of(lambda: a @ b) for _ in range(7)))
-    return 2 * width**3 / least
+    return 2 * width**3 / _seconds_of_product(device, dtype, width, 10 if width == size else 3)
+
+
+def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, times: int) -> float:
+    a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    return min(seconds_of(lambda: a @ b) for _ in range(times))
 
 
 def best_precision() -> str:

@@ -167,9 +167,9 @@ def test_the_plain_tokenizer_decodes_what_it_quantises():
     with torch.no_grad():
         decoded, _ = model(images)
     assert torch.allclose(model.decode(model.encode(images)), decoded.clamp(-1, 1), atol=1e-5)
-    colour = PlainVQVAE(3, 3).eval()
-    assert colour.encode(torch.zeros(2, 3, 64, 64)).shape == (2, 8, 8)
-    assert colour.decode(torch.zeros(2, 8, 8, dtype=torch.int64)).shape == (2, 3, 64, 64)
+    colour = PlainVQVAE(3).eval()
+    assert colour.encode(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 8)
+    assert colour.decode(torch.zeros(2, 8, 8, dtype=torch.int64)).shape == (2, 3, 32, 32)
 
 
 def test_the_classifier_of_a_perceptual_loss_is_trained_first_and_is_not_the_judge(tmp_path, monkeypatch):

@@ -35,18 +35,17 @@ class _Residual(nn.Module):
 
 
 class PlainVQVAE(nn.Module):
-    """Images <-> codes of 512, by default 28 x 28 grey ones <-> 7 x 7. The sides shrink by 2^num_downs."""
+    """Images <-> codes of 512, a quarter of the sides: 28 x 28 <-> 7 x 7."""
 
     codebook_size = CODES
 
-    def __init__(self, channels: int = 1, num_downs: int = 2) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
         from vector_quantize_pytorch import VectorQuantize
 
         wide = 2 * WIDTH
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, WIDTH, 4, 2, 1), nn.ReLU(), nn.Conv2d(WIDTH, wide, 4, 2, 1),
-            *(layer for _ in range(num_downs - 2) for layer in (nn.ReLU(), nn.Conv2d(wide, wide, 4, 2, 1))),
             _Residual(wide), _Residual(wide), nn.ReLU(), nn.Conv2d(wide, WIDTH, 1),
         )  # fmt: skip
         self.quantizer = VectorQuantize(
@@ -55,7 +54,6 @@ class PlainVQVAE(nn.Module):
         )  # fmt: skip
         self.decoder = nn.Sequential(
             nn.Conv2d(WIDTH, wide, 3, padding=1), _Residual(wide), _Residual(wide), nn.ReLU(),
-            *(layer for _ in range(num_downs - 2) for layer in (nn.ConvTranspose2d(wide, wide, 4, 2, 1), nn.ReLU())),
             nn.ConvTranspose2d(wide, WIDTH, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(WIDTH, channels, 4, 2, 1),
         )  # fmt: skip
 

@@ -42,35 +42,30 @@ PLAIN = "plain"
 
 
 SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
-"""A judge of 16 x 16 pixels, for images of 28."""
+"""A judge of 16 x 16 pixels, for images of 28 and 32."""
 
 
 class Data(NamedTuple):
     """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss with
-    its weight, and the discriminator."""
+    its weight, and the config of its classifier, if it has one."""
 
     overrides: tuple[str, ...]
     features: str
     perceptual: str
     perceptual_weight: float
-    discriminator: str
+    classifier: str | None
 
 
+CLASSIFIER = "{{name: classifier, weights: {weights}}}"
 DATA = {
-    "fashion_mnist": Data((), "classifier", "{{name: classifier, weights: {weights}}}", 4.0, SMALL_PATCHES),
-    "mnist": Data(
-        ("data.source=mnist5k", "data.flip=false"),
-        "classifier",
-        "{{name: classifier, weights: {weights}}}",
-        4.0,
-        SMALL_PATCHES,
-    ),
+    "fashion_mnist": Data((), "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
+    "mnist": Data(("data.source=mnist5k",), "classifier", CLASSIFIER, 4.0, "mnist/classifier"),
     "photographs": Data(
-        ("data.source=photographs", "data.image_size=64", "data.channels=3", "model.widths=[48,96,96]"),
+        ("data.source={name: photographs, size: 32}", "data.image_size=32", "data.channels=3", "data.flip=true"),
         "mobilenet",
-        "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6, 13]}}",
-        1.0,
-        "{name: patchgan, width: 32, num_layers: 2}",
+        "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6]}}",
+        0.3,
+        None,
     ),
 }
 QUANTIZERS = {
@@ -114,7 +109,7 @@ class _Place(NamedTuple):
             given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
             given.append(f"loss.perceptual_weight={entry.perceptual_weight}")
         if "adversarial" in parts:
-            given.append(f"loss.adversarial={_adversarial(joins, entry.discriminator)}")
+            given.append(f"loss.adversarial={_adversarial(joins)}")
         found = load("fashion_mnist/vqgan", [*given, f"run={self.run(line, seed)}", *extra])
         assert isinstance(found, TokenizerConfig)
         return found
@@ -124,10 +119,10 @@ class _Place(NamedTuple):
         return self.out / f"{line.replace(' + ', '-')}-{seed}"
 
 
-def _adversarial(joins: int, discriminator: str) -> str:
+def _adversarial(joins: int) -> str:
     """A discriminator that joins at a step."""
     about = f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4, weight: {GAN_WEIGHT}"
-    return f"{{discriminator: {discriminator}, {about}}}"
+    return f"{{discriminator: {SMALL_PATCHES}, {about}}}"
 
 
 def lines_of() -> list[str]:
@@ -148,9 +143,9 @@ def run_tokenizers(
     for line in lines:
         choose(dict.fromkeys([*lines_of(), PLAIN]), line, "line of the tokenizer benchmark")
     folder = out / "tokenizers" / data
-    if DATA[data].features == "classifier":
+    if classifier := DATA[data].classifier:
         perceptual = folder / "perceptual"
-        train(load(f"{data}/classifier", [f"run={perceptual}", "seed=1"]))
+        train(load(classifier, [f"run={perceptual}", "seed=1"]))
         if weights is None:
             weights = folder / "classifier"
             train(load(f"{data}/classifier", [f"run={weights}"]))
@@ -219,7 +214,7 @@ def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     )
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
     device = this_process().device
-    module = PlainVQVAE(data.channels, 3 if data.image_size >= 64 else 2).to(device)
+    module = PlainVQVAE(data.channels).to(device)
     return module, (to_float(batch.data.to(device)) for batch in batches(dataset, order))
 
 
