@@ -128,8 +128,8 @@ PHOTOGRAPHS = ("china", "flower")
 def photographs(split: str, *, size: int = 64, stride: int = 8) -> Source:
     """Crops of scikit-learn's two photographs, a temple and a flower: colour that comes in a package.
 
-    size x size pixels every `stride` pixels, at full and at half scale; the left three quarters of each picture train,
-    the others validate. The classes are the two pictures.
+    size x size pixels every `stride` pixels, at full and at half scale; the second of four upright parts of a picture
+    validates (half of the temple, half of the flower), the others train. The classes are the two pictures.
     """
     try:
         from sklearn.datasets import load_sample_image
@@ -140,13 +140,13 @@ def photographs(split: str, *, size: int = 64, stride: int = 8) -> Source:
         picture = Image.fromarray(load_sample_image(f"{name}.jpg"))
         for scale in (1, 2):
             pixels = np.asarray(picture.resize((picture.width // scale, picture.height // scale), Image.Resampling.BOX))
-            middle = pixels.shape[1] * 3 // 4
-            part = pixels[:, :middle] if split == "train" else pixels[:, middle:]
-            if min(part.shape[:2]) < size:
-                continue
-            windows = np.lib.stride_tricks.sliding_window_view(part, (size, size), axis=(0, 1))[::stride, ::stride]
-            crops.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, size, size, 3))
-            labels += [label] * len(crops[-1])
+            first, second, *rest = np.array_split(pixels, 4, axis=1)
+            for part in [first, np.concatenate(rest, axis=1)] if split == "train" else [second]:
+                if min(part.shape[:2]) < size:
+                    continue
+                windows = np.lib.stride_tricks.sliding_window_view(part, (size, size), axis=(0, 1))[::stride, ::stride]
+                crops.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, size, size, 3))
+                labels += [label] * len(crops[-1])
     if not crops:
         raise ValueError(f"the photographs are smaller than crops of {size} pixels: set data.source.size")
     return _from_arrays(np.concatenate(crops), np.array(labels), PHOTOGRAPHS, f"photographs/{split}")

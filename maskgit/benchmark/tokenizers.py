@@ -61,7 +61,13 @@ DATA = {
     "fashion_mnist": Data((), "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
     "mnist": Data(("data.source=mnist5k",), "classifier", CLASSIFIER, 4.0, "mnist/classifier"),
     "photographs": Data(
-        ("data.source={name: photographs, size: 32}", "data.image_size=32", "data.channels=3", "data.flip=true"),
+        (
+            "data.source={name: photographs, size: 32}",
+            "data.image_size=32",
+            "data.channels=3",
+            "data.flip=true",
+            "model.widths=[32,64]",
+        ),
         "mobilenet",
         "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6]}}",
         0.3,
