@@ -34,16 +34,18 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
-    """The best of ten square matrix products, in floating-point operations per second; larger on an accelerator.
+    """The best of several square matrix products, in floating-point operations per second; larger on an accelerator.
 
-    On a CPU without units for a format a product can be 400 times slower, so that sizes double up to `size`, and only
-    while a product takes less than SLOW seconds.
+    A CPU without units for a format can take 400 times as long, so that sizes double up to `size`, and only while a
+    product takes less than SLOW seconds.
     """
     size = size or (2048 if device.type == "cpu" else 8192)
     width = min(128, size)
-    while width < size and _seconds_of_product(device, dtype, width, 3) < SLOW:
+    seconds = _seconds_of_product(device, dtype, width, 3)
+    while width < size and seconds < SLOW:
         width = min(2 * width, size)
-    return 2 * width**3 / _seconds_of_product(device, dtype, width, 10 if width == size else 3)
+        seconds = _seconds_of_product(device, dtype, width, 10 if width == size else 3)
+    return 2 * width**3 / seconds
 
 
 def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, times: int) -> float:
@@ -53,7 +55,7 @@ def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, ti
 
 
 def best_precision() -> str:
-    """The quicker entry of PRECISIONS on this machine, by a measurement of a second at most on CPUs.
+    """The quicker entry of PRECISIONS on this machine, by measuring CPUs: a tenth of a second, or one where bf16 is slow.
 
     The main process decides for all. An accelerator is taken to be quicker in bf16.
     """

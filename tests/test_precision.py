@@ -14,6 +14,21 @@ def test_bf16_is_taken_where_it_pays(bf16, best, monkeypatch):
     assert dtype_of("auto") == precision.PRECISIONS[best]
 
 
+def test_large_products_are_not_timed_where_small_ones_are_slow(monkeypatch):
+    timed = []
+
+    def one_gigaflop(device, dtype, width, times):
+        timed.append(width)
+        return 2 * width**3 / 1e9
+
+    monkeypatch.setattr(precision, "_seconds_of_product", one_gigaflop)
+    assert precision.matmul_peak(torch.device("cpu"), torch.bfloat16) == pytest.approx(1e9)
+    assert timed == [128, 256, 512]
+    timed.clear()
+    precision.matmul_peak(torch.device("cpu"), torch.bfloat16, 200)
+    assert timed == [128, 200]
+
+
 def test_the_measurement_changes_no_draw():
     torch.manual_seed(3)
     before = torch.rand(2)
