@@ -55,7 +55,7 @@ def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, ti
 
 
 def best_precision() -> str:
-    """The quicker entry of PRECISIONS on this machine, by measuring CPUs: a tenth of a second, or one where bf16 is slow.
+    """The quicker entry of PRECISIONS here, by measuring CPUs: a tenth of a second, or one where bf16 is slow.
 
     The main process decides for all. An accelerator is taken to be quicker in bf16.
     """
