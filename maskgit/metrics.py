@@ -146,8 +146,8 @@ class Estimate(NamedTuple):
     half_width: float  # nan where there are too few images to tell
 
 
-def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet) -> dict[str, Estimate]:
-    """The metric's numbers, with an interval over GROUPS groups of images, that is of seeds.
+def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet, intervals: bool = True) -> dict[str, Estimate]:
+    """The metric's numbers, with an interval over GROUPS groups of images, that is of seeds, or without.
 
     Unbiased metrics: Student's t over the groups' own values. The others: the delete-a-group jackknife (Kott 2001),
     whose variance is (G - 1) / G times the sum of squares of the G values without one group.
@@ -156,7 +156,7 @@ def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet) -> dict[str, Es
         real, fake = (side.take(torch.tensor(spread(len(side.features), metric.most))) for side in (real, fake))
     values = metric.compute(real, fake)
     rows = torch.arange(len(fake.features))
-    if len(rows) < 10 * GROUPS:
+    if not intervals or len(rows) < 10 * GROUPS:
         return {name: Estimate(value, math.nan) for name, value in values.items()}
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     group = order * GROUPS // len(rows)  # at random: images may be sorted by label

@@ -126,16 +126,24 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
 
 
 def measure_tokenizer(
-    tokenizer: Tokenizer, images: ImageSet, network: FeatureNetwork | None, wanted: list[str], batch_size: int
+    tokenizer: Tokenizer,
+    images: ImageSet,
+    network: FeatureNetwork | None,
+    wanted: list[str],
+    batch_size: int,
+    intervals: bool = True,
 ) -> tuple[dict[str, Number], Tensor]:
-    """The numbers `wanted` (of KNOWN) and how often each code occurs; whole on the main process. network: of rFID."""
+    """The numbers `wanted` (of KNOWN) and how often each code occurs; whole on the main process. network: of rFID.
+
+    intervals: also of rFID, which then takes eleven times as long.
+    """
     found, counts = _pixels_and_codes(tokenizer, images, batch_size, wanted)
     numbers = {name: _mean(values, PIXEL_METRICS[name].better) for name, values in found.items()}
     if network is not None:
         originals = extract_cached(images, network, title="originals", batch_size=batch_size)
         decoded = extract(reconstructions(tokenizer, images), network, title="decoded", batch_size=batch_size)
         if originals is not None and decoded is not None:
-            value = estimate(METRICS["rfid"], originals, decoded)["rfid"]
+            value = estimate(METRICS["rfid"], originals, decoded, intervals)["rfid"]
             numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
     if "codes" in wanted and this_process().is_main_process:
         numbers |= _use(counts, getattr(tokenizer, "quantizer_name", "vq"))

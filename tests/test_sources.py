@@ -94,8 +94,8 @@ def spec_of(name, tmp_path, monkeypatch):
             "splits": {"train": "train", "validation": "test"},
         }
         return {"name": name, "path": "parquet", "data_files": make_parquet(tmp_path), **options}
-    if name == "photographs":
-        return {"name": name, "size": 32, "stride": 16}
+    if name == "openmoji":
+        return {"name": name, "size": 32}
     makers = {
         "fashion_mnist": make_fashion,
         "cifar10": lambda root: make_cifar(root, monkeypatch),
@@ -127,14 +127,14 @@ def test_mnist_is_real_and_split_evenly():
     assert train.image(0).size == (28, 28) and 10 < np.asarray(train.image(0)).mean() < 100
 
 
-def test_photographs_are_cropped_from_parts_that_do_not_meet():
-    train, validation = (load_source("photographs", split) for split in SPLITS)
-    assert train.image(0).size == (64, 64) and train.class_names == ("china", "flower")
-    assert min(np.bincount(train.labels)) > 1000 and min(np.bincount(validation.labels)) > 300
-    first, again = np.asarray(train.image(0)), np.asarray(train.image(1))
-    assert np.array_equal(first[:, 8:], again[:, :-8]), "neighbouring crops overlap"
-    with pytest.raises(ValueError, match="smaller than crops of 500 pixels"):
-        load_source({"name": "photographs", "size": 500}, "validation")
+def test_openmoji_is_coloured_and_its_splits_share_no_picture():
+    train, validation = (load_source({"name": "openmoji", "size": 32}, split) for split in SPLITS)
+    assert len(train.labels) > 3000 and len(validation.labels) > 800 and train.class_names == ("openmoji",)
+    pictures = {source.image(i).tobytes() for source in (train, validation) for i in range(len(source.labels))}
+    assert len(pictures) == len(train.labels) + len(validation.labels)
+    pixels = np.stack([np.asarray(train.image(i)) for i in range(len(train.labels))]).astype(int)
+    assert pixels.shape[1:] == (32, 32, 3) and 0.05 < (np.ptp(pixels, axis=-1) > 60).mean() < 0.6
+    assert (pixels[:, 0, 0] == 255).all(), "a picture stands on white, whole"
 
 
 def test_fashion_names_and_raw_files(tmp_path):

@@ -142,7 +142,7 @@ def benchmark(
         int | None, typer.Option(help="Images: quality 10,000, settings 2,000, tokenizers all held-out ones.", min=10)
     ] = None,
     seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2,
-    data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or photographs.")] = "fashion_mnist",
+    data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or openmoji.")] = "fashion_mnist",
     weights: Annotated[Path | None, typer.Option(help="tokenizers: of the feature network.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
 ) -> None:
