@@ -9,7 +9,7 @@ demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
 
 test: .venv/dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)

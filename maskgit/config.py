@@ -51,7 +51,7 @@ class TokenizerModel(Section):
     patch_size: Positive = 1
     attention: bool = False
     latent_dim: Positive = 64
-    quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "vq"
+    quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "fsq"
     checkpointing: bool = False
     channels_last: bool = False
 

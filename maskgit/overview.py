@@ -19,6 +19,7 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.guidance import GUIDANCE_SCHEDULES
     from maskgit.metrics import METRICS
     from maskgit.perceptual import PERCEPTUAL
+    from maskgit.reconstruction import PIXEL_METRICS
     from maskgit.samplers import SAMPLERS
     from maskgit.schedules import SCHEDULES
     from maskgit.sources import SOURCES
@@ -40,6 +41,7 @@ def _tables() -> dict[str, Mapping[str, Any]]:
         "edits (edit)": EDITS,
         "guidance schedules (guidance.schedule)": GUIDANCE_SCHEDULES,
         "metrics (evaluate --metrics)": {name: metric.compute for name, metric in METRICS.items()},
+        "metrics of a tokenizer (evaluate --metrics)": {name: metric.compute for name, metric in PIXEL_METRICS.items()},
         "feature networks (evaluate --features)": FEATURES,
     }
 

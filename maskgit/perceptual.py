@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from maskgit.classifier import Classifier
@@ -16,8 +15,8 @@ from maskgit.runs import weights_of
 from vqgan import losses
 
 
-class ClassifierFeatures(nn.Module):
-    """Distance between unit-length features of a Classifier after each of its convolutions (as LPIPS, unweighted).
+class ClassifierDistance(losses.FeatureDistance):
+    """The distance in a Classifier, after each of its convolutions.
 
     weights: a classifier's run or its file. It should have seen other images than those the tokenizer is measured on.
     """
@@ -27,7 +26,11 @@ class ClassifierFeatures(nn.Module):
         self.classifier, _ = Classifier.load(weights_of(weights, "classifier"))
         self.classifier.requires_grad_(False)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """After each convolution. ValueError for images of another number of channels than it was trained on."""
+        channels = self.classifier.config["channels"]
+        if images.shape[1] != channels:
+            raise ValueError(f"the classifier was trained on {channels} channels, the images have {images.shape[1]}")
         found, x = [], images
         for layer in self.classifier.layers:
             x = layer(x)
@@ -35,14 +38,5 @@ class ClassifierFeatures(nn.Module):
                 found.append(x)
         return found
 
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal images."""
-        channels = self.classifier.config["channels"]
-        if images.shape[1] != channels:
-            raise ValueError(f"the classifier was trained on {channels} channels, the images have {images.shape[1]}")
-        with torch.no_grad():
-            wanted = self._features(targets)
-        return losses.feature_distance(self._features(images), wanted)
 
-
-PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {**losses.PERCEPTUAL, "classifier": ClassifierFeatures}
+PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {**losses.PERCEPTUAL, "classifier": ClassifierDistance}

@@ -44,7 +44,8 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     """Structural similarity of each image (Wang et al. 2004, a Gaussian window of 11 pixels), by torchmetrics."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    found = structural_similarity_index_measure(images, targets, data_range=2.0, reduction="none")
+    a, b = ((side.double() + 1) / 2 for side in (images, targets))  # its luminance is of intensities from 0
+    found = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     return torch.as_tensor(found).reshape(len(images))
 
 
@@ -146,7 +147,7 @@ def measure_tokenizer(
             value = estimate(METRICS["rfid"], originals, decoded, intervals)["rfid"]
             numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
     if "codes" in wanted and this_process().is_main_process:
-        numbers |= _use(counts, getattr(tokenizer, "quantizer_name", "vq"))
+        numbers |= _use(counts, tokenizer.quantizer_name)
     return numbers, counts
 
 
@@ -189,7 +190,7 @@ def _pixels_and_codes(
     state, names = this_process(), [name for name in PIXEL_METRICS if name in wanted]
     chunks = chunks_of(images.num_images, batch_size)
     pixels = images.read([chunk for _, chunk in share_out(chunks) if chunk is not None])
-    sizes = (tokenizer.codebook_size, getattr(tokenizer, "codes_per_cell", 1))
+    sizes = (tokenizer.codebook_size, tokenizer.codes_per_cell)
     counts = torch.zeros(sizes[::-1], dtype=torch.int64)
     rows = []
     with tqdm(total=images.num_images, unit="image", desc="decode", disable=not state.is_main_process) as bar:
@@ -231,5 +232,5 @@ def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, out: Path,
     decoded = tokenizer.decode(tokenizer.encode(originals.to(this_process().device))).cpu()
     save_png(pairs(originals, decoded), out / "reconstructions.png")
     shares = (counts.flatten().sort(descending=True).values.double() / counts.sum() * 100).tolist()
-    bar_chart(shares, out / "codes.png", x="codes, the most frequent first", y="% of the cells")
+    bar_chart(shares, out / "codes.png", x="codes, the most frequent first", y="% of the codes")
     return ["reconstructions.png", "codes.png"]

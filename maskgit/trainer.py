@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -126,6 +127,7 @@ class _Training:
             self.metrics = runs.MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.sums: dict[str, Tensor] = {}
         self.since, self.steps_since = time.perf_counter(), 0
+        self.counts: Counter[str] = Counter()  # of what is in `sums`: a discriminator joins between two logs
 
     @property
     def is_main(self) -> bool:
@@ -205,6 +207,7 @@ class _Training:
         self.steps_since += 1
         for key, value in logs.items():
             self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+            self.counts[key] += 1
 
     def _after_step(self, bar: tqdm[Any]) -> None:
         """What is due now. The order matters: a checkpoint is written after the rows that belong to its step."""
@@ -232,7 +235,7 @@ class _Training:
         """The means since the last log, over all processes, and the speed."""
         seconds = time.perf_counter() - self.since
         means = {
-            key: self.accelerator.reduce(value / self.steps_since, "mean").item() for key, value in self.sums.items()
+            key: self.accelerator.reduce(value / self.counts[key], "mean").item() for key, value in self.sums.items()
         }
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
@@ -240,7 +243,7 @@ class _Training:
         means["learning_rate"] = learning_rate_at(self.step - 1, self.train, self.train.learning_rate)
         self._write(means)
         bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.sums, self.steps_since = {}, 0
+        self.sums, self.counts, self.steps_since = {}, Counter(), 0
         self.since = time.perf_counter()
 
     def _evaluate(self, bar: tqdm[Any]) -> None:

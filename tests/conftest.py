@@ -3,6 +3,7 @@
 import copy
 import itertools
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,13 @@ def tiny_pipeline():
 def repo() -> Path:
     """The checkout that holds the tests."""
     return Path(__file__).parents[1]
+
+
+def free_port() -> str:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return str(sock.getsockname()[1])
 
 
 def all_grids(num_codes, num_cells):

@@ -9,7 +9,6 @@ others then too, as torchrun does). A moment is a patch that kills the process i
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ torch.set_num_threads(1)
 from maskgit import config as configs  # noqa: E402
 from maskgit import runs, trainer  # noqa: E402
 from maskgit.pipeline import Pipeline  # noqa: E402
+from tests.conftest import free_port  # noqa: E402
 from vqgan.tokenizer import Tokenizer  # noqa: E402
 from vqgan.weights import sha256  # noqa: E402
 
@@ -90,7 +90,7 @@ def fork(config, rank, world, port, patch):
     if world > 1:
         os.environ |= {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         }  # fmt: skip
     status = 1
     try:
@@ -112,9 +112,7 @@ def fork(config, rank, world, port, patch):
 
 def run(config, world, patch=None, victim=0):
     """-> how the victim ended: its exit status, or minus the signal that killed it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     children = {fork(config, r, world, port, patch if r == victim else None): r for r in range(world)}
     ended = {}
     while children:

@@ -12,7 +12,7 @@ from maskgit import config as configs
 from maskgit import runs
 from maskgit.config import parse, to_dict
 from maskgit.trainer import train
-from tests.conftest import repo
+from tests.conftest import free_port, repo
 
 EVERYTHING = {
     "discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}, "start_step": 1, "warmup_steps": 3,
@@ -23,6 +23,8 @@ EVERYTHING = {
 OF_TWO = {
     "fsq": ({"levels": [4, 4]}, 2),
     "vq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),  # codes are restarted by chance
+    "rvq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),
+    "sim_vq": ({"codebook_size": 16, "codebook_dim": 4}, 2),
     "lfq": ({"codebook_size": 16}, 1),  # the entropy of all cells' codes is that of one part
     "bsq": ({"codebook_size": 16}, 1),
 }
@@ -74,7 +76,7 @@ def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, quan
     config = config_of(tiny_configs, tmp_path / "two", quantizer, accumulate=OF_TWO[quantizer][1])
     configs.save(config, tmp_path / "two.yaml")
     command = [sys.executable, "-m", "maskgit", "train", str(tmp_path / "two.yaml")]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo())}
     both = [
         subprocess.Popen(command, env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)

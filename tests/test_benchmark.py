@@ -188,6 +188,7 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(quality, "CALIBRATION", 30)
     monkeypatch.setattr(quality, "CHOICES", quality.CHOICES[:2])
+    monkeypatch.setattr(quality, "OUR_CHOICES", ({}, {"guidance": 1.0}))
     few = ["train.max_eval_images=100"]
     small = {
         "classifier": ["train.steps=20", *few], "vqgan": ["model.widths=[8,8]", *few],
@@ -200,7 +201,12 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     assert found["seconds"]["plain: generator"] == pytest.approx(found["seconds"]["ours: generator"], abs=5)
     for name in ("ours.png", "plain.png", "ours/neighbours.png", "plain/samples.png"):
         assert (tmp_path / "out" / name).is_file()
-    assert "| real images |" in text
+    assert "| real images |" in text and "sampler of ours: " in text
+    monkeypatch.setattr(quality, "_ours", None)  # run again, no side is trained
+    monkeypatch.setattr(quality, "_plain", None)
+    assert (
+        quality.run_quality([0.03, 0.03], 60, tmp_path / "out", data="mnist").splitlines()[:5] == text.splitlines()[:5]
+    )
 
 
 def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
@@ -231,7 +237,7 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
 def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
     """Lines are trained and measured; run again, nothing is trained or measured any more."""
     monkeypatch.setattr(tokenizers, "QUANTIZERS", {k: tokenizers.QUANTIZERS[k] for k in ("fsq", "rvq")})
-    monkeypatch.setattr(tokenizers, "LOSSES", {"perceptual + GAN": tokenizers.LOSSES["perceptual + GAN"]})
+    monkeypatch.setattr(tokenizers, "LOSSES", {k: tokenizers.LOSSES[k] for k in ("perceptual", "perceptual + GAN")})
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     few = ["train.max_eval_images=20", "train.mixed_precision=no", "train.trackers=[]"]
     train(load("mnist/classifier", [f"run={tmp_path}/classifier", "train.steps=4", *few]))
@@ -245,6 +251,7 @@ def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "tokenizers.png").stat().st_size > 5000
     monkeypatch.setattr(tokenizers, "measure_tokenizer", None)
     assert tokenizers.compare(place, network, 0.5, 1, 40, []) == text
+    assert tokenizers.compare(place, network, 0.5, 1, 40, ["fsq"]) == text, "one line leaves the others in the table"
 
 
 def test_lines_of_the_tokenizer_table_are_configs_that_differ(tmp_path):

@@ -46,6 +46,18 @@ def test_the_two_stages_fit(name):
     assert generator.model.dim_head * generator.model.heads == generator.model.dim
 
 
+@pytest.mark.parametrize("size", [128, 512])
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name.startswith("imagenet256")])
+def test_imagenet_s_size_is_only_a_number(name, size):
+    vqgan = load(name, [f"data.image_size={size}", "model.widths=[8,8,8,8,8]"])
+    tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=3, **vqgan.model.model_dump())
+    generator = load("imagenet256/maskgit")
+    with torch.device("meta"):
+        shape = {"codebook_size": tokenizer.codebook_size, "grid": tokenizer.grid, "num_classes": 1000}
+        net = Transformer(**shape, **generator.model.model_dump())
+    assert tokenizer.grid == (size // 16, size // 16) and net.max_seq_len == (size // 16) ** 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TOKENIZERS if name.startswith(("cifar10", "imagenet256"))])
 def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monkeypatch):

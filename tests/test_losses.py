@@ -4,7 +4,7 @@ from torch import nn
 
 from vqgan.augmentation import NUM_DRAWS, augment, colour, cut_out, translate
 from vqgan.discriminator import DISCRIMINATORS, Judge, Judged
-from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, TorchvisionFeatures, adaptive_weight
+from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, TorchvisionDistance, adaptive_weight
 
 VALUES = {"l1": 0.5, "l2": 0.25, "l1_l2": 0.75}
 
@@ -58,7 +58,7 @@ def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path)
     torch.manual_seed(0)
     path = tmp_path / "net.pth"
     torch.save(torchvision.models.get_model("squeezenet1_1").state_dict(), path)
-    loss = TorchvisionFeatures(model="squeezenet1_1", weights=str(path), layers=(1, 4))
+    loss = TorchvisionDistance(model="squeezenet1_1", weights=str(path), layers=(1, 4))
     grey = torch.rand(2, 1, 32, 32) * 2 - 1
     assert loss(grey, grey).item() == 0
     other = (-grey).requires_grad_()
@@ -70,7 +70,7 @@ def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path)
 
 def test_missing_perceptual_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"):
-        TorchvisionFeatures(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
+        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
 
 
 def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):
@@ -80,7 +80,7 @@ def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):
 
     torch.save({"a": Boom()}, tmp_path / "bad.pth")
     with pytest.raises(Exception, match="Weights only load failed"):
-        TorchvisionFeatures(model="squeezenet1_1", weights=str(tmp_path / "bad.pth"), layers=(1,))
+        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "bad.pth"), layers=(1,))
     assert not (tmp_path / "executed").exists()
 
 

@@ -3,7 +3,7 @@ import torch
 
 from maskgit.classifier import Classifier
 from maskgit.config import load
-from maskgit.perceptual import ClassifierFeatures
+from maskgit.perceptual import ClassifierDistance
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def weights(tmp_path):
 
 
 def test_the_distance_is_zero_for_equal_images_and_grows_with_noise(weights):
-    loss = ClassifierFeatures(weights=weights)
+    loss = ClassifierDistance(weights=weights)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     found = [loss(images + scale * noise, images).item() for scale in (0.0, 0.1, 0.5)]
@@ -22,7 +22,7 @@ def test_the_distance_is_zero_for_equal_images_and_grows_with_noise(weights):
 
 
 def test_gradients_reach_the_images_and_not_the_classifier(weights):
-    loss = ClassifierFeatures(weights=weights)
+    loss = ClassifierDistance(weights=weights)
     images = torch.zeros(1, 1, 28, 28, requires_grad=True)
     loss(images, torch.ones(1, 1, 28, 28)).backward()
     assert images.grad.abs().sum() > 0 and all(p.grad is None for p in loss.parameters())
@@ -30,9 +30,9 @@ def test_gradients_reach_the_images_and_not_the_classifier(weights):
 
 def test_what_is_wrong_is_said(weights, tmp_path):
     with pytest.raises(ValueError, match="trained on 1 channels, the images have 3"):
-        ClassifierFeatures(weights=weights)(torch.zeros(1, 3, 28, 28), torch.zeros(1, 3, 28, 28))
+        ClassifierDistance(weights=weights)(torch.zeros(1, 3, 28, 28), torch.zeros(1, 3, 28, 28))
     with pytest.raises(FileNotFoundError, match="no classifier at"):
-        ClassifierFeatures(weights=str(tmp_path / "nowhere"))
+        ClassifierDistance(weights=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="needs weights"):
         load("mnist/vqgan", ["loss.perceptual=classifier"])
 

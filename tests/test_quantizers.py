@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.conftest import free_port
 from vqgan.quantizers import QUANTIZERS
 
 DIM = 8
@@ -233,9 +234,47 @@ def test_many_distances_are_taken_part_by_part(name, monkeypatch):
 
 
 def test_vq_starts_from_means_if_told():
-    quantizer = QUANTIZERS["vq"](DIM, codebook_size=16, codebook_dim=4, kmeans=True).train()
-    quantizer(latents(16))
+    quantizer = QUANTIZERS["vq"](DIM, codebook_size=16, codebook_dim=4, kmeans=True)
+    before = quantizer.state_dict()["vq._codebook.embed"].clone()
+    assert quantizer.eval()(latents(3)).codes.unique().tolist() == [0], "there is no codebook yet"
+    assert torch.equal(quantizer.state_dict()["vq._codebook.embed"], before) and not quantizer.vq._codebook.initted
+    quantizer.train()(latents(16))
     assert len(quantizer.eval()(latents(16)).codes.unique()) == 16
+
+
+def test_vq_without_restarts_keeps_the_codes_that_nobody_uses():
+    quantizer = QUANTIZERS["vq"](DIM, codebook_size=64, codebook_dim=4, dead_below=0.0).train()
+    before = quantizer.vq.codebook.clone()
+    for _ in range(3):
+        codes = quantizer(latents(1)).codes
+    unused = torch.ones(64, dtype=torch.bool)
+    unused[codes.flatten()] = False
+    moved = (quantizer.vq.codebook - before).norm(dim=-1)
+    assert unused.sum() > 10 and (moved[unused] < 0.1).double().mean() > 0.8
+
+
+def _two_of_a_group(rank, port, folder, name, options):
+    """One of two processes, on data of its own: its codebooks after the first training step -> folder/rank.pt."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    quantizer = QUANTIZERS[name](DIM, codebook_size=16, codebook_dim=DIM, **options).train()
+    noise = torch.randn(8, DIM, 4, 4, generator=torch.Generator().manual_seed(rank))
+    quantizer(noise + (3.0 if rank else -3.0))
+    codebooks = {key: value for key, value in quantizer.state_dict().items() if "_codebook." in key}
+    torch.save(codebooks, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [("vq", {}), ("vq", {"kmeans": True}), ("rvq", {})])
+def test_codes_start_and_restart_from_the_data_of_all_processes(name, options, tmp_path):
+    torch.multiprocessing.spawn(_two_of_a_group, (free_port(), tmp_path, name, options), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one), "one codebook, whoever holds it"
+    first = next(value for key, value in one.items() if key.endswith("._codebook.embed"))[0]
+    sides = first @ (first[0] / first[0].norm())
+    assert (sides > 0).any() and (sides < 0).any(), "codes of either process's data"
 
 
 def test_a_large_codebook_is_not_restarted_for_ever():

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from maskgit.classifier import Classifier
 from maskgit.cli import main
 from maskgit.reconstruction import PIXEL_METRICS
 from maskgit.trainer import train
+from tests.conftest import repo
 
 
 def call(*words):
@@ -45,6 +49,21 @@ def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
     assert found["dead_codes"]["value"] == pytest.approx(16 * (1 - found["codes_used"]["value"]))
     for name in ("results.md", "reconstructions.png", "codes.png"):
         assert (run / "evaluation" / name).stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(run):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+    options = ["--batch-size", "3", "--out"]
+    assert call("evaluate", run, *options, run / "one") == 0
+    words = [*command, "scripts/evaluate.py", str(run), *options, str(run / "two")]
+    done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (numbers(run / name) for name in ("one", "two"))
+    assert one.keys() == two.keys() and {"rfid", "dead_codes"} <= one.keys()
+    for key in one:
+        assert one[key]["value"] == pytest.approx(two[key]["value"], rel=1e-4), key
 
 
 def test_a_few_metrics_of_a_few_images(run):
@@ -130,8 +149,8 @@ def test_closed_values():
     assert PIXEL_METRICS["psnr"].compute(zero + 0.2, zero).tolist() == pytest.approx(
         [20.0, 20.0], abs=1e-3
     )  # 10 log10(4 / .04)
-    # of two flat images: (2 a b + C1) / (a^2 + b^2 + C1), C1 = (0.01 * 2)^2
-    expected = (2 * 0.5 * 0.3 + 0.0004) / (0.25 + 0.09 + 0.0004)
+    # of two flat images of intensities a, b in [0, 1]: (2 a b + C1) / (a^2 + b^2 + C1), C1 = 0.01^2
+    expected = (2 * 0.75 * 0.65 + 0.0001) / (0.75**2 + 0.65**2 + 0.0001)
     assert PIXEL_METRICS["ssim"].compute(zero + 0.5, zero + 0.3).tolist() == pytest.approx([expected] * 2, rel=1e-4)
 
 

@@ -19,7 +19,7 @@ def drive(tmp_path, config, processes):
     scratch = tmp_path / f"{config.task}-{processes}"
     command = [sys.executable, str(repo() / "tests" / "resume_driver.py"), str(path), str(scratch), str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo())}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

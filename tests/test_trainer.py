@@ -74,7 +74,15 @@ def test_a_discriminator_joins_late_and_trains(tiny_configs, loss, kind):
     train(config)
     rows = [row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row]
     assert ["adversarial_weight" in row for row in rows] == [False, True, True]
+    train(changed(config, run=f"{config.run}-each", train={"log_every": 1}))
+    each = [row for row in read_metrics(Path(f"{config.run}-each") / "metrics.jsonl") if "adversarial_weight" in row]
+    assert rows[1]["adversarial_weight"] == pytest.approx(each[0]["adversarial_weight"]), "the mean of its one step"
     assert all(row["discriminator_loss"] > 0 for row in rows[1:])
+
+
+def test_a_discriminator_that_never_joins_is_told_of(tiny_configs, capfd):
+    train(changed(tiny_configs[0], loss={"adversarial": {"discriminator": "stylegan", "start_step": 6}}))
+    assert "never joins: loss.adversarial.start_step is 6, train.steps is 6" in capfd.readouterr().err
 
 
 def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, monkeypatch):

@@ -1,6 +1,5 @@
 import math
 import os
-import socket
 import subprocess
 import sys
 import warnings
@@ -13,7 +12,7 @@ from maskgit.critic import compose, critic_targets, draw_at
 from maskgit.masking import count_hidden, hide_exactly, stratified_times
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NORMALIZATIONS, NonAutoregressiveWrapper
-from tests.conftest import OracleNet, all_grids, repo
+from tests.conftest import OracleNet, all_grids, free_port, repo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -501,9 +500,7 @@ def test_two_processes_average_to_the_gradient_of_one(tmp_path):
 
     running = []
     for world in (1, 2):
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(sock.getsockname()[1]), "WORLD_SIZE": str(world)}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world)}
         for rank in range(world):
             environment = {**os.environ, **place, "RANK": str(rank), "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
             command = [

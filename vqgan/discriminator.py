@@ -114,7 +114,7 @@ class Judge(nn.Module):
         if not penalty:
             of_real, of_fake = self.net(torch.cat((real, fake))).chunk(2)
             return Judged(of_real, of_fake, real.new_zeros(()))
-        real = real.requires_grad_()
+        real = real.detach().requires_grad_()
         logits = self.net(real)
         (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         return Judged(logits, self.net(fake), slope.square().flatten(1).sum(1).mean())

@@ -35,8 +35,22 @@ def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Te
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
 
 
-class TorchvisionFeatures(nn.Module):
-    """Distance between unit-length features of a torchvision classifier, averaged over layers (as LPIPS, unweighted).
+class FeatureDistance(nn.Module):
+    """Distance between unit-length features of a network, averaged over its layers (as LPIPS, unweighted)."""
+
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """(batch, channels, height, width) in [-1, 1] -> of each layer (batch, c, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal images."""
+        with torch.no_grad():
+            wanted = self.features_of(targets)
+        return feature_distance(self.features_of(images), wanted)
+
+
+class TorchvisionDistance(FeatureDistance):
+    """The distance in a torchvision classifier; images of 1 or 3 channels.
 
     model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...). weights: "default" to
     download torchvision's, or a .pth / .safetensors state dict. layers: indices into `features`.
@@ -66,7 +80,8 @@ class TorchvisionFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """Of `layers`."""
         x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
         found = []
         for index, layer in enumerate(self.features):
@@ -74,12 +89,6 @@ class TorchvisionFeatures(nn.Module):
             if index in self.layers:
                 found.append(x)
         return found
-
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar, zero for equal images."""
-        with torch.no_grad():
-            wanted = self._features(targets)
-        return feature_distance(self._features(images), wanted)
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
@@ -131,7 +140,7 @@ class LPIPS(nn.Module):
         return self.distances(images, targets).mean()
 
 
-PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {"torchvision": TorchvisionFeatures, "lpips": LPIPS}
+PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {"torchvision": TorchvisionDistance, "lpips": LPIPS}
 
 
 class Adversarial(NamedTuple):

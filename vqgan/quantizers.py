@@ -21,9 +21,10 @@ MOST_DISTANCES = 2**26
 
 
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
-    """Let the first training step restart all codes from its batch."""
-    vq._codebook.cluster_size.zero_()
-    vq._codebook.embed_avg.zero_()
+    """Let the first training step restart all codes from its batch, if it restarts any."""
+    if vq._codebook.has_dead_code_replacement:
+        vq._codebook.cluster_size.zero_()
+        vq._codebook.embed_avg.zero_()
 
 
 class _Restarts:
@@ -64,7 +65,8 @@ class VQ(nn.Module):
     Low-dimensional, l2-normalised codes (ViT-VQGAN, arXiv:2110.04627), EMA codebook, gradients by the rotation trick
     (arXiv:2410.06424). Codes used less than `dead_below` of the mean are restarted from the batch: nearly all of a
     fresh codebook in the first training step, its initialisation from data, and one that nobody uses again after
-    log(4) / (1 - decay) steps. kmeans: start from the means of the first batch instead.
+    log(4) / (1 - decay) steps. kmeans: start from the means of the first batch in training instead (of its first part,
+    if a step has several); before that all codes are 0.
 
     In training, memory grows as cells times codes; for very many codes, take fsq, lfq or bsq.
     """
@@ -82,7 +84,7 @@ class VQ(nn.Module):
         kmeans: bool = False,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.restarts = codebook_size, _Restarts(dead_below)
+        self.codebook_size, self.restarts, self.kmeans = codebook_size, _Restarts(dead_below), kmeans
         self.vq = vqp.VectorQuantize(
             dim=dim,
             codebook_size=codebook_size,
@@ -100,6 +102,9 @@ class VQ(nn.Module):
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""
         height = latents.shape[-2]
+        if self.kmeans and not self.training and not self.vq._codebook.initted:  # the library would start from this
+            codes = latents.new_zeros(latents[:, 0].shape, dtype=torch.int64)
+            return Quantized(self.lookup(codes), codes, latents.new_zeros(()))
         with torch.autocast(latents.device.type, enabled=False):
             flat = rearrange(latents.float(), "b d h w -> b (h w) d")
             if self.training:
@@ -138,7 +143,8 @@ class FSQ(nn.Module):
 class SimVQ(nn.Module):
     """Nearest neighbour in a frozen random codebook behind one learned linear map (SimVQ, arXiv:2411.02038).
 
-    All codes move together, so that none is left behind; gradients by the rotation trick (arXiv:2410.06424).
+    All codes move together, so that none is left behind; gradients by the rotation trick (arXiv:2410.06424). In
+    training, memory grows as cells times codes, as VQ's.
     """
 
     def __init__(

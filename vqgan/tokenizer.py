@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
+from vqgan.quantized import is_distributed
 from vqgan.quantizers import QUANTIZERS
 from vqgan.registry import build, split
 from vqgan.weights import load_weights, save_weights
@@ -43,7 +44,7 @@ class Tokenizer(nn.Module):
         patch_size: int = 1,
         attention: bool = False,
         latent_dim: int = 64,
-        quantizer: str | Mapping[str, Any] = "vq",
+        quantizer: str | Mapping[str, Any] = "fsq",
         checkpointing: bool = False,
         channels_last: bool = False,
     ) -> None:
@@ -123,7 +124,7 @@ class Tokenizer(nn.Module):
         """
         latents = self.encoder(images)
         finite = torch.isfinite(latents).all()
-        if dist.is_available() and dist.is_initialized():
+        if is_distributed():
             finite = finite.int()
             dist.all_reduce(finite, dist.ReduceOp.MIN)
         if not finite:

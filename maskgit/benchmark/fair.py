@@ -63,6 +63,17 @@ def seconds_a_step(works: Callable[[], Mapping[str, Work]], path: Path, seconds:
     return times
 
 
+def kept(path: Path, made_of: Mapping[str, Any], work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """What `work` returns, from the file at `path` if that was made of the same; else it is written there."""
+    wanted = json.loads(json.dumps(made_of))
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if known.get("made of") != wanted:
+        known = {"made of": wanted, "found": work()}
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(known, indent=1) + "\n")
+    return dict(known["found"])
+
+
 def write_table(
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
     columns: Mapping[str, str],

@@ -37,7 +37,7 @@ class _Residual(nn.Module):
 class PlainVQVAE(nn.Module):
     """Images <-> codes of 512, a quarter of the sides: 28 x 28 <-> 7 x 7."""
 
-    codebook_size = CODES
+    codebook_size, codes_per_cell, quantizer_name = CODES, 1, "vq"  # what vqgan.Tokenizer says of itself
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()

@@ -8,7 +8,6 @@ continues.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,28 +17,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskgit.benchmark.fair import seconds_a_step, turn, write_table
+from maskgit.benchmark.fair import kept, seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
 from maskgit.benchmark.timing import Work
 from maskgit.config import TokenizerConfig, load
-from maskgit.data import ImageDataset, Quarantine, StepOrder, batches, spread
+from maskgit.data import StepOrder, batches, spread
 from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source
-from maskgit.images import Transform, save_png, to_float
+from maskgit.images import save_png, to_float
 from maskgit.plots import image_grid
 from maskgit.precision import best_precision
 from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer
-from maskgit.sources import load_source
+from maskgit.tasks.tokenizer import image_datasets
 from maskgit.trainer import train
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import replacing
 
 COLUMNS = {"rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "codes_used": "codes used", "perplexity": "perplexity"}
-METRICS = ["psnr", "ssim", "rfid", "codes"]
+MEASURED = ["psnr", "ssim", "rfid", "codes"]
 PLAIN = "plain"
-
 
 SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
 """A judge of 16 x 16 pixels, for images of 28 and 32."""
@@ -56,7 +54,7 @@ class Data(NamedTuple):
     classifier: str | None
 
 
-CLASSIFIER = "{{name: classifier, weights: {weights}}}"
+CLASSIFIER = '{{name: classifier, weights: "{weights}"}}'
 DATA = {
     "fashion_mnist": Data((), "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
     "mnist": Data(("data.source=mnist5k",), "classifier", CLASSIFIER, 4.0, "mnist/classifier"),
@@ -69,7 +67,7 @@ DATA = {
             "model.widths=[32,64]",
         ),
         "mobilenet",
-        "{{name: torchvision, model: mobilenet_v2, weights: {weights}, layers: [1, 3, 6]}}",
+        '{{name: torchvision, model: mobilenet_v2, weights: "{weights}", layers: [1, 3, 6]}}',
         0.1,
         None,
     ),
@@ -91,6 +89,8 @@ LOSSES = {
     "GAN": ("adversarial",),
     "perceptual + GAN": ("perceptual", "adversarial"),
 }
+BOTH = "perceptual + GAN"
+"""What the other quantizers are trained with, too."""
 GAN_WEIGHT = 0.1
 """Of the adversarial gradient over the others' (0.8 in VQGAN, whose trainings are a thousand times as long)."""
 JOINS = 0.5
@@ -133,7 +133,7 @@ def _adversarial(joins: int) -> str:
 
 def lines_of() -> list[str]:
     """The lines of the table but the plain one."""
-    return [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES)]
+    return [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES), *(f"{q} + {BOTH}" for q in QUANTIZERS if q != BASE)]
 
 
 def run_tokenizers(
@@ -167,43 +167,60 @@ def compare(
     """The lines, with a feature network that is there already."""
     steps = _steps(place, seconds)
     images = from_source(place.config(BASE).data, "validation", count)
+    there = [line for line in steps if (place.run(line, 0) / "numbers.json").is_file()]
     found: dict[str, list[dict[str, Any]]] = {}
+    firsts: dict[str, Any] = {}  # tokenizers of seed 0
     for seed in range(seeds):
-        for line in lines or [*lines_of(), PLAIN]:
+        for line in [line for line in steps if not lines or line in (*lines, *there)]:
             tokenizer = _trained(place, line, seed, steps[line])
+            firsts.setdefault(line, tokenizer)
             numbers = _measured(place, line, seed, steps[line], tokenizer, images, network)
             found.setdefault(line, []).append(numbers | {"steps": steps[line]})
             about = {"reference": images.about, "count": images.num_images, "features": network.about}
             rows = write_table(found, COLUMNS, place.out, "tokenizers", about)
-    path = _draw(place, list(found), images, steps)
+    path = _draw(firsts, images, place.out / "tokenizers.png")
     return "\n".join([*rows, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)])
 
 
 def _steps(place: _Place, seconds: float) -> dict[str, int]:
-    """How many steps of each line fit; a discriminator counts for the share of the steps that it takes part in."""
-    scratch = place.out / "timed"
+    """How many steps of each line fit; a discriminator counts for the share of the steps that it takes part in.
+
+    A loss costs the same with any quantizer, so it is timed with BASE alone. A line that was trained with nearly so
+    many steps (a table of an earlier version) keeps its own number.
+    """
+    timed = [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES)]
 
     def works() -> Mapping[str, Work]:
-        late = {f"{line}, alone": place.config(line, 0, 10**9) for line in lines_of() if "GAN" in line}
-        configs = {line: place.config(line) for line in lines_of()} | late
-        return {key: turn(config, scratch) for key, config in configs.items()} | {PLAIN: _plain_turn(place)}
+        return {line: turn(place.config(line), place.out / "timed") for line in timed} | {PLAIN: _plain_turn(place)}
 
     times = seconds_a_step(works, place.out / "seconds.json", seconds)
+
+    def seconds_of(line: str) -> float:
+        quantizer, *losses = line.split(" + ", 1)
+        return times[quantizer] + (times[f"{BASE} + {losses[0]}"] - times[BASE] if losses else 0.0)
+
     steps = {}
-    for line in [*lines_of(), PLAIN]:
-        alone = times.get(f"{line}, alone", times[line])
-        steps[line] = max(1, int(seconds / (JOINS * alone + (1 - JOINS) * times[line])))
-    return steps
+    for line in lines_of():
+        alone = seconds_of(line.removesuffix(" + GAN"))
+        fit = max(1, int(seconds / (JOINS * alone + (1 - JOINS) * seconds_of(line))))
+        known = _steps_of(place.run(line, 0))
+        steps[line] = known if known is not None and abs(known - fit) < 0.05 * fit else fit
+    return steps | {PLAIN: max(1, int(seconds / times[PLAIN]))}
+
+
+def _steps_of(run: Path) -> int | None:
+    """How many steps a run was trained for, if it is there."""
+    path = run / "config.yaml"
+    return load(str(path)).train.steps if path.is_file() else None
 
 
 def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
     """The tokenizer of a line, trained unless it is there."""
     if line == PLAIN:
         return _plain_trained(place, seed, steps)
-    if (place.run(line, seed) / "config.yaml").is_file():
-        known = load(str(place.run(line, seed) / "config.yaml")).train.steps
-        if known != steps:
-            raise ValueError(f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it")
+    known = _steps_of(place.run(line, seed))
+    if known not in (None, steps):
+        raise ValueError(f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it")
     every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
     save = f"train.save_every={max(1, steps // 3)}"
     weights = train(place.config(line, seed, int(JOINS * steps), *every, save, "train.trackers=[]"))
@@ -213,14 +230,10 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
 def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1, 1]."""
     torch.manual_seed(seed)
-    data = place.config(BASE).data
-    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
-    dataset = ImageDataset(
-        load_source(data.source, "train"), transform, seed=seed, augment=True, quarantine=Quarantine()
-    )
+    dataset, _ = image_datasets(place.config(BASE, seed), place.out / "plain")
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
     device = this_process().device
-    module = PlainVQVAE(data.channels).to(device)
+    module = PlainVQVAE(place.config(BASE).data.channels).to(device)
     return module, (to_float(batch.data.to(device)) for batch in batches(dataset, order))
 
 
@@ -256,26 +269,21 @@ def _measured(
     place: _Place, line: str, seed: int, steps: int, tokenizer: Any, images: ImageSet, network: FeatureNetwork
 ) -> dict[str, Any]:
     """The numbers of `maskgit evaluate`, measured unless they are there: of as many steps, images, the same network."""
-    path = place.run(line, seed) / "numbers.json"
-    made = json.loads(json.dumps({"steps": steps, "count": images.num_images, "features": network.about}))
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    if kept.get("made of") != made:
+
+    def measure() -> dict[str, Any]:
         print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)
-        found, _ = measure_tokenizer(tokenizer, images, network, METRICS, 100, intervals=False)
-        kept = {"made of": made, "numbers": {key: number._asdict() for key, number in found.items()}}
-        with replacing(path) as aside:
-            aside.write_text(json.dumps(kept) + "\n")
-    return dict(kept["numbers"])
+        found, _ = measure_tokenizer(tokenizer, images, network, MEASURED, 100, intervals=False)
+        return {key: number._asdict() for key, number in found.items()}
+
+    made_of = {"steps": steps, "count": images.num_images, "features": network.about}
+    return kept(place.run(line, seed) / "numbers.json", made_of, measure)
 
 
 @torch.no_grad()
-def _draw(place: _Place, lines: list[str], images: ImageSet, steps: Mapping[str, int], columns: int = 12) -> Path:
-    """tokenizers.png: held-out images, and below them what each line makes of them."""
+def _draw(tokenizers: Mapping[str, Any], images: ImageSet, path: Path, columns: int = 12) -> Path:
+    """Held-out images, and below them what each line makes of them."""
     numbers = spread(images.num_images, columns)
     originals = to_float(torch.cat(list(images.read([range(i, i + 1) for i in numbers]))))
-    rows = [originals]
-    for line in lines:
-        tokenizer = _trained(place, line, 0, steps[line])
-        rows.append(tokenizer.decode(tokenizer.encode(originals.to(this_process().device))).cpu())
-    picture = image_grid(torch.cat(rows), num_columns=len(originals), row_names=["originals", *lines])
-    return save_png(picture, place.out / "tokenizers.png")
+    seen = originals.to(this_process().device)
+    rows = [originals, *(tokenizer.decode(tokenizer.encode(seen)).cpu() for tokenizer in tokenizers.values())]
+    return save_png(image_grid(torch.cat(rows), num_columns=columns, row_names=["originals", *tokenizers]), path)

@@ -149,7 +149,7 @@ def benchmark(
     """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after the same time.
 
     quality: by our pipeline and by the plain one. settings: by each setting of the wrapper. tokenizers: by each
-    quantizer, with and without a perceptual loss and a discriminator. These two continue when run again.
+    quantizer, with and without a perceptual loss and a discriminator. These three continue when run again.
     """
     from vqgan.registry import choose
 

@@ -6,6 +6,7 @@ the whole batch, and an image is augmented by draws of its own place in it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -41,6 +42,12 @@ class Adversary:
         self.seed, self.batch_size = config.seed, config.train.batch_size
         judge = Judge(build(DISCRIMINATORS, options.discriminator, "discriminator", config.data.channels))
         _check_size(judge, config.data.channels, config.data.image_size)
+        if options.start_step >= config.train.steps and accelerator.is_main_process:
+            print(
+                f"warning: the discriminator never joins: loss.adversarial.start_step is {options.start_step}, "
+                f"train.steps is {config.train.steps}",
+                file=sys.stderr,
+            )
         left = max(1, config.train.steps - options.start_step)
         train = config.train.model_copy(update={"steps": left})  # its rate runs on its own clock
         self.learner = Learner(judge, accelerator, train, learning_rate=options.learning_rate, averaged=False)
