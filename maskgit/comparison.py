@@ -85,6 +85,11 @@ def run_comparison(asked: Comparison) -> str | None:
         for sampler in asked.samplers or allowed
         for refresh in (asked.refresh if "refresh" in options_of(SAMPLERS[sampler]) else (1,))
     ]
+    if stale := [str(place.out) for place in places if place.is_stale()]:
+        raise ValueError(
+            f"measured with another model or other settings (a preset of `tune`, for one): {', '.join(stale)}: delete "
+            "them, or set --out"
+        )
     for number, place in enumerate(places, start=1):
         place.measure()
         if main:
@@ -95,7 +100,7 @@ def run_comparison(asked: Comparison) -> str | None:
         place.clock()
     rows = [place.row() for place in places]
     text = _write(rows, out)
-    _draw(pipeline, rows, out)
+    _draw(pipeline, [place.options for place in places], rows, out)
     names = ("samplers.json", "samplers.md", "samplers.png", "speed.png", "grid.png")
     return "\n".join((text, "", *(str(out / name) for name in names)))
 
@@ -175,14 +180,15 @@ class _Place:
         }
         self.made = json.loads(json.dumps(made))
 
+    def is_stale(self) -> bool:
+        """Whether what is there is of another model or of other options."""
+        path = self.out / "place.json"
+        return path.is_file() and json.loads(path.read_text())["made of"] != self.made
+
     def measure(self) -> None:
-        """Draw and measure, unless it is done. ValueError if what is there is of another model or of other options."""
+        """Draw and measure, unless it is done."""
         path = self.out / "place.json"
         if path.is_file():
-            if json.loads(path.read_text())["made of"] != self.made:
-                raise ValueError(
-                    f"{self.out} was measured with another model or other options: delete it, or set --out"
-                )
             return
         state = this_process()
         if state.is_main_process:
@@ -249,7 +255,9 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
     return text
 
 
-def _draw(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+def _draw(
+    pipeline: Pipeline, options: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], out: Path
+) -> None:
     """samplers.png, speed.png, and grid.png: a row of ten classes for each sampler, the same seeds in all."""
     for key, name, title in (
         ("network calls", "samplers", "network calls for an image"),
@@ -261,13 +269,8 @@ def _draw(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]], out: Path) -> N
             series.setdefault(_line(row["sampler"], row["refresh"]), []).append(place)
         lines(series, out / f"{name}.png", x=title, y="FID")
     labels = [i % len(pipeline.class_names) for i in range(10)]
-    shown = [row for row in rows if row["rounds"] in ROUNDS_SHOWN] or list(rows)
-    images = [
-        image
-        for row in shown
-        for image in pipeline.stream(
-            labels, range(10), **settings_for(pipeline, row["sampler"], row["rounds"], row["refresh"])[0]
-        )
-    ]
-    names = [f"{_line(row['sampler'], row['refresh'])}, {row['rounds']}" for row in shown]
+    both = list(zip(options, rows, strict=True))
+    shown = [one for one in both if one[1]["rounds"] in ROUNDS_SHOWN] or both
+    images = [image for chosen, _ in shown for image in pipeline.stream(labels, range(10), **chosen)]
+    names = [f"{_line(row['sampler'], row['refresh'])}, {row['rounds']}" for _, row in shown]
     save_png(image_grid(torch.stack(images), num_columns=10, row_names=names), out / "grid.png")

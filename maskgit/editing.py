@@ -1,7 +1,8 @@
-"""EDITS: pixels, boxes and masks -> grids with hidden cells -> pixels. What is not edited stays, bit for bit.
+"""EDITS: pixels, boxes and masks -> grids with hidden cells -> pixels.
 
 An edit hides the cells that hold a pixel of the mask, fills them by a sampler, decodes the grid, and copies the decoded
-pixels of those cells over the original. An image larger than the model's grid is filled window by window.
+pixels of those cells over the original: outside them pixels stay, bit for bit. (A variation and an interpolation decode
+all of it.) An image larger than the model's grid is filled window by window.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
 
-ORDER_ROUND = 2**33
+KEEP_ROUND = 2**33
 """The round number of the noise that says which cells a variation keeps: no sampler uses it."""
 
 
@@ -166,7 +167,7 @@ def variation(
     check_image(painter, image.shape[1:])
     codes = encode(painter, image)
     q = painter.tokenizer.codes_per_cell  # which stay together
-    u = uniforms([seed], ORDER_ROUND, (codes.shape[0], codes.shape[1] // q))[0]
+    u = uniforms([seed], KEEP_ROUND, (codes.shape[0], codes.shape[1] // q))[0]
     rank = u.flatten().argsort().argsort().view_as(u)
     hidden = (rank >= min(round(keep * u.numel()), u.numel() - 1)).repeat_interleave(q, 1)
     return [_filled(painter, image, codes, hidden, label, seed, options)]
@@ -203,7 +204,7 @@ def interpolate(
     first = encode(painter, image)
     last = first if other is None else encode(painter, other)
     q = painter.tokenizer.codes_per_cell  # which stay together
-    turn, kept = uniforms([seed], ORDER_ROUND, (2, first.shape[0], first.shape[1] // q))[0].repeat_interleave(q, -1)
+    turn, kept = uniforms([seed], KEEP_ROUND, (2, first.shape[0], first.shape[1] // q))[0].repeat_interleave(q, -1)
     edits = []
     for frame in range(num_frames):
         share = frame / (num_frames - 1)
@@ -255,7 +256,7 @@ def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None 
     for _ in range(feather):  # each turn takes one more ring of pixels off the inside
         inside = 1 - F.max_pool2d(1 - F.pad(inside, (1, 1, 1, 1), value=1.0), 3, stride=1)
         weight += inside[0, 0]
-    weight /= feather + 1
+    weight /= max(1.0, weight.max().item())  # a part of fewer rings than that is drawn whole in its middle
     faded = (edit.before if under is None else under).float()
     mixed = torch.lerp(faded, edit.image.float(), weight).round().to(torch.uint8)
     return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.editing import EDITS, Edit, check_image
-from maskgit.images import Transform, open_image, save_png, to_float, to_pil, to_pixels
+from maskgit.images import Transform, open_image, save_png, to_float, to_mask, to_pil, to_pixels
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid
 from maskgit.predictor import Filled
@@ -88,7 +89,7 @@ def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path
         if not found:
             _say_what_grew(edits[0], options.get("mask"), options.get("box"))
             if outputs.views:  # of the first edit
-                paths += outputs.views.draw(*_rounds(pipeline, edits[len(edits) // 2]), [name])
+                paths += _views(pipeline, edits, outputs.views, name)
         if outputs.out is not None:
             paths += _write_edits(name, edits, outputs.out, one_file=one_file)
         found.append((name, [one._replace(rounds=[]) for one in edits]))
@@ -109,7 +110,7 @@ def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
         raise ValueError(f"{request.what} needs --{needed[0].replace('_', '-')}")
     options = dict(request.options)
     if "mask" in options:
-        options["mask"] = _read(pipeline, str(options["mask"]), request.resize, 1)[0] > 127
+        options["mask"] = _mask(pipeline, str(options["mask"]), request.resize)
     if "other" in options:
         options["other"], own = _picture(pipeline, str(options["other"]), request.resize)
         if own is not None:
@@ -149,17 +150,31 @@ def _picture(pipeline: Pipeline, name: str, resize: bool, *, alone: bool = True)
 
 def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
     """uint8 (channels, height, width) of a file, cut to the model's own size if that is wanted."""
-    if not Path(name).is_file():
-        raise FileNotFoundError(f"no image {name}: a file, or validation:17 for an image of the run's own data")
-    try:
-        picture = open_image(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is not an image that can be read: {error}") from error
+    picture = _open(name)
     if picture.mode not in ("L", "RGB", "1") or (picture.mode == "RGB" and channels == 1):
         print(f"{name}: it is edited as an 8-bit {'grey' if channels == 1 else 'RGB'} image", file=sys.stderr)
     if resize:
         return torch.from_numpy(Transform(pipeline.tokenizer.image_size, channels)(picture).copy())
     return to_pixels(picture, channels)
+
+
+def _mask(pipeline: Pipeline, name: str, resize: bool) -> Tensor:
+    """Bool (height, width) of a file, cut as the images are."""
+    mask = to_mask(_open(name))
+    if not resize:
+        return mask
+    picture = to_pil(mask[None].float() * 2 - 1)
+    return torch.from_numpy(Transform(pipeline.tokenizer.image_size, 1)(picture).copy())[0] > 127
+
+
+def _open(name: str) -> Image.Image:
+    """A decoded file; FileNotFoundError or ValueError says what is wrong with it."""
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"no image {name}: a file, or validation:17 for an image of the run's own data")
+    try:
+        return open_image(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is not an image that can be read: {error}") from error
 
 
 def _say_what_grew(edit: Edit, mask: Tensor | None, box: Sequence[int] | None) -> None:
@@ -182,13 +197,14 @@ def _write_edits(name: str, edits: Sequence[Edit], out: Path, *, one_file: bool)
 
 def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
     """A row for each edit: before, with the part to be drawn in grey, and after (all frames)."""
-    rows, names = [], []
-    for name, edits in found:
-        before, changed = edits[0].before, edits[0].changed
-        hidden = torch.where(changed, 127, before).to(torch.uint8)
-        shown = [before] if bool(changed.all()) or torch.equal(hidden, before) else [before, hidden]
-        rows.append(torch.stack([*shown, *(edit.image for edit in edits)]))
-        names.append(name)
+    names = [name for name, _ in found]
+    firsts = [edits[0] for _, edits in found]
+    hidden = [torch.where(one.changed, 127, one.before).to(torch.uint8) for one in firsts]
+    parts = not all(bool(one.changed.all()) for one in firsts)
+    rows = [
+        torch.stack([first.before, *([grey] if parts else []), *(edit.image for edit in edits)])
+        for first, grey, (_, edits) in zip(firsts, hidden, found, strict=True)
+    ]
     half = -(-len(rows) // 2)
     if len(rows) > 4 and len(rows[0]) <= 3:  # two columns of pairs
         gap = torch.full_like(rows[0][:1], 255)
@@ -196,6 +212,16 @@ def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
         rows = [torch.cat((a, gap, b)) for a, b in zip(rows[:half], [*rows[half:], filler][:half], strict=True)]
         names = []
     return image_grid(to_float(torch.cat(rows)), num_columns=len(rows[0]), row_names=names)
+
+
+def _views(pipeline: Pipeline, edits: Sequence[Edit], views: Views, name: str) -> list[Path]:
+    """The rounds of an edit; of several frames, of the middle one of those with hidden cells."""
+    by_place = sorted(range(len(edits)), key=lambda k: abs(k - len(edits) // 2))
+    drawn = [edits[k] for k in by_place if len(edits[k].rounds) > 1]
+    if not drawn:
+        print("no cell was hidden: there are no rounds to show", file=sys.stderr)
+        return []
+    return views.draw(*_rounds(pipeline, drawn[0]), [name])
 
 
 def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:

@@ -122,9 +122,13 @@ class Mixed:
     def __init__(self, first: Guided, second: Guided, share: Tensor) -> None:
         self.first, self.second, self.share = first, second, share
         self.mask_id = first.mask_id
+        same = torch.equal(first.labels, second.labels)
+        self.alone = first if same or bool((share == 0).all()) else second if bool((share == 1).all()) else None
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As Guided's."""
+        if self.alone is not None:
+            return self.alone.logits(codes, cells, r)
         share = self.share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
         return torch.lerp(self.first.logits(codes, cells, r), self.second.logits(codes, cells, r), share)
 

@@ -60,6 +60,14 @@ def to_pixels(image: Image.Image, channels: int) -> Tensor:
     return pixels[None] if channels == 1 else pixels.movedim(-1, 0)
 
 
+def to_mask(image: Image.Image) -> Tensor:
+    """A picture -> bool (height, width), True where it is white; what is transparent is not."""
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return to_pixels(image, 1)[0] > 127
+
+
 PLAIN = (0.0, 0.5, 0.5, 1.0)
 """The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
 

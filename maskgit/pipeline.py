@@ -21,7 +21,7 @@ from torch import Tensor
 from maskgit.config import validated
 from maskgit.editing import EDITS
 from maskgit.guidance import Guided, Mixed
-from maskgit.images import to_float, to_pil, to_pixels
+from maskgit.images import to_float, to_mask, to_pil, to_pixels
 from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
@@ -221,7 +221,11 @@ class Pipeline:
         name, keywords = split(found.sampler, "sampler")
         if codes is None:
             codes = torch.full((len(labels), *self.grid_of(height, width)), self.model.mask_id)
-            keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
+        elif len(codes) != len(labels):
+            raise ValueError(f"{len(labels)} labels need as many grids of codes, not {len(codes)}")
+        elif height is not None or width is not None:
+            raise ValueError("give the grids of codes, or a height and width, not both")
+        keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
         self.transformer.check_grid(*codes.shape[1:])
         if negative is not None and found.guidance.get("scale", 1.0) == 1:
             raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
@@ -317,7 +321,7 @@ class Pipeline:
         """
         given = dict(options)
         if isinstance(mask := given.get("mask"), Image.Image):
-            given["mask"] = to_pixels(mask, 1)[0] > 127
+            given["mask"] = to_mask(mask)
         if isinstance(other := given.get("other"), Image.Image):
             given["other"] = to_pixels(other, self.tokenizer.channels)
         if isinstance(other_label := given.get("other_label"), str):

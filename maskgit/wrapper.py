@@ -19,7 +19,7 @@ from maskgit.critic import TARGETS, SelfCritic, compose, critic_loss, critic_tar
 from maskgit.guidance import Guided
 from maskgit.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently, stratified_times
 from maskgit.predictor import Conditioned
-from maskgit.samplers import SAMPLERS, critic_of
+from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.schedules import Schedule, get_schedule, mdlm_weight
 from vqgan.registry import choose
 
@@ -339,7 +339,7 @@ class NonAutoregressiveWrapper(nn.Module):
                 codes,
                 seeds,
                 **{"schedule": self.sampling_schedule, "temperature": start_temperature} | settings,
-                steps=steps or self.steps,
+                steps=rounds_of({"name": sampler, "steps": steps or self.steps}, codes[0].numel()),
             ):
                 codes = filled
         finally:

@@ -96,6 +96,11 @@ def test_feathering_mixes_inside_the_drawn_part_only(tiny_pipeline):
     assert torch.equal(soft.image[0, 2:6, 7:10], hard.image[0, 2:6, 7:10]), "the middle is all drawn"
 
 
+def test_a_part_narrower_than_the_feather_is_drawn_in_its_middle(tiny_pipeline):
+    [hard], [soft] = (edit(tiny_pipeline, "inpaint", box=(4, 4, 8, 8), feather=feather) for feather in (0, 10))
+    assert torch.equal(soft.image[0, 5:7, 5:7], hard.image[0, 5:7, 5:7])
+
+
 def test_another_label_draws_something_else(tiny_pipeline):
     [one], [other] = (edit(tiny_pipeline, "inpaint", label=label, guidance=4.0) for label in (0, 2))
     assert not torch.equal(one.codes, other.codes)

@@ -69,6 +69,7 @@ def test_images_of_the_data_have_their_own_label(run, tmp_path, capfd):
     [
         ("outpaint", "--margins", "4,0,4,8"),
         ("interpolate", "--other", "validation:5", "--num-frames", 3),
+        ("interpolate", "--other", "validation:5", "--num-frames", 4),
         ("interpolate", "--other-label", "shoe", "--keep", 0, "--num-frames", 3),
         ("inpaint", "--box", "0,0,8,8", "--label", "shoe", "--feather", 2, "--sampler", "halton"),
     ],
@@ -83,6 +84,41 @@ def test_edits_can_be_seen(words, run, tmp_path, capfd):
     status, lines, error = call(capfd, "edit", what, run, "validation:0", *options, *pictures)
     assert status == 0, error
     assert sorted(lines) == sorted(map(str, views)) and all(pixels(path).shape[1] > 50 for path in views)
+
+
+def test_the_ends_of_an_interpolation_have_no_rounds_to_show(run, tmp_path, capfd):
+    words = ("--other", "validation:5", "--num-frames", 2, "--out", tmp_path / "two", "--strip", tmp_path / "strip.png")
+    status, lines, error = call(capfd, "edit", "interpolate", run, "validation:0", *words)
+    assert status == 0 and len(lines) == 2 and "there are no rounds to show" in error
+
+
+def test_what_is_transparent_in_a_mask_is_not_drawn(run, photo, tmp_path, capfd):
+    strokes = np.zeros((16, 16, 4), np.uint8)
+    strokes[4:8, 4:8] = 255  # white on nothing, as a layer of a paint program
+    Image.fromarray(strokes, "RGBA").save(tmp_path / "layer.png")
+    words = ("edit", "inpaint", run, photo, "--mask", tmp_path / "layer.png", "--label", 1, "--out", tmp_path / "e.png")
+    status, _, error = call(capfd, *words)
+    assert status == 0 and "layer.png" not in error and "grew" not in error
+    different = pixels(tmp_path / "e.png") != pixels(photo)
+    assert different[4:8, 4:8].any() and different.sum() <= 16
+
+
+def test_rows_of_pairs_are_of_one_length(run, tmp_path, capfd):
+    """Also where a picture is as grey as what stands for its hidden part."""
+    for name, value in (("grey", 127), ("dark", 9)):
+        Image.new("L", (16, 16), value).save(tmp_path / f"{name}.png")
+    words = (
+        tmp_path / "grey.png",
+        tmp_path / "dark.png",
+        "--label",
+        0,
+        "--box",
+        "0,0,8,8",
+        "--pairs",
+        tmp_path / "p.png",
+    )
+    status, _, error = call(capfd, "edit", "inpaint", run, *words)
+    assert status == 0, error
 
 
 def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -221,6 +222,33 @@ def test_refining_holds_the_known_share():
     shares = [(codes != NUM_CODES).double().mean().item() for codes in rounds]
     assert all(share == pytest.approx(0.8, abs=0.03) for share in shares[4:15]) and shares[-1] == 1
     assert (rounds[5] != rounds[14]).double().mean() > 0.3, "cells are drawn anew meanwhile"
+
+
+def test_before_and_after_refining_no_known_cell_is_hidden():
+    n, steps = 200, 20
+    options = {"steps": steps, "schedule": "linear", "eta": 0.3, "kind": "cap", "refine": (0.4, 0.7), "level": 0.6}
+    rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), **options)
+    again = [((a != NUM_CODES) & (b == NUM_CODES)).any().item() for a, b in pairwise(rounds)]
+    assert [k + 1 for k, hidden in enumerate(again) if hidden] == list(range(8, 14)), "the rounds that end in (.4, .7]"
+
+
+def test_conf_hides_the_unlikely_cells_more_often():
+    """Of cells drawn with probability .999 and about .5, by exp(-p), once many are known."""
+
+    class Two:
+        mask_id = 2
+
+        def logits(self, codes, cells, r):
+            sure = torch.arange(codes[0].numel()).view(codes.shape[1:]).expand_as(codes)[cells] % 2 == 0
+            p = torch.where(sure, 0.999, 0.5)
+            return torch.stack((p, 1 - p), -1).log()
+
+    n, steps = 1000, 8
+    rounds = run("remask", Two(), torch.full((n, 8, 8), 2), range(n), steps=steps, schedule="linear", kind="conf")[3:]
+    hidden = sum(((a != 2) & (b == 2)).double().sum(0).flatten() for a, b in pairwise(rounds))
+    known = sum((a != 2).double().sum(0).flatten() for a in rounds[:-1])
+    often = hidden / known
+    assert (often[1::2].mean() / often[::2].mean()).item() == pytest.approx(math.exp(0.499), rel=0.06)
 
 
 def test_the_order_of_halton():

@@ -6,7 +6,6 @@ import torch
 
 from maskgit import tuning
 from maskgit.cli import main
-from maskgit.evaluation import evaluate
 from maskgit.presets import load_presets
 from maskgit.randomness import mixed_seed
 from maskgit.samplers import SAMPLERS
@@ -160,6 +159,12 @@ def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
     assert cached["network calls"] < exact["network calls"] == 2 * rows[2]["network calls"]
     monkeypatch.setattr("maskgit.comparison.evaluate", evaluate_never)
     assert call("compare", generator.run, *options) == table
+    for rounds in (1, 2):
+        path = folder / f"confidence-{rounds}" / "place.json"
+        path.write_text(path.read_text().replace("confidence", "other"))
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(generator.run), *map(str, options)])
+    assert end.value.code == 2 and "confidence-1, " in (error := capfd.readouterr().err) and "confidence-2" in error
 
 
 def evaluate_never(request):
@@ -168,4 +173,3 @@ def evaluate_never(request):
 
 def test_seeds_of_trials_are_apart_from_those_of_evaluate():
     assert tuning.FIRST_SEED > 10**6 and mixed_seed(4, 0) != mixed_seed(4, 1)
-    assert evaluate is not None

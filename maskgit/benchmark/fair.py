@@ -67,7 +67,7 @@ def kept(path: Path, made_of: Mapping[str, Any], work: Callable[[], Mapping[str,
     """What `work` returns, from the file at `path` if that was made of the same; else it is written there."""
     wanted = json.loads(json.dumps(made_of))
     known = json.loads(path.read_text()) if path.is_file() else {}
-    if known.get("made of") != wanted:
+    if known.get("made of") != wanted or "found" not in known:
         known = {"made of": wanted, "found": work()}
         with replacing(path) as aside:
             aside.write_text(json.dumps(known, indent=1) + "\n")

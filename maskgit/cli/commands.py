@@ -152,7 +152,8 @@ def edit(
 ) -> None:
     """Change a part of images: inside a mask or box, around them, by variation, or from one to another.
 
-    What is not changed stays, to the last bit. Of several edits, --strip, --gif and --confidence show the first.
+    Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit. Of several edits,
+    --strip, --gif and --confidence show the first.
     """
     from maskgit.edits import Outputs, Retouch, retouch
     from maskgit.sampling import load_pipeline

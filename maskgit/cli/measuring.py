@@ -19,6 +19,8 @@ from maskgit.cli.options import (
     Sampler,
     Steps,
     Temperature,
+    TopK,
+    TopP,
     app,
     given,
     numbers,
@@ -47,6 +49,8 @@ def evaluate(
     guidance: Guidance = None,
     temperature: Temperature = None,
     choice_temperature: Choice = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     precision: Precision = "fp32",
     batch_size: BatchSize = 100,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
@@ -60,7 +64,8 @@ def evaluate(
     from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature)
+    cut = {"top_k": top_k, "top_p": top_p}
+    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **cut)
     request = Evaluation(
         run=run, samples=samples, reference=reference, split=split, count=count, seed=seed, metrics=names,
         features=features, weights=weights, judge=judge, precision=precision, batch_size=batch_size, out=out,

@@ -35,7 +35,8 @@ Guidance = Annotated[
 ]
 Negative = Annotated[str | None, typer.Option(help="A label or class to lead away from, by guidance.")]
 Temperature = Annotated[
-    str | None, typer.Option(help="Token temperature; two numbers, such as 1.2,0.8, for the first and the last round.")
+    str | None,
+    typer.Option(help="Token temperature; or two, such as 1.2,0.8: at the start and at the end."),
 ]
 Choice = Annotated[str | None, typer.Option(help="Choice temperature of the confidence sampler, or two numbers.")]
 TopK = Annotated[int | None, typer.Option(help="Draw from the k most likely codes only.", min=1)]
@@ -95,7 +96,7 @@ def sampling_options(
 
 
 def ramp(text: str) -> float | tuple[float, float]:
-    """`1.2`, or `1.2,0.8` for the first and the last round."""
+    """`1.2`, or `1.2,0.8`: from the one at r = 0 to the other at r = 1."""
     try:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:

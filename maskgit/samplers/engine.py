@@ -47,7 +47,8 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """-inf for all but the smallest set of codes that holds probability p (nucleus sampling, arXiv:1904.09751)."""
     ordered, order = logits.sort(dim=-1, descending=True)
-    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    probs = ordered.softmax(-1)
+    before = probs.cumsum(-1) - probs
     before[..., 0] = -1.0  # the likeliest is always kept
     return logits.masked_fill((before >= p).scatter(-1, order, before >= p), -torch.inf)
 

@@ -47,10 +47,11 @@ def remask(
 
     With a the known share before a round and a' after it, a known cell is hidden with probability sigma <= sigma_max =
     min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1 - a). kind: `cap` or `rescale`, with
-    eta; or `conf`, without it: sigma_max is shared among the known cells by a softmax of minus the log-probability that
+    eta; or `conf`, without it: sigma_max is shared among the known cells by a softmax of minus the probability that
     each was drawn with, which no longer keeps a perfect model's distribution. refine: (start, end) of the part of the
-    rounds, in r, in which the known share stays at `level` while cells are hidden and drawn (ReMDM-loop). Cells known
-    at the start are never touched.
+    rounds, in r, in which the known share stays at `level` while cells are hidden and drawn; before and after it no
+    known cell is touched (ReMDM-loop, whose authors take `cap`, eta 0.02, refine (0.45, 0.95) and level 0.9). Cells
+    known at the start are never touched.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -61,15 +62,16 @@ def remask(
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")
     given = codes != predictor.mask_id
-    log_probs = torch.zeros(codes.shape, device=codes.device)  # of the cells drawn so far
+    probs = torch.ones(codes.shape, device=codes.device)  # of the cells drawn so far
     sigma = torch.zeros(codes.shape, dtype=torch.float64, device=codes.device)  # of this round
 
     def draw_some(hidden: Tensor, now: Round) -> Tensor:
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
-        most = min(1.0, (1 - after) / max(before, 1e-12))
+        remasks = refine is None or (now.r - 1 / steps >= refine[0] - 1e-9 and now.r <= refine[1] + 1e-9)
+        most = min(1.0, (1 - after) / max(before, 1e-12)) if remasks else 0.0
         if sigma_of is None:
-            weights = (-log_probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
+            weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
             sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
         else:
             sigma.copy_(known * sigma_of(most, eta))
@@ -78,7 +80,7 @@ def remask(
         return hidden & (now.u < chance[:, None]).view_as(hidden)
 
     def hide_some(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
-        log_probs[cells] = drawn.log_probs
+        probs[cells] = drawn.log_probs.exp()
         return now.u.view_as(cells) < sigma
 
     def rounds(at_start: Tensor) -> Iterator[tuple[float, Tensor]]:
