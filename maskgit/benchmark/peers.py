@@ -119,7 +119,7 @@ def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
     return Model(
         wrapper,
         lambda: wrapper(setting.codes.flatten(1)).loss,
-        lambda: wrapper.generate(batch_size=setting.shape.batch),
+        lambda: wrapper.generate(batch_size=setting.shape.batch, filter_thres=None),  # as the others: no code cut off
     )
 
 
