@@ -101,6 +101,38 @@ def test_a_part_narrower_than_the_feather_is_drawn_in_its_middle(tiny_pipeline):
     assert torch.equal(soft.image[0, 5:7, 5:7], hard.image[0, 5:7, 5:7])
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (16, 16), (24, 20)])
+def test_rotary_positions_edit_images_of_any_size(height, width):
+    from tests.conftest import make_pipeline
+
+    pipeline, image = make_pipeline(positions="rotary"), picture(0, height, width)
+    [found] = EDITS["inpaint"](pipeline, image, label=1, box=(4, 0, 12, 8), steps=3)
+    assert found.image.shape == image.shape and not torch.equal(found.image, image)
+    assert torch.equal(found.image[:, ~found.changed], image[:, ~found.changed])
+    with pytest.raises(ValueError, match=r"the nearest size that can is 8x12"):
+        EDITS["inpaint"](pipeline, picture(0, 9, 12), label=1, box=(4, 0, 8, 8))
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_what_an_outpainting_or_a_variation_keeps_has_its_codes(data):
+    from tests.conftest import make_pipeline
+
+    pipeline, image = make_pipeline(data.draw(st.integers(1, 2))), picture(data.draw(st.integers(0, 99)))
+    margins = [F * data.draw(st.integers(0, 3)) for _ in range(4)]
+    known = encode(pipeline, image)
+    if any(margins):
+        [found] = EDITS["outpaint"](pipeline, image, label=0, margins=margins, steps=2)
+        left, top = margins[0] // F * pipeline.tokenizer.codes_per_cell, margins[1] // F
+        inside = found.codes[top : top + known.shape[0], left : left + known.shape[1]]
+        assert torch.equal(inside, known)
+    keep = data.draw(st.floats(0, 0.99))
+    [found] = EDITS["variation"](pipeline, image, label=0, keep=keep, steps=2)
+    start = found.rounds[0].codes[0]
+    kept = start != pipeline.model.mask_id
+    assert torch.equal(found.codes[kept], known[kept]) and torch.equal(start[kept], known[kept])
+
+
 def test_another_label_draws_something_else(tiny_pipeline):
     [one], [other] = (edit(tiny_pipeline, "inpaint", label=label, guidance=4.0) for label in (0, 2))
     assert not torch.equal(one.codes, other.codes)

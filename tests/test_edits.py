@@ -86,6 +86,27 @@ def test_edits_can_be_seen(words, run, tmp_path, capfd):
     assert sorted(lines) == sorted(map(str, views)) and all(pixels(path).shape[1] > 50 for path in views)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--guidance", 4, "--negative", "coat"),
+        ("--top-k", 1),
+        ("--top-p", 0.1),
+        ("--temperature", "0"),
+        ("--choice-temperature", "40,40", "--sampler", "confidence", "--steps", 3),
+    ],
+    ids=str,
+)
+def test_options_of_the_sampler_reach_it(options, run, tmp_path, capfd):
+    grids = []
+    for name, words in {"plain": options[:2] if "--negative" in options else (), "other": options}.items():
+        out = tmp_path / f"{name}.png"
+        status, _, error = call(capfd, "sample", run, "--out", out, "--per-label", 4, *words)
+        assert status == 0, error
+        grids.append(pixels(out))
+    assert (grids[0] != grids[1]).any()
+
+
 def test_the_ends_of_an_interpolation_have_no_rounds_to_show(run, tmp_path, capfd):
     words = ("--other", "validation:5", "--num-frames", 2, "--out", tmp_path / "two", "--strip", tmp_path / "strip.png")
     status, lines, error = call(capfd, "edit", "interpolate", run, "validation:0", *words)

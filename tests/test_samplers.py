@@ -258,6 +258,28 @@ def test_the_order_of_halton():
         assert sorted(halton_order(height, width)) == list(range(height * width))
 
 
+def test_halton_draws_in_its_order_from_a_place_of_each_image():
+    steps = GRID[0] * GRID[1]
+
+    def order_of(seed, **options):
+        rounds = run("halton", Flat(GRID, NUM_CODES), empty(1), [seed], steps=steps, schedule="linear", **options)
+        known = [(codes[0] != NUM_CODES).flatten() for codes in rounds]
+        first = [known[0], *(b & ~a for a, b in pairwise(known))]
+        return [int(cells.nonzero()) for cells in first]
+
+    plain = order_of(0, shift=False)
+    assert plain == list(halton_order(*GRID))
+    starts = set()
+    for seed in range(20):
+        moved = order_of(seed)
+        y, x = divmod(moved[0], GRID[1])
+        y0, x0 = divmod(plain[0], GRID[1])
+        turned = [((p // GRID[1] + y - y0) % GRID[0]) * GRID[1] + (p % GRID[1] + x - x0) % GRID[1] for p in plain]
+        assert moved == turned, "the same order, turned around the grid"
+        starts.add(moved[0])
+    assert len(starts) > 8
+
+
 class Counting(Flat):
     """Counts the cells that it is asked for."""
 
