@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from maskgit import runs
 from maskgit.benchmark.fair import kept, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
+from maskgit.codes import CodeDataset
 from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
@@ -92,9 +94,9 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
     short = config.model_copy(update={"run": str(scratch), "train": config.train.model_copy(update=few)})
     train(short)
     rows = [row for row in runs.read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
-    key = next(key for key in rows[0] if key.endswith("_per_second"))
-    per_step = config.train.batch_size * (49 if key.startswith("cells") else 1)
-    rate = sorted(row[key] for row in rows)[len(rows) // 2] / per_step
+    cells = math.prod(CodeDataset(config.codes, "train").grid) if isinstance(config, MaskGITConfig) else 1
+    key = "images_per_second" if cells == 1 else "cells_per_second"
+    rate = median(row[key] for row in rows) / (config.train.batch_size * cells)
     shutil.rmtree(scratch)
     steps = int(0.96 * rate * seconds)  # the rest is for validation, previews and checkpoints
     often = max(1, steps // 4)
