@@ -136,13 +136,13 @@ class CachedPass:
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
 
+        is_filled_up = not bool(own.all())
+
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             where, new = places[:, None, :, None].expand_as(k), own[:, None, :, None]
-            merged = (
-                old.scatter(2, where, torch.where(new, side, old.gather(2, where)))
-                for old, side in zip(self.kept[layer], (k, v), strict=True)
-            )
-            return self._keep(layer, *merged)
+            for old, side in zip(self.kept[layer], (k, v), strict=True):
+                old.scatter_(2, where, torch.where(new, side, old.gather(2, where)) if is_filled_up else side)
+            return self.kept[layer]
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
