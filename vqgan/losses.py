@@ -53,7 +53,8 @@ class TorchvisionDistance(FeatureDistance):
     """The distance in a torchvision classifier; images of 1 or 3 channels.
 
     model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...). weights: "default" to
-    download torchvision's, or a .pth / .safetensors state dict. layers: indices into `features`.
+    download torchvision's newest, a name such as IMAGENET1K_V1, or a .pth / .safetensors state dict. layers: indices
+    into `features`.
     """
 
     mean: Tensor
@@ -65,15 +66,16 @@ class TorchvisionDistance(FeatureDistance):
         super().__init__()
         import torchvision
 
+        known = weights == "default" or weights.startswith("IMAGENET")
         try:
-            net = torchvision.models.get_model(model, weights="DEFAULT" if weights == "default" else None)
+            net = torchvision.models.get_model(model, weights=weights.upper() if known else None)
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's weights for {model} ({error}): give their file in "
                 "loss.perceptual.weights, take your own classifier (`maskgit train DATA/classifier`, then "
                 "{name: classifier, weights: RUN}), or train with loss.perceptual=null"
             ) from error
-        if weights != "default":
+        if not known:
             net.load_state_dict(_state_dict(Path(weights)))
         self.features = net.features[: max(layers) + 1].eval().requires_grad_(False)
         self.layers = tuple(layers)
