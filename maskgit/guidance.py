@@ -122,8 +122,7 @@ class Mixed:
     def __init__(self, first: Guided, second: Guided, share: Tensor) -> None:
         self.first, self.second, self.share = first, second, share
         self.mask_id = first.mask_id
-        same = torch.equal(first.labels, second.labels)
-        self.alone = first if same or bool((share == 0).all()) else second if bool((share == 1).all()) else None
+        self.alone = first if bool((share == 0).all()) else second if bool((share == 1).all()) else None
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As Guided's."""

@@ -24,7 +24,7 @@ from maskgit import runs
 from maskgit.benchmark.fair import kept, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.codes import CodeDataset
-from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load
+from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load, to_dict
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
@@ -78,7 +78,8 @@ def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fa
                 "seconds": clock.seconds,
             }
 
-        made_of = {"minutes": minutes, "count": count, "data": data}
+        recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
+        made_of = {"minutes": minutes, "count": count, "data": data, "configs": recipe}
         found = kept(out / f"{name}.json", made_of, work)
         lines[name] = found["numbers"]
         clock.seconds |= found["seconds"]
