@@ -46,8 +46,13 @@ class ConditionalNet(Protocol):
     num_classes: int
     mask_id: int
 
-    def logits_at(self, codes: Tensor, labels: Tensor, cells: Tensor) -> Tensor:
-        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), codebook_size)."""
+    def logits_at(
+        self, codes: Tensor, labels: Tensor, cells: Tensor, mix: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), codebook_size).
+
+        mix: rows -> rows, weighted means of them, which the logits are put through last, or what a linear head gets.
+        """
         ...
 
 
@@ -83,11 +88,13 @@ class Guided:
         scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
         if scale == 1:
             return self.net.logits_at(codes, self.labels, cells).float()
-        both = self.net.logits_at(
-            torch.cat((codes, codes)), torch.cat((self.labels, self.negative)), torch.cat((cells, cells))
-        )
-        c, u = both.float().chunk(2)
-        return u + scale * (c - u)
+
+        def guided(both: Tensor) -> Tensor:
+            c, u = both.float().chunk(2)
+            return torch.lerp(u, c, scale)
+
+        labels = torch.cat((self.labels, self.negative))
+        return self.net.logits_at(torch.cat((codes, codes)), labels, torch.cat((cells, cells)), guided).float()
 
     def cached(self, refresh: int) -> Guided:
         """The same, with a whole pass in every `refresh`-th round only; ValueError if the net cannot."""

@@ -3,11 +3,11 @@ Watched, which remembers what a model was asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskgit.passes import distinct
 
@@ -48,11 +48,27 @@ class Conditioned:
         given = {key: repeated(value) for key, value in self.conditioning.items()}
         return given if labels is None else given | {"labels": labels}
 
-    def logits_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
-        """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes)."""
+    def logits_at(
+        self, codes: Tensor, labels: Tensor | None, cells: Tensor, mix: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes), or what `mix` makes of them.
+
+        mix: rows -> rows, weighted means of them; where the head is linear it gets the embeddings, so that the head
+        runs on its result only.
+        """
+        embeddings, number = self._embed_at(codes, labels, cells)
+        if mix is not None and isinstance(self.wrapper.net.to_logits, nn.Linear):
+            rows = embeddings if number is None else embeddings[number]
+            mixed: Tensor = self.wrapper.to_logits(mix(rows).to(rows.dtype))
+            return mixed
+        logits: Tensor = self.wrapper.to_logits(embeddings)
+        logits = logits if number is None else logits[number]
+        return logits if mix is None else mix(logits)
+
+    def _embed_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embeddings, and which of them is each cell's: (cells.sum(),); none where they are in row-major order."""
         if self.passes is not None:
-            found: Tensor = self.wrapper.to_logits(self.passes.embed_at(codes, labels, cells))
-            return found
+            return self.passes.embed_at(codes, labels, cells), None
         if not self.wrapper.self_cond:
             return self._alike_once(codes, labels, cells)
         last = self.last
@@ -63,22 +79,17 @@ class Conditioned:
         asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
         null = self.wrapper.null_embed.expand_as(embeddings)
         self.last = torch.where(asked, embeddings, null if last is None else last)
-        logits: Tensor = self.wrapper.to_logits(embeddings[cells])
-        return logits
+        return embeddings[cells], None
 
-    def _alike_once(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
+    def _alike_once(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """In the first round, images of equal grids and labels run once: at the start all grids are hidden."""
         is_first, self.is_first = self.is_first, False
         if not is_first or self.conditioning:
-            logits: Tensor = self.wrapper.to_logits(
-                self.wrapper.embed(codes, cells=cells, **self._for(len(codes), labels))
-            )
-            return logits
+            return self.wrapper.embed(codes, cells=cells, **self._for(len(codes), labels)), None
         alike = distinct(codes, labels)
         asked, number = alike.asked(cells)
         given = {} if labels is None else {"labels": labels[alike.first]}
-        found: Tensor = self.wrapper.to_logits(self.wrapper.embed(codes[alike.first], cells=asked, **given))
-        return found[number]
+        return self.wrapper.embed(codes[alike.first], cells=asked, **given), number
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As a Predictor."""
