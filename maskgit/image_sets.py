@@ -195,8 +195,14 @@ def write_npz(path: Path, batches: Iterable[Tensor], shape: tuple[int, ...], lab
 def from_pipeline(
     pipeline: Pipeline, count: int, *, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> ImageSet:
-    """`count` samples, their labels 0, 1, 2, ... over and over, their seeds running on from `seed`."""
+    """`count` samples, their labels 0, 1, 2, ... over and over, their seeds running on from `seed`.
+
+    options: as in `Pipeline.stream`, but `negative` by its class name.
+    """
     options = dict(options or {})
+    away = {key: options.pop(key) for key in ("negative",) if key in options}
+    settings = pipeline.settings(**options)._asdict() | away | {"precision": pipeline.precision}
+    options |= {key: pipeline.label(name) for key, name in away.items()}
     labels = np.arange(count) % len(pipeline.class_names)
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
@@ -205,7 +211,6 @@ def from_pipeline(
             images = pipeline.stream(labels[chunk].tolist(), seeds, batch_size=len(chunk), **options)
             yield torch.stack([to_uint8(image).cpu() for image in images])
 
-    settings = pipeline.settings(**options)._asdict() | {"precision": pipeline.precision}
     return ImageSet(count, labels, read, {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings})
 
 

@@ -85,6 +85,15 @@ def test_same_seed_same_numbers_and_another_seed_others(run_folder):
     assert a == b and a["fid"] != c["fid"] and a["bits_per_code"] != c["bits_per_code"]
 
 
+def test_a_negative_label_changes_the_samples_and_is_in_the_results(run_folder):
+    options = ("--count", 12, "--steps", 2, "--guidance", 3, "--metrics", "fid")
+    for name, more in (("a", ()), ("b", ("--negative", "t-shirt"))):
+        assert call("evaluate", run_folder, *options, *more, "--out", run_folder / name) == 0
+    about = [json.loads((run_folder / name / "results.json").read_text())["samples"] for name in "ab"]
+    assert "negative" not in about[0] and about[1]["negative"] == "t-shirt"
+    assert numbers(run_folder / "a")["fid"] != numbers(run_folder / "b")["fid"]
+
+
 def test_samples_of_another_program(run_folder, capfd):
     """The npz that `sample` writes, and a folder of its PNGs, give the numbers of the run itself."""
     options = ("--labels", "0,1", "--per-label", 6, "--steps", 2)
@@ -118,6 +127,8 @@ WRONG = {
     ("RUN", "--features", "incepton"): "unknown feature network 'incepton', did you mean 'inception'",
     ("RUN", "--features", "inception", "--weights", "nowhere.pth"): "no weights at nowhere.pth",
     ("RUN", "--judge", "nowhere"): "no classifier at nowhere",
+    ("RUN", "--guidance", "3", "--negative", "boot"): "no class 'boot'",
+    ("RUN", "--guidance", "1", "--negative", "bag"): "works through guidance, whose scale is 1",
     ("RUN", "--split", "test"): "split is one of train, validation",
     ("RUN", "--metrics", "prdc", "--count", "6"): "prdc: needs 7 images at least on either side",
     ("--samples", "x.npz", "--count", "6"): "say what a run draws",

@@ -108,7 +108,7 @@ def test_what_is_searched_is_what_a_sampler_has(sampler, run, measured):
     names = set(measured[-1].options["sampler"])
     assert names >= {"name", "steps", "temperature", "schedule"}
     assert ("choice_temperature" in names) == (sampler == "confidence")
-    assert ("eta" in names) == (sampler == "remask")
+    assert ("eta" in names) == ("kind" in names) == (sampler == "remask")
 
 
 def test_mistakes_are_found_before_any_work(run, measured):

@@ -13,6 +13,7 @@ from maskgit.cli.options import (
     Choice,
     Features,
     Guidance,
+    Negative,
     Precision,
     Preset,
     RunArgument,
@@ -47,6 +48,7 @@ def evaluate(
     sampler: Sampler = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    negative: Negative = None,
     temperature: Temperature = None,
     choice_temperature: Choice = None,
     top_k: TopK = None,
@@ -64,8 +66,8 @@ def evaluate(
     from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    cut = {"top_k": top_k, "top_p": top_p}
-    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **cut)
+    more = {"negative": negative, "top_k": top_k, "top_p": top_p}
+    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
     request = Evaluation(
         run=run, samples=samples, reference=reference, split=split, count=count, seed=seed, metrics=names,
         features=features, weights=weights, judge=judge, precision=precision, batch_size=batch_size, out=out,
