@@ -42,6 +42,7 @@ def remask(
     temperature: Ramp = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again, each by a coin.
 
@@ -51,7 +52,7 @@ def remask(
     each was drawn with, which no longer keeps a perfect model's distribution. refine: (start, end) of the part of the
     rounds, in r, in which the known share stays at `level` while cells are hidden and drawn; before and after it no
     known cell is touched (ReMDM-loop, whose authors take `cap`, eta 0.02, refine (0.45, 0.95) and level 0.9). Cells
-    known at the start are never touched.
+    known at the start are never touched. With `refresh` > 1 the net runs on those drawn or hidden again (see `fill`).
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -87,7 +88,7 @@ def remask(
         for k in range(steps):
             yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
 
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     yield from fill(predictor, codes, seeds, Policy(draw_some, hide_some), rounds=rounds, **drawing)
 
 
@@ -116,10 +117,12 @@ def ancestral(
     temperature: Ramp = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    refresh: int = 1,
 ) -> Iterator[Tensor]:
     """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own, none hidden again.
 
-    It is `remask` with sigma = 0. How many cells a round draws is left to chance; rounds that draw none run no network.
+    It is `remask` with sigma = 0, `refresh` too. How many cells a round draws is left to chance; rounds that draw none
+    run no network.
     """
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     yield from remask(predictor, codes, seeds, steps=steps, schedule=schedule, eta=0.0, **drawing)
