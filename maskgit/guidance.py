@@ -75,6 +75,7 @@ class Guided:
     ) -> None:
         self.net, self.labels, self.scale = net, labels, scale
         self.negative = torch.full_like(labels, net.num_classes) if negative is None else negative
+        self.both = torch.cat((self.labels, self.negative))
         self.mask_id = net.mask_id
         name, options = split(schedule, "guidance schedule")
         self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
@@ -93,8 +94,7 @@ class Guided:
             c, u = both.float().chunk(2)
             return torch.lerp(u, c, scale)
 
-        labels = torch.cat((self.labels, self.negative))
-        return self.net.logits_at(torch.cat((codes, codes)), labels, torch.cat((cells, cells)), guided).float()
+        return self.net.logits_at(torch.cat((codes, codes)), self.both, torch.cat((cells, cells)), guided).float()
 
     def cached(self, refresh: int) -> Guided:
         """The same, with a whole pass in every `refresh`-th round only; ValueError if the net cannot."""

@@ -1,11 +1,12 @@
 """Passes of a maskgit.Transformer that compute no more than is asked for.
 
 embed_at: an exact pass, whose last feed-forward layer runs on the asked cells only.
-CachedPass: passes over some cells of a grid, which attend to kept keys and values of all the others. In a round most
-cells are what they were: known ones do not change, and hidden ones that nobody asks for need no answer. So a whole pass
-is made now and then, and between two of them only the cells that are drawn, or have changed, run (the idea of ENAT,
-arXiv:2411.06959, and LazyMAR, arXiv:2503.12450, without training anything). What the others would say by now is out of
-date a little; with a whole pass in every round nothing is.
+Passes: those of one sampling. What depends on labels alone is computed once; and with `refresh` > 1, some passes are
+over some cells only, which attend to kept keys and values of all the others. In a round most cells are what they were:
+known ones do not change, and hidden ones that nobody asks for need no answer. So a whole pass is made now and then, and
+between two of them only the cells that are drawn, or have changed, run (the idea of ENAT, arXiv:2411.06959, and of
+LazyMAR, arXiv:2503.12450, without training anything). What the others would say by now is out of date a little; with a
+whole pass in every round nothing is.
 """
 
 from __future__ import annotations
@@ -21,14 +22,34 @@ Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells, dim_head)."""
 
 
+class Modulation(NamedTuple):
+    """What the adaptive norms make of the condition of each image: the same for all its cells, in every round."""
+
+    blocks: list[tuple[Tensor, Tensor]]  # of each block: by what its input and its output are multiplied, (batch, dim)
+    last: Tensor  # the same of the final norm, (batch, dim)
+
+    def of(self, images: Tensor) -> Modulation:
+        """That of some images."""
+        return Modulation([(before[images], after[images]) for before, after in self.blocks], self.last[images])
+
+
+def modulation(net: Any, condition: Tensor) -> Modulation:
+    """condition: (batch, dim)."""
+    layers = net.net.attn_layers
+    blocks = [
+        (norms[0].to_gamma(condition) + 1, block.to_gamma(condition).sigmoid()) for norms, block, _ in layers.layers
+    ]
+    return Modulation(blocks, layers.final_norm.to_gamma(condition) + 1)
+
+
 def embed_at(
-    net: Any, x: Tensor, condition: Tensor, angles: Tensor | None, asked: Tensor, keep: Keep | None = None
+    net: Any, x: Tensor, by: Modulation, angles: Tensor | None, asked: Tensor, keep: Keep | None = None
 ) -> Tensor:
     """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(), dim), row by row.
 
     The same as x-transformers' own pass at these cells, up to rounding: what follows the last attention is done for
     them alone.
-    condition: (batch, dim); angles: rotary ones, (1 or batch, m, dim_head).
+    angles: rotary ones, (1 or batch, m, dim_head).
     """
     layers, places = net.net.attn_layers, asked.flatten().nonzero()[:, 0]
     image = places // asked.shape[1]
@@ -42,8 +63,8 @@ def embed_at(
         """
         return F.embedding(image, value.float()).to(value.dtype) if is_packed else value[:, None]
 
-    for number, (norms, block, _) in enumerate(layers.layers):
-        normed = norms[0].ln(x) * for_cells(norms[0].to_gamma(condition) + 1)
+    for number, ((norms, block, _), (before, after)) in enumerate(zip(layers.layers, by.blocks, strict=True)):
+        normed = norms[0].ln(x) * for_cells(before)
         if not hasattr(block.fn, "to_q"):
             out = block.fn(normed)
         else:
@@ -52,8 +73,8 @@ def embed_at(
                 out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
                 is_packed = True
             out = block.fn.to_out(out)
-        x = x + out * for_cells(block.to_gamma(condition).sigmoid())
-    return layers.final_norm.ln(x) * for_cells(layers.final_norm.to_gamma(condition) + 1)  # type: ignore[no-any-return]
+        x = x + out * for_cells(after)
+    return layers.final_norm.ln(x) * for_cells(by.last)  # type: ignore[no-any-return]
 
 
 def _attention(net: Any, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None) -> Tensor:
@@ -100,38 +121,47 @@ EVEN = 8
 """Cells are run in numbers that divide by this: the last bits of a row of attention vary with small remainders."""
 
 
-class CachedPass:
+class Passes:
     """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole."""
 
     def __init__(self, net: Any, refresh: int) -> None:
         self.net, self.refresh = net, refresh
+        self.by: tuple[Tensor | None, Modulation] | None = None  # with the labels it is of
         self.passes = 0
         self.codes: Tensor | None = None  # (batch, cells) of the last pass
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values: (batch, heads, cells, dim_head)
 
     def embed_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
-        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), dim) in row-major order.
+        """codes: (batch, h, w), labels: (batch,), cells: bool, as codes -> (cells.sum(), dim) in row-major order."""
+        rows, number = self.rows_at(codes, labels, cells)
+        return rows if number is None else rows[number]
 
-        A whole pass, too, if the batch is of another size than the last one (guidance begins or ends).
+    def rows_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What differs in that, and which of these rows is each cell's: (cells.sum(),), or none if they are as asked.
+
+        A whole pass, too, if the batch is of another size than the last one (guidance begins or ends). What labels add
+        is computed anew only for another tensor of them.
         """
         flat, asked = codes.flatten(1), cells.flatten(1)
         x, condition, angles = self.net.inputs(codes, labels)
+        if self.by is None or self.by[0] is not labels:
+            self.by = labels, modulation(self.net, condition)
+        by, whole = self.by[1], self._keep if self.refresh > 1 else None
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
         if self.passes == 1:  # at the start all grids are hidden: those with the same label run once
             alike = distinct(codes, labels)
             asked, number = alike.asked(asked)
-            first = alike.first
-            found = embed_at(self.net, x[first], condition[first], angles, asked, self._keep)
+            found = embed_at(self.net, x[alike.first], by.of(alike.first), angles, asked, whole)
             self.kept = {layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()}
-            return found[number]
+            return found, number
         if before is None or is_whole:
-            return embed_at(self.net, x, condition, angles, asked, self._keep)
+            return embed_at(self.net, x, by, angles, asked, whole), None
         wanted = asked | (flat != before)
         most = int(wanted.sum(1).max())
         if not most:
-            return x.new_empty(0, x.shape[-1])
+            return x.new_empty(0, x.shape[-1]), None
         most = min(flat.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
@@ -146,7 +176,7 @@ class CachedPass:
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
-        return embed_at(self.net, taken, condition, turns, asked.gather(1, places), keep)
+        return embed_at(self.net, taken, by, turns, asked.gather(1, places), keep), None
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         self.kept[layer] = (k, v)

@@ -26,16 +26,17 @@ class Conditioned:
         self.num_classes: int = getattr(wrapper.net, "num_classes", 0)  # the label that means none
         self.last: Tensor | None = None
         self.is_first = True
-        self.passes: Any = None  # a CachedPass, if not every round runs the whole grid
+        has_passes = hasattr(wrapper.net, "passes") and not wrapper.self_cond and not conditioning
+        self.passes: Any = wrapper.net.passes(1) if has_passes else None
 
     def cached(self, refresh: int) -> Conditioned:
         """The same, with a whole pass in every `refresh`-th round only; ValueError if the model cannot."""
-        if self.wrapper.self_cond or self.conditioning or not hasattr(self.wrapper.net, "cached"):
+        if self.passes is None:
             raise ValueError(
                 "refresh > 1 needs a maskgit.Transformer without self-conditioning, conditioned on its labels only"
             )
         found = Conditioned(self.wrapper, self.batch, {})
-        found.passes = self.wrapper.net.cached(refresh)
+        found.passes = self.wrapper.net.passes(refresh)
         return found
 
     def _for(self, rows: int, labels: Tensor | None) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class Conditioned:
     def _embed_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embeddings, and which of them is each cell's: (cells.sum(),); none where they are in row-major order."""
         if self.passes is not None:
-            return self.passes.embed_at(codes, labels, cells), None
+            return self.passes.rows_at(codes, labels, cells)  # type: ignore[no-any-return]
         if not self.wrapper.self_cond:
             return self._alike_once(codes, labels, cells)
         last = self.last

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskgit.passes import CachedPass, embed_at
+from maskgit.passes import Passes, embed_at, modulation
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -197,16 +197,17 @@ class Transformer(nn.Module):
 
         cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order.
         """
-        return embed_at(self, *self.inputs(codes, labels, sum_embeds), cells.flatten(1))
+        x, condition, angles = self.inputs(codes, labels, sum_embeds)
+        return embed_at(self, x, modulation(self, condition), angles, cells.flatten(1))
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:
         """Queries or keys (batch, heads, m, dim_head) by their angles (1 or batch, m, dim_head)."""
         return apply_rotary_pos_emb(heads, angles)  # type: ignore[no-any-return]
 
-    def cached(self, refresh: int) -> CachedPass:
-        """Passes over some of the cells only; every `refresh`-th is whole."""
-        return CachedPass(self, refresh)
+    def passes(self, refresh: int) -> Passes:
+        """Those of one sampling, over some of the cells only; every `refresh`-th is whole."""
+        return Passes(self, refresh)
 
     def forward(
         self,

@@ -35,7 +35,7 @@ def test_a_linear_head_runs_on_guided_embeddings_and_another_one_is_guided_after
     net.to_logits.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     for is_first in (True, False):
         model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
-        model.is_first = is_first  # in the first round equal images run once
+        model.passes.passes = int(not is_first)  # in the first round equal images run once
         guided = Guided(model, labels, scale=2.5)
         assert torch.allclose(guided.logits(codes, cells, 0.5), u + 2.5 * (c - u), atol=1e-4)
     assert rows == [int(cells.sum())] * 2
