@@ -142,7 +142,10 @@ def outpaint(
     f = painter.tokenizer.downscale
     check_image(painter, image.shape[1:], alone=False)
     if min(margins) < 0 or any(margin % f for margin in margins):
-        near = ",".join(str(max(0, -(-margin // f) * f)) for margin in margins)
+        nearest = [max(0, round(margin / f) * f) for margin in margins]
+        if not any(nearest):  # a cell where anything is wanted
+            nearest = [f if margin > 0 else 0 for margin in margins]
+        near = ",".join(map(str, nearest))
         raise ValueError(f"margins are multiples of {f} pixels, such as {near}, not {','.join(map(str, margins))}")
     if not any(margins):
         raise ValueError("all margins are 0: nothing to draw")

@@ -110,13 +110,13 @@ def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
         raise ValueError(f"{request.what} needs --{needed[0].replace('_', '-')}")
     options = dict(request.options)
     if "mask" in options:
-        options["mask"] = _mask(pipeline, str(options["mask"]), request.resize)
+        options["mask"] = _mask(pipeline, str(options["mask"]), request)
     if "other" in options:
         options["other"], own = _picture(pipeline, str(options["other"]), request.resize)
         if own is not None:
-            options.setdefault("other_label", str(own))
-    if "other_label" in options:
-        options["other_label"] = pipeline.label(options["other_label"])
+            options.setdefault("other_label", own)
+    if isinstance(name := options.get("other_label"), str):
+        options["other_label"] = pipeline.label(name)
     return options
 
 
@@ -158,11 +158,16 @@ def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
     return to_pixels(picture, channels)
 
 
-def _mask(pipeline: Pipeline, name: str, resize: bool) -> Tensor:
-    """Bool (height, width) of a file, cut as the images are."""
+def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
+    """Bool (height, width) of a file, cut as the images are; ValueError if they are of another size before that."""
     mask = to_mask(_open(name))
-    if not resize:
+    if not request.resize:
         return mask
+    for other in (image for image in request.images if not OF_DATA.fullmatch(image)):
+        width, height = _open(other).size
+        if (height, width) != mask.shape:
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, {other} {width}x{height}"
+            raise ValueError(f"{name} is {sizes} pixels: a mask is of the size of its image, and --resize cuts both")
     picture = to_pil(mask[None].float() * 2 - 1)
     return torch.from_numpy(Transform(pipeline.tokenizer.image_size, 1)(picture).copy())[0] > 127
 

@@ -110,6 +110,7 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
     return [
         _line("encoder", encoder, lambda: encoder(images)),
         _line("decoder", decoder, lambda: decoder(latents)),
+        f"  quantizer: {sum(t.numel() for t in tokenizer.quantizer.state_dict().values()) / 1e6:.2f} M numbers",
         f"  codes: {tokenizer.codebook_size} in a grid of {tokenizer.grid[0]}x{tokenizer.grid[1]} for "
         f"{size}x{size} pixels (f{tokenizer.downscale})",
     ]
@@ -133,10 +134,26 @@ def _describe_config(path: Path) -> str:
     lines = [f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, into {config.run}"]
     lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
     if isinstance(config, configs.TokenizerConfig):
-        lines += cost("tokenizer", _tokenizer_model(config))
+        lines += [*cost("tokenizer", _tokenizer_model(config)), *_cost_of_judging(config)]
     if isinstance(config, configs.MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:
         lines += cost("maskgit", {**shape, **config.model.model_dump()})
     return "\n".join(lines)
+
+
+def _cost_of_judging(config: configs.TokenizerConfig) -> list[str]:
+    """Of a discriminator, if the config has one."""
+    import torch
+
+    from vqgan.discriminator import DISCRIMINATORS
+    from vqgan.registry import build
+
+    if config.loss.adversarial is None:
+        return []
+    data = config.data
+    with torch.device("meta"):
+        net = build(DISCRIMINATORS, config.loss.adversarial.discriminator, "discriminator", data.channels)
+        images = torch.zeros(1, data.channels, data.image_size, data.image_size)
+        return [_line("discriminator", net, lambda: net(images))]
 
 
 def _tokenizer_model(config: configs.TokenizerConfig) -> dict[str, Any]:

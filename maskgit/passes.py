@@ -1,7 +1,7 @@
 """Passes of a maskgit.Transformer that compute no more than is asked for.
 
 embed_at: an exact pass, whose last feed-forward layer runs on the asked cells only.
-Passes: those of one sampling. What depends on labels alone is computed once; and with `refresh` > 1, some passes are
+Passes: those of one sampling. The factors of adaptive norms are computed once; and with `refresh` > 1, some passes are
 over some cells only, which attend to kept keys and values of all the others. In a round most cells are what they were:
 known ones do not change, and hidden ones that nobody asks for need no answer. So a whole pass is made now and then, and
 between two of them only the cells that are drawn, or have changed, run (the idea of ENAT, arXiv:2411.06959, and of
@@ -122,7 +122,10 @@ EVEN = 8
 
 
 class Passes:
-    """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole."""
+    """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole.
+
+    For one sampling only: the weights, and what stands in a tensor of labels, must not change.
+    """
 
     def __init__(self, net: Any, refresh: int) -> None:
         self.net, self.refresh = net, refresh
@@ -139,12 +142,12 @@ class Passes:
     def rows_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """What differs in that, and which of these rows is each cell's: (cells.sum(),), or none if they are as asked.
 
-        A whole pass, too, if the batch is of another size than the last one (guidance begins or ends). What labels add
-        is computed anew only for another tensor of them.
+        A whole pass, too, if the batch is of another size than the last one (guidance begins or ends). The
+        factors of adaptive norms are computed anew only for another tensor of labels.
         """
         flat, asked = codes.flatten(1), cells.flatten(1)
         x, condition, angles = self.net.inputs(codes, labels)
-        if self.by is None or self.by[0] is not labels:
+        if self.by is None or self.by[0] is not labels or len(self.by[1].last) != len(codes):
             self.by = labels, modulation(self.net, condition)
         by, whole = self.by[1], self._keep if self.refresh > 1 else None
         before, self.codes = self.codes, flat.clone()

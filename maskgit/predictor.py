@@ -26,8 +26,8 @@ class Conditioned:
         self.num_classes: int = getattr(wrapper.net, "num_classes", 0)  # the label that means none
         self.last: Tensor | None = None
         self.is_first = True
-        has_passes = hasattr(wrapper.net, "passes") and not wrapper.self_cond and not conditioning
-        self.passes: Any = wrapper.net.passes(1) if has_passes else None
+        has_passes = hasattr(wrapper.net, "sampling_passes") and not wrapper.self_cond and not conditioning
+        self.passes: Any = wrapper.net.sampling_passes(1) if has_passes else None
 
     def cached(self, refresh: int) -> Conditioned:
         """The same, with a whole pass in every `refresh`-th round only; ValueError if the model cannot."""
@@ -36,7 +36,7 @@ class Conditioned:
                 "refresh > 1 needs a maskgit.Transformer without self-conditioning, conditioned on its labels only"
             )
         found = Conditioned(self.wrapper, self.batch, {})
-        found.passes = self.wrapper.net.passes(refresh)
+        found.passes = self.wrapper.net.sampling_passes(refresh)
         return found
 
     def _for(self, rows: int, labels: Tensor | None) -> dict[str, Any]:

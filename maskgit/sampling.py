@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from maskgit.images import save_png, to_pil, to_uint8
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid
 from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.runs import pipeline_hashes
 from maskgit.seeing import Views, watched
 
 
@@ -38,6 +40,13 @@ class Request:
 def load_pipeline(run: Path, precision: str = "fp32") -> Pipeline:
     """The pipeline of a run, on this process's device."""
     return Pipeline.from_pretrained(run).to(this_process().device, precision=precision)
+
+
+def warn_of_preset(pipeline: Pipeline, run: Path, name: str | None) -> None:
+    """Say so if a preset was found on other weights than these."""
+    preset = pipeline.presets.get(name or "")
+    if preset is not None and preset.measured.get("weights", there := pipeline_hashes(run)) != there:
+        print(f"warning: the preset {name} was tuned on other weights: `maskgit tune` finds a new one", file=sys.stderr)
 
 
 def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:

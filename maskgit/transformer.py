@@ -205,7 +205,7 @@ class Transformer(nn.Module):
         """Queries or keys (batch, heads, m, dim_head) by their angles (1 or batch, m, dim_head)."""
         return apply_rotary_pos_emb(heads, angles)  # type: ignore[no-any-return]
 
-    def passes(self, refresh: int) -> Passes:
+    def sampling_passes(self, refresh: int) -> Passes:
         """Those of one sampling, over some of the cells only; every `refresh`-th is whole."""
         return Passes(self, refresh)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 import time
@@ -99,10 +100,10 @@ def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
     return value if value in space else None
 
 
-def _identity(search: Search) -> str:
-    """What trials of one study have in common: the metric, what is measured with, and the model's weights."""
+def _identity(search: Search, options: Mapping[str, Any]) -> str:
+    """What trials of one study have in common: the metric, what is measured with, the model's weights, the space."""
     found = instruments(Evaluation(run=search.run, features=search.features, weights=search.weights))
-    parts = [search.metric, search.count, found, search.precision, pipeline_hashes(search.run)]
+    parts = [search.metric, search.count, found, search.precision, pipeline_hashes(search.run), options]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"{search.metric} of {search.count} samples, {digest[:16]}"
 
@@ -121,7 +122,7 @@ class _Study:
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / f"{self.name}.log"))
         self.study = optuna.create_study(
-            study_name=f"{self.name}: {_identity(search)}",
+            study_name=f"{self.name}: {_identity(search, self._options())}",
             storage=optuna.storages.JournalStorage(backend),
             direction="minimize" if self.metric.better == "lower" else "maximize",
             load_if_exists=True,
@@ -161,7 +162,7 @@ class _Study:
         import optuna
 
         end = None if self.search.minutes is None else time.monotonic() + 60 * self.search.minutes
-        path = self._keep() if self._completed() else None
+        path = self._keep() if self._completed(failed=False) else None
         while (number := self._completed()) < self.search.trials:
             if path is not None and end is not None and time.monotonic() > end:
                 break
@@ -171,19 +172,24 @@ class _Study:
             settings = self._settings(trial)
             value = self._value(settings)
             trial.set_user_attr("settings", settings)
-            self.study.tell(trial, value)
-            best = self.study.best_value
             line = f"{self.name}: trial {number + 1} of {self.search.trials}: {self.search.metric} {value:.4g}"
-            print(f"{line}, best {best:.4g}", file=sys.stderr, flush=True)
-            path = self._keep()
-        assert path is not None
+            if math.isfinite(value):
+                self.study.tell(trial, value)
+                path = self._keep()
+                line += f", best {self.study.best_value:.4g}"
+            else:
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            print(line, file=sys.stderr, flush=True)
+        if path is None:
+            raise ValueError(f"{self.name}: no trial has a finite {self.search.metric}")
         return path
 
-    def _completed(self) -> int:
-        """How many trials are done; killed ones are not."""
+    def _completed(self, *, failed: bool = True) -> int:
+        """How many trials are done, with those whose number is not finite or without; killed ones are not."""
         import optuna
 
-        return len(self.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        states = (optuna.trial.TrialState.COMPLETE, *([optuna.trial.TrialState.FAIL] if failed else []))
+        return len(self.study.get_trials(states=states))
 
     def _value(self, settings: Mapping[str, Any]) -> float:
         search = self.search

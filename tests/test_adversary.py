@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from maskgit import config as configs
 from maskgit import runs
 from maskgit.config import parse, to_dict
-from maskgit.trainer import train
+from maskgit.trainer import make_accelerator, train
 from tests.conftest import free_port, repo
 
 EVERYTHING = {
@@ -25,8 +25,8 @@ OF_TWO = {
     "vq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),  # codes are restarted by chance
     "rvq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),
     "sim_vq": ({"codebook_size": 16, "codebook_dim": 4}, 2),
-    "lfq": ({"codebook_size": 16}, 1),  # the entropy of all cells' codes is that of one part
-    "bsq": ({"codebook_size": 16}, 1),
+    "lfq": ({"codebook_size": 16}, 2),
+    "bsq": ({"codebook_size": 16}, 2),
 }
 """Quantizers with their options, and in how many parts each of two processes makes a step."""
 
@@ -86,6 +86,28 @@ def test_a_step_of_two_processes_is_the_step_of_one(tiny_configs, tmp_path, quan
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors[-3000:]
     same(ends_with(tmp_path / "one"), ends_with(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_lazy_r1_counts_for_the_steps_between(tiny_configs, tmp_path, monkeypatch, step):
+    """r1 / 2 |grad D|^2, every r1_every steps and as many times as strong (StyleGAN2, arXiv:1912.04958, appendix B)."""
+    from maskgit.tasks.tokenizer import TokenizerTask
+
+    config = config_of(tiny_configs, tmp_path / "run")
+    options = config.loss.adversarial.model_copy(update={"r1": 3.0, "r1_every": 4, "lecam": 0.0, "augment": True})
+    config = config.model_copy(update={"loss": config.loss.model_copy(update={"adversarial": options})})
+    adversary = TokenizerTask(config, make_accelerator(config.train, tmp_path)).adversary
+    judge, losses = adversary.learner.module, []
+    real, fake = torch.rand(2, 4, 1, 16, 16) * 2 - 1
+    raw = real.clone().requires_grad_()
+    shown = [adversary._shown(side, step, 0, k) for k, side in enumerate((raw, fake), start=1)]
+    (slope,) = torch.autograd.grad(judge.net(shown[0]).sum(), raw)
+    plain = adversary.losses.discriminator(*(judge.net(side) for side in shown)).item()
+    wanted = plain + (0.5 * 3.0 * 4 * slope.square().sum().item() / 4 if step % 4 == 0 else 0.0)
+    backward = adversary.accelerator.backward
+    monkeypatch.setattr(adversary.accelerator, "backward", lambda loss: (losses.append(loss.item()), backward(loss)))
+    adversary.update(step, [(real, fake)])
+    assert losses == [pytest.approx(wanted, rel=1e-4)]
 
 
 def test_a_discriminator_too_large_for_the_images_is_refused_at_the_start(tiny_configs, tmp_path):

@@ -52,7 +52,11 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
 
 def test_info_of_a_config_says_what_an_image_costs(capfd):
     assert run("info", "mnist/vqgan") == 0
-    assert "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in out and "quantizer: 0.00 M numbers" in out
+    assert "discriminator" not in out
+    assert run("info", "imagenet256/vqgan") == 0
+    assert "discriminator: " in capfd.readouterr().out
     assert run("info", "mnist/maskgit") == 0
     [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
     giga = float(line.split("parameters, ")[1].split()[0])

@@ -223,7 +223,7 @@ WRONG = {
     "the mask is 8 pixels across": ("inpaint", {"box": None, "mask": torch.ones(16, 8, dtype=torch.bool)}),
     "nearest size that can is 16x16": ("inpaint", {"image": picture(0, 15, 17)}),
     "nearest size that can is 16x20": ("inpaint", {"image": picture(0, 8, 20)}),
-    "multiples of 4 pixels, such as 8,0,4,4": ("outpaint", {"margins": (7, 0, 3, 1)}),
+    "multiples of 4 pixels, such as 8,0,4,0": ("outpaint", {"margins": (7, 0, 3, 1)}),
     "all margins are 0": ("outpaint", {"margins": (0, 0, 0, 0)}),
     "keep lies in": ("variation", {"keep": 1.0}),
     "two frames at least": ("interpolate", {"num_frames": 1}),

@@ -4,6 +4,8 @@ import torch
 from PIL import Image
 
 from maskgit.cli import main
+from maskgit.edits import Retouch, _options, _picture
+from maskgit.pipeline import Pipeline
 
 
 def call(capfd, *words):
@@ -149,6 +151,25 @@ def test_a_file_of_another_size_is_refused_or_cut(run, tmp_path, capfd):
     status, _, error = call(capfd, *words)
     assert status == 2 and "the nearest size that can is 20x32 (--resize cuts it to 16x16)" in error
     assert call(capfd, *words, "--resize")[0] == 0 and pixels(tmp_path / "v.png").shape == (16, 16)
+
+
+def test_with_resize_a_mask_is_of_the_size_of_its_image(run, tmp_path, capfd):
+    for name, size in (("large", (32, 24)), ("mask", (32, 24)), ("other", (24, 24))):
+        Image.new("L", size, "white").save(tmp_path / f"{name}.png")
+    words = ("edit", "inpaint", run, tmp_path / "large.png", "--resize", "--label", 0, "--out", tmp_path / "e.png")
+    status, _, error = call(capfd, *words, "--mask", tmp_path / "other.png")
+    assert status == 2 and "other.png is 24x24" in error and "large.png 32x24 pixels" in error
+    assert call(capfd, *words, "--mask", tmp_path / "mask.png")[0] == 0
+
+
+def test_an_image_of_the_data_has_its_own_label_whatever_classes_are_called(run):
+    pipeline = Pipeline.from_pretrained(run)
+    pipeline.class_names = ("1", "2", "0")
+    _, own = _picture(pipeline, "validation:5", resize=False)
+    for given, wanted in (({}, own), ({"other_label": "2"}, 1)):
+        request = Retouch("interpolate", ["validation:0"], None, 0, 1, False, {"other": "validation:5", **given})
+        assert _options(pipeline, request)["other_label"] == wanted
+    assert own > 0, "class 0 or another that a name could be taken for"
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(run, photo, tmp_path, capfd):

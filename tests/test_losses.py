@@ -110,11 +110,14 @@ class Linear(nn.Module):
 
 def test_the_gradient_penalty_of_a_linear_judge_is_its_squared_weight():
     judge = Judge(Linear())
-    judged = judge(torch.randn(5, 1, 1, 2), torch.randn(5, 1, 1, 2), penalty=True)
+    raw = torch.randn(5, 1, 1, 2, requires_grad=True)
+    judged = judge(raw, torch.randn(5, 1, 1, 2), raw=raw)
     assert judged.gradient_penalty.item() == pytest.approx(25.0)
     (0.5 * judged.gradient_penalty).backward()
     assert judge.net.w.grad.flatten().tolist() == pytest.approx([3.0, 4.0]), "d (|w|^2 / 2) / dw = w"
     assert judge(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)).gradient_penalty == 0
+    doubled = judge(2 * raw, torch.randn(5, 1, 1, 2), raw=raw)
+    assert doubled.gradient_penalty.item() == pytest.approx(100.0), "of the images before they were augmented"
 
 
 def test_lecam_has_its_closed_value_and_remembers():

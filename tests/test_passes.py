@@ -120,7 +120,7 @@ def test_the_first_round_runs_once_for_each_label(sampler):
 @torch.no_grad()
 def test_refreshed_in_every_round_it_is_the_net(options):
     net = transformer(**options)
-    passes = net.passes(1)
+    passes = net.sampling_passes(1)
     for seed in range(3):
         found = passes.embed_at(grids(seed), LABELS, SOME)
         assert torch.allclose(found, net(grids(seed), LABELS, return_embeddings=True)[SOME], atol=1e-5)
@@ -130,7 +130,7 @@ def test_refreshed_in_every_round_it_is_the_net(options):
 @torch.no_grad()
 def test_a_pass_over_all_cells_is_whole(options):
     net = transformer(**options)
-    passes = net.passes(100)
+    passes = net.sampling_passes(100)
     passes.embed_at(grids(0), LABELS, ALL)
     changed = grids(0)
     changed[0, 1, 2], changed[2, 3, 5] = 4, 9
@@ -145,7 +145,7 @@ def test_only_what_is_asked_or_has_changed_runs():
     seen = []
     first = net.net.attn_layers.layers[0][1].fn
     hook = first.to_q.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
-    passes = net.passes(3)
+    passes = net.sampling_passes(3)
     codes, cells = grids(0), torch.zeros_like(ALL)
     cells[:, 0, :2] = True
     passes.embed_at(codes, LABELS, cells)
@@ -170,7 +170,7 @@ def test_a_row_does_not_depend_on_how_many_cells_another_asks_for():
     few[:, 0, :2] = True
 
     def second(rows, cells):
-        passes = net.passes(9)
+        passes = net.sampling_passes(9)
         passes.embed_at(grids(0)[rows], LABELS[rows], ALL[rows])
         changed = grids(0)
         changed[:, 3, 3] = (changed[:, 3, 3] + 1) % 16
@@ -186,7 +186,7 @@ def test_a_row_does_not_depend_on_how_many_cells_another_asks_for():
 def test_kept_keys_are_turned_by_their_own_places(options):
     """In a net of one layer keys do not depend on other cells, so that a partial pass is exact."""
     net = transformer(**{**options, "depth": 1})
-    passes = net.passes(9)
+    passes = net.sampling_passes(9)
     passes.embed_at(grids(0), LABELS, ALL)
     changed = grids(0)
     changed[:, 1, 4], changed[1, 3, 0] = (changed[:, 1, 4] + 1) % 16, (changed[1, 3, 0] + 1) % 16
@@ -209,6 +209,18 @@ def test_samplers_fill_grids_from_kept_passes(name):
     given[0, 0] = torch.tensor([1, 2, 3, 4])
     *_, filled = pipeline.rounds([1], codes=given, **options)
     assert torch.equal(filled[0, 0], given[0, 0])
+
+
+@pytest.mark.parametrize("name", ["remask", "ancestral"])
+def test_an_image_does_not_depend_on_whether_others_draw_in_a_round(name):
+    """Where every cell has a coin of its own, an image draws nothing in many of 32 rounds."""
+    pipeline = make_pipeline()
+    options = {"sampler": {"name": name, "steps": 32, "refresh": 3}}
+    labels = [number % 3 for number in range(8)]
+    *_, together = pipeline.rounds(labels, range(8), **options)
+    for seed, label in enumerate(labels):
+        *_, alone = pipeline.rounds([label], [seed], **options)
+        assert torch.equal(together[seed : seed + 1], alone), seed
 
 
 def test_edits_and_mixtures_take_kept_passes():

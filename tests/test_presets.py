@@ -1,5 +1,6 @@
 import pytest
 
+from maskgit.cli import main
 from maskgit.pipeline import Pipeline
 from maskgit.presets import Preset, load_presets, save_preset
 
@@ -20,6 +21,17 @@ def test_a_preset_lies_beside_the_weights(tiny_pipeline, tmp_path):
     )
     assert len(list(again.rounds([0], [0], preset="halton-2"))) == 2
     assert load_presets(again.save_pretrained(tmp_path / "other")) == {"halton-2": HALTON}
+
+
+def test_a_preset_of_other_weights_is_named(tiny_pipeline, tmp_path, capfd):
+    found = HALTON.model_copy(update={"measured": {"weights": {"model": "0123"}}})
+    tiny_pipeline.presets |= {"mine": HALTON, "theirs": found}
+    tiny_pipeline.save_pretrained(tmp_path / "pipeline")
+    for name, said in (("mine", False), ("theirs", True)):
+        with pytest.raises(SystemExit) as end:
+            main(["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")])
+        assert end.value.code == 0
+        assert ("the preset theirs was tuned on other weights" in capfd.readouterr().err) == said
 
 
 def test_what_is_wrong_with_a_preset_is_said(tiny_pipeline, tmp_path):

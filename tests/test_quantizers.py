@@ -197,6 +197,21 @@ def test_the_entropy_of_bsq_is_that_of_its_soft_codes():
     assert quantizer._loss(u, u).item() == pytest.approx((per_cell - whole).item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["lfq", "bsq"])
+def test_the_entropy_of_a_step_in_parts_is_that_of_the_whole(name):
+    quantizer, x = make(name).train(), latents(8, scale=0.5)
+    whole = quantizer(x).loss
+    gradients = torch.autograd.grad(whole, list(quantizer.project_in.parameters()))
+    quantizer.expect(iter(x.chunk(4)))
+    parts = [quantizer(part, accumulate=number < 3).loss / 4 for number, part in enumerate(x.chunk(4))]
+    assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-6)
+    found = torch.autograd.grad(sum(parts), list(quantizer.project_in.parameters()))
+    for one, other in zip(found, gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    alone = sum(quantizer(part).loss / 4 for part in x.chunk(4))
+    assert abs(alone.item() - whole.item()) > 1e-4, "the next step was not told: each part is on its own"
+
+
 def test_the_loss_of_lfq_is_the_library_s():
     """On one process, where the library takes the mean over processes rightly."""
     import vector_quantize_pytorch as vqp

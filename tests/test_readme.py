@@ -85,6 +85,8 @@ def test_the_commands_for_mnist_run_one_after_the_other(tmp_path, monkeypatch, c
         ran.append(words[1] if len(words) > 1 else words[0])
     assert len(ran) >= 14
     assert (tmp_path / "grid.png").is_file() and len(list((tmp_path / "samples").iterdir())) == 16
+    written = [words[at + 1] for words in filter(None, map(words_of, COMMANDS)) for at, word in enumerate(words) if word in ("--strip", "--gif", "--confidence", "--pairs")]  # fmt: skip
+    assert len(written) >= 5 and all((tmp_path / name).stat().st_size > 100 for name in written)
     monkeypatch.setattr("sys.stdout", None)
     for block in NEED_RUN:
         exec(block, {})

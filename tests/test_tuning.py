@@ -111,6 +111,21 @@ def test_what_is_searched_is_what_a_sampler_has(sampler, run, measured):
     assert ("eta" in names) == ("kind" in names) == (sampler == "remask")
 
 
+def test_a_number_that_is_not_finite_is_a_failed_trial(run, measured, monkeypatch):
+    formula = tuning.evaluate
+
+    def sometimes(request):
+        formula(request)
+        if len(measured) != 2:
+            (request.out / "results.json").write_text('{"numbers": {"fid": {"value": NaN}}}')
+
+    monkeypatch.setattr(tuning, "evaluate", sometimes)
+    [path] = run_tuning(Search(run, trials=4), ["halton"], [4])
+    assert len(measured) == 4 and load_presets(run / "pipeline")[path.stem].measured["fid"] >= 0
+    with pytest.raises(ValueError, match="random-4: no trial has a finite fid"):
+        list(run_tuning(Search(run, trials=2), ["random"], [4]))
+
+
 def test_mistakes_are_found_before_any_work(run, measured):
     with pytest.raises(ValueError, match="unknown number 'fidd', did you mean 'fid'"):
         list(run_tuning(Search(run, metric="fidd"), ["halton"], [4]))

@@ -106,17 +106,18 @@ class Judge(nn.Module):
         self.register_buffer("mean_real", torch.zeros(()))
         self.register_buffer("mean_fake", torch.zeros(()))
 
-    def forward(self, real: Tensor, fake: Tensor, penalty: bool = False) -> Judged:
-        """real, fake: (batch, channels, height, width). penalty: also E |d logits / d real|^2 (R1, arXiv:1801.04406).
+    def forward(self, real: Tensor, fake: Tensor, raw: Tensor | None = None) -> Judged:
+        """real, fake: (batch, channels, height, width). raw: also E |d logits / d raw|^2 (R1, arXiv:1801.04406).
 
-        It is made in here, so that gradients are exchanged among processes as those of any loss.
+        raw: the images that `real` was made from, with a graph between them where they are augmented. The penalty is
+        made in here, so that gradients are exchanged among processes as those of any loss; and in float32.
         """
-        if not penalty:
+        if raw is None:
             of_real, of_fake = self.net(torch.cat((real, fake))).chunk(2)
             return Judged(of_real, of_fake, real.new_zeros(()))
-        real = real.detach().requires_grad_()
-        logits = self.net(real)
-        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        with torch.autocast(real.device.type, enabled=False):
+            logits = self.net(real.float())
+            (slope,) = torch.autograd.grad(logits.sum(), raw, create_graph=True)
         return Judged(logits, self.net(fake), slope.square().flatten(1).sum(1).mean())
 
     @torch.no_grad()

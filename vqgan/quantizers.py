@@ -169,7 +169,7 @@ class SimVQ(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
         check_range(codes, self.codebook_size)
-        return self.project_out(self.sim_vq.codebook[codes]).movedim(-1, 1)
+        return self.project_out(self.sim_vq.code_transform(self.sim_vq.frozen_codebook[codes])).movedim(-1, 1)
 
 
 class RVQ(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ class _Signs(nn.Module):
 
     bits: Tensor
     scale: float
+    of_step: list[Tensor] | None = None  # the means of a whole step, while its parts are run
 
     def __init__(
         self, dim: int, codebook_size: int, entropy_weight: float, commitment: float, diversity: float
@@ -41,11 +44,32 @@ class _Signs(nn.Module):
         """Of one training batch."""
         raise NotImplementedError
 
+    def _means(self, numbers: Tensor) -> list[Tensor]:
+        """Mean probabilities of this call's cells, of which the entropy of all cells' codes is taken."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def expect(self, parts: Iterable[Tensor]) -> None:
+        """Before a training step in several calls: the latents of them all, whose entropy it then is in each of them.
+
+        The last of those calls ends it (`accumulate=False`).
+        """
+        with torch.autocast(self.bits.device.type, enabled=False):
+            found = [[_over_processes(mean) for mean in self._means(self._numbers(part))] for part in parts]
+        self.of_step = [torch.stack(means).mean(0) for means in zip(*found, strict=True)]
+
+    def _whole(self, numbers: Tensor) -> list[Tensor]:
+        """The means of all cells of the step, on all processes, with the gradient of this call's share of them."""
+        means = [_over_processes(mean) for mean in self._means(numbers)]
+        if self.of_step is None:
+            return means
+        return [whole + mean - mean.detach() for whole, mean in zip(self.of_step, means, strict=True)]
+
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized; the loss may be negative.
 
-        The entropy of all cells' codes is that of this call's cells on all processes, whether or not more of the step
-        is to come (`accumulate`).
+        The entropy of all cells' codes is that of this call's cells on all processes; or, in a step of several calls
+        (`accumulate`: more are to come), of all that `expect` was told.
         """
         with torch.autocast(latents.device.type, enabled=False):
             numbers = self._numbers(latents)
@@ -53,6 +77,8 @@ class _Signs(nn.Module):
             corners = self._corners(codes)
             out = self.project_out(numbers + (corners - numbers).detach()).movedim(-1, 1)
             loss = self._loss(numbers, corners) if self.training else numbers.new_zeros(())
+            if self.training and not accumulate:
+                self.of_step = None
         return Quantized(out, codes, loss)
 
     def _corners(self, codes: Tensor) -> Tensor:
@@ -107,16 +133,19 @@ class LFQ(_Signs):
 
     def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
         """Commitment, and the entropy of a cell's code less that of all cells' codes, in nats."""
-        z = numbers.flatten(0, -2)
-        of_cells = _bit_entropy(4 * z / self.temperature).sum(-1).mean()
-        of_all = z.new_zeros(())
-        for group in z.tensor_split(-(-self.num_bits // GROUP_BITS), dim=1):
-            number = torch.arange(2 ** group.shape[1], device=z.device)
-            corners_of_group = ((number[:, None] & self.bits[-group.shape[1] :]) != 0).float() * 2 - 1
-            p = (2 * group @ corners_of_group.T / self.temperature).softmax(-1)
-            of_all = of_all + _entropy_terms(_over_processes(p.mean(0))).sum()
+        of_cells = _bit_entropy(4 * numbers / self.temperature).sum(-1).mean()
+        of_all = torch.stack([_entropy_terms(mean).sum() for mean in self._whole(numbers)]).sum()
         entropy = of_cells - self.diversity * of_all
         return self.commitment * (numbers - corners).square().mean() + self.entropy_weight * entropy
+
+    def _means(self, numbers: Tensor) -> list[Tensor]:
+        """Of each group of bits, the probabilities of its codes: (2^bits,)."""
+        found = []
+        for group in numbers.flatten(0, -2).tensor_split(-(-self.num_bits // GROUP_BITS), dim=1):
+            number = torch.arange(2 ** group.shape[1], device=group.device)
+            corners_of_group = ((number[:, None] & self.bits[-group.shape[1] :]) != 0).float() * 2 - 1
+            found.append((2 * group @ corners_of_group.T / self.temperature).softmax(-1).mean(0))
+        return found
 
 
 class BSQ(_Signs):
@@ -147,8 +176,15 @@ class BSQ(_Signs):
 
     def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
         """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over bits, in nats)."""
-        logits = 2 * self.inverse_temperature * self.scale * numbers  # that the bit is one
-        mean = _over_processes(torch.sigmoid(logits).flatten(0, -2).mean(0))
+        [mean] = self._whole(numbers)
         of_all = (_entropy_terms(mean) + _entropy_terms(1 - mean)).sum()
-        entropy = _bit_entropy(logits).sum(-1).mean() - self.diversity * of_all
+        entropy = _bit_entropy(self._logits(numbers)).sum(-1).mean() - self.diversity * of_all
         return self.commitment * (numbers - corners).square().sum(-1).mean() + self.entropy_weight * entropy
+
+    def _logits(self, numbers: Tensor) -> Tensor:
+        """That a bit is one."""
+        return 2 * self.inverse_temperature * self.scale * numbers
+
+    def _means(self, numbers: Tensor) -> list[Tensor]:
+        """The probability of each bit: (bits,)."""
+        return [torch.sigmoid(self._logits(numbers)).flatten(0, -2).mean(0)]

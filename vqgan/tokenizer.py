@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,6 +131,13 @@ class Tokenizer(nn.Module):
             raise FloatingPointError("the encoder's output is not finite")
         quantized = self.quantizer(latents, accumulate=accumulate)
         return Reconstructed(self.decoder(quantized.latents), quantized.codes, quantized.loss)
+
+    @torch.no_grad()
+    def expect(self, parts: Iterable[Tensor]) -> None:
+        """Before a training step in several calls: the images of all of them, for quantizers whose loss is not a mean
+        over cells."""
+        if (expect := getattr(self.quantizer, "expect", None)) is not None:
+            expect(self.encoder(images) for images in parts)
 
     def last_layer(self, images: Tensor) -> Tensor:
         """What `forward` reconstructs, with a graph of the decoder's last convolution only; no codebook moves."""

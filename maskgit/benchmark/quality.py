@@ -79,7 +79,8 @@ def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fa
             }
 
         recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
-        made_of = {"minutes": minutes, "count": count, "data": data, "configs": recipe}
+        choices = {"ours": OUR_CHOICES, "plain": CHOICES}[name], FEW
+        made_of = {"minutes": minutes, "count": count, "data": data, "configs": recipe, "choices": choices}
         found = kept(out / f"{name}.json", made_of, work)
         lines[name] = found["numbers"]
         clock.seconds |= found["seconds"]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from maskgit.benchmark.fair import seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
-from maskgit.config import Config, load
+from maskgit.config import Config, MaskGITConfig, load
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.images import save_png
 from maskgit.plots import image_grid
@@ -140,6 +140,12 @@ def _run_of(place: _Place, setting: str, seed: int) -> Path:
     return place.out / f"{setting}-{seed}" / SETTINGS[setting][-1].name
 
 
+def _options(place: _Place, sampler: Any) -> dict[str, Any]:
+    """Those of the generator's config, by its sampler if no other is given: the same guidance for every setting."""
+    config = cast(MaskGITConfig, load(f"{place.data}/maskgit"))
+    return {"sampler": sampler or config.sampler, "guidance": config.guidance.model_dump()}
+
+
 def _measured(
     place: _Place, setting: str, seed: int, name: str, sampler: Any, count: int, first: int = 0
 ) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def _measured(
     out = run.parent / name.replace(" ", "-").replace(",", "")
     if not (out / "results.json").is_file():
         # a pipeline of the critic task asks its critic by default
-        options = {"sampler": sampler or load(f"{place.data}/maskgit").sampler}  # type: ignore[union-attr]
+        options = _options(place, sampler)
         evaluate(
             Evaluation(
                 run=run,
@@ -172,7 +178,7 @@ def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
     for setting in SETTINGS:
         pipeline = load_pipeline(_run_of(place, setting, 0))
         labels = [i % len(pipeline.class_names) for i in range(10)]
-        rows += list(pipeline.stream(labels, range(10), sampler=lines[setting][0]["sampler"]))
+        rows += list(pipeline.stream(labels, range(10), **_options(place, lines[setting][0]["sampler"])))
     save_png(image_grid(torch.stack(rows), num_columns=10, row_names=list(SETTINGS)), place.out / "settings.png")
 
 

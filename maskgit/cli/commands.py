@@ -98,7 +98,15 @@ def sample(
     confidence: Confidence = None,
 ) -> None:
     """Draw images by class, as one grid or as a PNG for each."""
-    from maskgit.sampling import Request, draw_grid, draw_images, draw_npz, draw_views, load_pipeline
+    from maskgit.sampling import (
+        Request,
+        draw_grid,
+        draw_images,
+        draw_npz,
+        draw_views,
+        load_pipeline,
+        warn_of_preset,
+    )
     from maskgit.seeing import Views
 
     if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
@@ -110,6 +118,7 @@ def sample(
     away = None if negative is None else pipeline.label(negative)
     size = {"height": height, "width": width, "negative": away, "top_k": top_k, "top_p": top_p}
     options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **size)
+    warn_of_preset(pipeline, run, preset)
     request = Request(chosen, per_label, seed, batch_size, options)
     one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
     paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
@@ -156,11 +165,14 @@ def edit(
     --strip, --gif and --confidence show the first.
     """
     from maskgit.edits import Outputs, Retouch, retouch
-    from maskgit.sampling import load_pipeline
+    from maskgit.processes import this_process
+    from maskgit.sampling import load_pipeline, warn_of_preset
     from maskgit.seeing import Views
 
     views = Views(strip, gif, confidence)
     views.check()
+    if not this_process().is_main_process:  # there is nothing to share
+        return
     own = given(
         box=None if box is None else numbers(box, int, 4, least=0),
         mask=mask,
@@ -174,6 +186,7 @@ def edit(
     pipeline = load_pipeline(run, precision)
     more = {"negative": None if negative is None else pipeline.label(negative), "top_k": top_k, "top_p": top_p}
     sampling = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
+    warn_of_preset(pipeline, run, preset)
     request = Retouch(what, images, label, seed, number, resize, own, sampling)
     for path in retouch(pipeline, request, Outputs(out, pairs, views)):
         print(path)

@@ -171,7 +171,8 @@ def fill(
 
     rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net is asked for the
     cells that the policy draws, and not at all where it draws none. refresh: in every n-th round the net runs on the
-    whole grid, in the others only on the cells that are drawn or have changed (maskgit.passes); 1 is exact.
+    whole grid, in the others only on the cells that are drawn or have changed (maskgit.passes); 1 is exact. Rounds that
+    draw nothing count then, too, so that an image does not depend on what others of its batch draw.
     """
     if refresh < 1:
         raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")
@@ -192,7 +193,7 @@ def fill(
         u_code, u_policy = uniforms(seeds, k, (2, codes[0].numel())).to(codes.device).unbind(1)
         now = Round(r, num_hidden, u_policy)
         cells = policy.cells(codes == predictor.mask_id, now)
-        if cells.any():
+        if cells.any() or refresh > 1:
             logits = predictor.logits(codes, cells, r)
             u = u_code[cells.flatten(1)]
             drawn = draw(logits, u, temperature=ramp_at(temperature, r), top_k=top_k, top_p=top_p)

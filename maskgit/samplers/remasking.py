@@ -74,9 +74,10 @@ def remask(
         if sigma_of is None:
             weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
             sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
+            mean = sigma.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
         else:
-            sigma.copy_(known * sigma_of(most, eta))
-        mean = sigma.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
+            mean = sigma.new_full((len(codes),), sigma_of(most, eta))
+            sigma.copy_(known * mean.view(-1, *[1] * (codes.ndim - 1)))
         chance = (after - (1 - mean) * before) / max(1 - before, 1e-12)
         return hidden & (now.u < chance[:, None]).view_as(hidden)
 
@@ -121,8 +122,8 @@ def ancestral(
 ) -> Iterator[Tensor]:
     """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own, none hidden again.
 
-    It is `remask` with sigma = 0, `refresh` too. How many cells a round draws is left to chance; rounds that draw none
-    run no network.
+    It is `remask` with sigma = 0. How many cells a round draws is left to chance; with `refresh` 1, rounds that draw
+    none run no network.
     """
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
     yield from remask(predictor, codes, seeds, steps=steps, schedule=schedule, eta=0.0, **drawing)

@@ -95,8 +95,9 @@ class Adversary:
         logs = {"discriminator_loss": zero, "real_logits": zero, "fake_logits": zero}
         for number, (real, fake) in enumerate(pairs):
             with learner.together(number == len(pairs) - 1):
+                real = real.detach().requires_grad_(is_penalised)  # as it is, not as it is shown
                 shown = [self._shown(side, step, number, k) for k, side in enumerate((real, fake), start=1)]
-                judged = learner.ddp(*shown, penalty=is_penalised)
+                judged = learner.ddp(*shown, raw=real if is_penalised else None)
                 loss = self.losses.discriminator(judged.real, judged.fake)
                 found = (loss.detach(), judged.real.detach().mean(), judged.fake.detach().mean())
                 logs = {key: logs[key] + part / len(pairs) for key, part in zip(logs, found, strict=True)}

@@ -65,6 +65,9 @@ class TokenizerTask:
         learner = self.main
         judged = self.adversary if self.adversary is not None and self.adversary.joins(step) else None
         weight = self._weight(judged, step, parts) if judged is not None and len(parts) > 1 else None
+        if len(parts) > 1:
+            with self.accelerator.autocast():
+                learner.module.expect(self._images(batch) for batch in parts)
         logs: dict[str, Tensor] = {}
         pairs = []
         for number, batch in enumerate(parts):

@@ -1,0 +1,22 @@
+import pytest
+import torch
+from torch import nn
+
+from maskgit.ema import EMA
+
+
+def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
+    """After n updates min(decay, (1 + n) / (10 + n)) of the average stays; the first update copies."""
+    module = nn.BatchNorm1d(1)
+    ema = EMA(module, decay=0.24)
+    wanted = 0.0
+    for n, value in enumerate((1.0, 2.0, 5.0, -3.0)):
+        nn.init.constant_(module.weight, value)
+        module.running_mean.fill_(10 * value)
+        ema.update_parameters(module)
+        kept = 0.0 if n == 0 else min(0.24, (1 + n) / (10 + n))
+        wanted = kept * wanted + (1 - kept) * value
+        assert ema.module.weight.item() == pytest.approx(wanted)
+        assert ema.module.running_mean.item() == 10 * value
+    assert kept == 0.24 and not ema.module.training and not ema.module.weight.requires_grad
+    assert set(ema.state_dict()) >= {"n_averaged", "module.weight"} and torch.is_tensor(ema.n_averaged)
