@@ -44,7 +44,7 @@ CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9))
 OUR_CHOICES: tuple[dict[str, Any], ...] = (
     {},
     {"guidance": 1.0},
-    {"guidance": {"scale": 2.0, "schedule": "linear"}},
+    {"guidance": {"scale": 1.5, "schedule": "constant"}},
 )
 """Options of our sampler; the first are the config's."""
 FEW = 2000
