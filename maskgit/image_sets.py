@@ -202,8 +202,8 @@ def from_pipeline(
     options = dict(options or {})
     away = {key: options.pop(key) for key in ("negative",) if key in options}
     found = pipeline.settings(**options)
-    if away and found.guidance.get("scale", 1.0) == 1:
-        raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
+    if away:
+        found.check_negative()
     settings = found._asdict() | away | {"precision": pipeline.precision}
     options |= {key: pipeline.label(name) for key, name in away.items()}
     labels = np.arange(count) % len(pipeline.class_names)

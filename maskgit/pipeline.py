@@ -46,6 +46,11 @@ class Settings(NamedTuple):
     sampler: dict[str, Any]  # {name, steps, ...}
     guidance: dict[str, Any]  # {scale, schedule, interval}
 
+    def check_negative(self) -> None:
+        """ValueError if there is no guidance, by which a negative label works."""
+        if self.guidance.get("scale", 1.0) == 1:
+            raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
+
 
 class Pipeline:
     """A generator with its tokenizer, its class names and its default sampler settings.
@@ -227,8 +232,8 @@ class Pipeline:
             raise ValueError("give the grids of codes, or a height and width, not both")
         keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
         self.transformer.check_grid(*codes.shape[1:])
-        if negative is not None and found.guidance.get("scale", 1.0) == 1:
-            raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
+        if negative is not None:
+            found.check_negative()
 
         def guided(given: Sequence[int]) -> Guided:
             there = torch.tensor(given, device=self.device)
