@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,8 @@ from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.images import save_png
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
-from maskgit.processes import gather_rows, on_threads, this_process
+from maskgit.precision import seconds_of
+from maskgit.processes import gather_rows, on_threads, this_process, usual_batch
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
@@ -39,7 +39,6 @@ COLUMNS = {
     "fid": "FID", "class_agreement": "class agreement", "precision": "precision", "recall": "recall",
     "coverage": "coverage",
 }  # fmt: skip
-BATCH = 100
 VERSION = 2
 """Of how things are measured: places of another one do not stand in the same table."""
 ROUNDS_SHOWN = (8, 32)
@@ -121,18 +120,18 @@ def settings_for(pipeline: Pipeline, sampler: str, rounds: int, refresh: int = 1
 
 
 def _seconds(pipeline: Pipeline, options: dict[str, Any], number: int) -> float:
-    """For a batch of BATCH images, the number-th one."""
-    labels = [i % len(pipeline.class_names) for i in range(BATCH)]
-    start = time.perf_counter()
-    list(pipeline.stream(labels, range(number * BATCH, (number + 1) * BATCH), batch_size=BATCH, **options))
-    return time.perf_counter() - start
+    """For a batch of the usual size, the number-th one."""
+    size = usual_batch()
+    labels = [i % len(pipeline.class_names) for i in range(size)]
+    seeds = range(number * size, (number + 1) * size)
+    return seconds_of(lambda: list(pipeline.stream(labels, seeds, batch_size=size, **options)))
 
 
 def _speed(pipeline: Pipeline, options: dict[str, Any]) -> dict[str, float]:
     """How often an image passes through a net, and then images a second (median of three batches)."""
     calls = _network_calls(pipeline, options)
     seconds = [_seconds(pipeline, options, number) for number in range(3)]
-    return {"images/s": BATCH / median(seconds), "network calls": calls}
+    return {"images/s": usual_batch() / median(seconds), "network calls": calls}
 
 
 def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 5) -> float:
@@ -193,7 +192,7 @@ class _Place:
         state = this_process()
         if state.is_main_process:
             print(f"== {_line(self.sampler, self.refresh)}, {self.rounds} rounds", file=sys.stderr, flush=True)
-        quick = BATCH / gather_rows(torch.tensor([[_seconds(self.pipeline, self.options, 0)]])).max().item()
+        quick = usual_batch() / gather_rows(torch.tensor([[_seconds(self.pipeline, self.options, 0)]])).max().item()
         fits = int(self.longest * quick * state.num_processes / 100) * 100
         count = min(cast(int, self.request.count), max(100, fits))
         metrics = ("fid", "prdc", *(["agreement"] if self.found["judge"] else []))

@@ -36,7 +36,7 @@ from maskgit.image_sets import (
 )
 from maskgit.images import to_float
 from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
 from maskgit.runs import pipeline_hashes
@@ -69,7 +69,7 @@ class Evaluation:
     weights: Path | None = None
     judge: Path | None = None
     precision: str = "fp32"  # of the generator's weights
-    batch_size: int = 100
+    batch_size: int | None = None  # maskgit.processes.usual_batch
     out: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ class _Measurement:
     """The images, networks and sets of one request."""
 
     def __init__(self, request: Evaluation) -> None:
-        self.request = request
+        self.request, self.batch_size = request, request.batch_size or usual_batch()
         for name in request.metrics:
             choose(METRICS, name, "metric")
         if (request.run is None) == (request.samples is None):
@@ -284,7 +284,7 @@ class _Measurement:
         """Every set that the metrics ask for; made by all processes together, and complete on the main one."""
         sets: dict[str, FeatureSet | None] = {}
         if self.network is not None:
-            keywords: dict[str, Any] = {"judge": self.judge, "batch_size": self.request.batch_size}
+            keywords: dict[str, Any] = {"judge": self.judge, "batch_size": self.batch_size}
             if self.wanted & {"real", "fake"}:
                 sets["real"] = self._with_published(extract_cached(self.real, self.network, title="real", **keywords))
                 if self.data:
@@ -317,7 +317,7 @@ class _Measurement:
         """One estimate for each held-out image, as features of width one."""
         assert self.pipeline is not None and self.validation is not None
         model, tokenizer, device = self.pipeline.model, self.pipeline.tokenizer, this_process().device
-        chunks = chunks_of(self.validation.num_images, self.request.batch_size)
+        chunks = chunks_of(self.validation.num_images, self.batch_size)
         pixels: Iterator[torch.Tensor] = self.validation.read([c for _, c in share_out(chunks) if c is not None])
         rows = []
         for _, chunk in share_out(chunks):

@@ -212,7 +212,7 @@ def from_pipeline(
         for chunk in chunks:
             seeds = [seed + number for number in chunk]
             images = pipeline.stream(labels[chunk].tolist(), seeds, batch_size=len(chunk), **options)
-            yield torch.stack([to_uint8(image).cpu() for image in images])
+            yield to_uint8(torch.stack(list(images))).cpu()
 
     return ImageSet(count, labels, read, {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings})
 

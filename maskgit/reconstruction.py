@@ -25,7 +25,7 @@ from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.metrics import METRICS, check_libraries, estimate
 from maskgit.plots import bar_chart, pairs
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.report import Number, write_report
 from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data
@@ -109,7 +109,7 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
     wanted, left_out = _wanted(request, images)
     network = load_features(*_network(request)) if "rfid" in wanted else None  # type: ignore[misc]
     out = request.out or (request.run if request.run.is_dir() else request.run.parent) / "evaluation"
-    numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, request.batch_size)
+    numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, request.batch_size or usual_batch())
     if not this_process().is_main_process:
         return None
     results = {

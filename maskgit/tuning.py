@@ -25,6 +25,7 @@ from maskgit.processes import this_process
 from maskgit.randomness import mixed_seed
 from maskgit.runs import pipeline_folder, pipeline_hashes
 from maskgit.samplers import SAMPLERS
+from maskgit.sampling import load_pipeline
 from vqgan.registry import choose, options_of
 
 
@@ -82,7 +83,7 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
     if "fake" not in METRICS[metric_of(search.metric)].sets:
         raise ValueError(f"no sampler changes {search.metric}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pipeline = Pipeline.from_pretrained(search.run).to(precision=search.precision)
+    pipeline = load_pipeline(search.run, search.precision)
     search = replace(search, precision=pipeline.precision)
     for sampler in samplers:
         choose(SAMPLERS, sampler, "sampler")

@@ -54,7 +54,7 @@ def evaluate(
     top_k: TopK = None,
     top_p: TopP = None,
     precision: Precision = "fp32",
-    batch_size: BatchSize = 100,
+    batch_size: BatchSize | None = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
 ) -> None:
     """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals.
