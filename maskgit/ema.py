@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-
-Params = tuple[Tensor, ...] | list[Tensor]
 
 
-class EMA(AveragedModel):
+class EMA(nn.Module):
     """`ema.module` follows a module: parameters averaged, buffers (e.g. codebooks, averages already) copied.
 
-    The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates, so that short runs do not keep the start.
+    The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates, so that short runs do not keep the start; the
+    first update copies. In place of torch's AveragedModel, which walks through both modules in every step: 5 ms of the
+    40 that Python takes there for a small net.
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        super().__init__(module, multi_avg_fn=self._average, use_buffers=False)
-        self.decay = decay
-        self.module.eval().requires_grad_(False)
+    n_averaged: Tensor
 
-    def _average(self, averaged: Params, current: Params, num_averaged: Tensor | int) -> None:
-        decay = min(self.decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        super().__init__()
+        self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
+        self.register_buffer("n_averaged", torch.tensor(0))  # stays on the CPU: no step waits for an accelerator
+        self._averaged: list[Tensor] = list(self.module.parameters())
+        self._followed: list[Tensor] = list(module.parameters())
+        self._buffers_of_both = list(zip(self.module.buffers(), module.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the followed module's weights in."""
+        n = int(self.n_averaged)
+        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+        for own, theirs in self._buffers_of_both:
+            own.copy_(theirs)
+        self.n_averaged += 1

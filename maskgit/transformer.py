@@ -123,6 +123,7 @@ class Transformer(nn.Module):
             attn_dim_head=dim_head,
             attn_flash=self.flash,
             attn_dropout=dropout,
+            attn_project_out=True,  # else a single head of another width than dim does not fit
             ff_dropout=dropout,
             ff_mult=mlp_ratio,
             dim_condition=dim,

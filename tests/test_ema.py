@@ -13,7 +13,7 @@ def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
     for n, value in enumerate((1.0, 2.0, 5.0, -3.0)):
         nn.init.constant_(module.weight, value)
         module.running_mean.fill_(10 * value)
-        ema.update_parameters(module)
+        ema.update()
         kept = 0.0 if n == 0 else min(0.24, (1 + n) / (10 + n))
         wanted = kept * wanted + (1 - kept) * value
         assert ema.module.weight.item() == pytest.approx(wanted)

@@ -9,7 +9,8 @@ from maskgit.wrapper import NonAutoregressiveWrapper
 
 def transformer(**options):
     torch.manual_seed(0)
-    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=2, heads=2, dim_head=16, **options)
+    options = {"heads": 2, "dim_head": 16} | options
+    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=2, **options)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return net.eval()
@@ -153,3 +154,9 @@ def test_another_grid_is_refused_with_learned_positions():
         transformer()(torch.zeros(1, 4, 7, dtype=torch.int64))
     with pytest.raises(ValueError, match="positions are learned or rotary"):
         transformer(positions="sine")
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_heads_of_any_number_and_width_fit(heads):
+    net = transformer(heads=heads, dim_head=8)
+    assert net(torch.zeros(2, 4, 6, dtype=torch.int64)).shape == (2, 4, 6, 16)

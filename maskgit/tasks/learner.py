@@ -49,13 +49,12 @@ class Learner(Generic[Module]):
         self.module: Module = module.to(accelerator.device)
         self.train, self.accelerator = train, accelerator
         self.peak = train.learning_rate if learning_rate is None else learning_rate
-        self.ema = (
-            EMA(module, train.ema_decay) if averaged else None
-        )  # before `prepare`, which patches the module's forward
+        self.ema = EMA(module, train.ema_decay) if averaged else None  # before `prepare`, which patches its forward
+        self.parameters = list(module.parameters())
         matrices = decayed(module)
         groups = [
-            {"params": [p for p in module.parameters() if p in matrices], "weight_decay": train.weight_decay},
-            {"params": [p for p in module.parameters() if p not in matrices], "weight_decay": 0.0},
+            {"params": [p for p in self.parameters if p in matrices], "weight_decay": train.weight_decay},
+            {"params": [p for p in self.parameters if p not in matrices], "weight_decay": 0.0},
         ]
         self.optimizer = AdamW([g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True)
         self.ddp: nn.Module = accelerator.prepare(module)
@@ -72,7 +71,7 @@ class Learner(Generic[Module]):
 
     def step(self, step: int) -> Tensor:
         """Clip, step, average, clear; returns the gradient norm. FloatingPointError if that is not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.train.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")
         for group in self.optimizer.param_groups:
@@ -80,7 +79,7 @@ class Learner(Generic[Module]):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update_parameters(self.module)
+            self.ema.update()
         return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
