@@ -174,8 +174,8 @@ def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
             return None
         model = found[0]
     tokenizer = Tokenizer(**model)
-    parts = {"grid": tokenizer.grid, "codes_per_cell": tokenizer.codes_per_cell}
-    return {"codebook_size": tokenizer.codebook_size, "num_classes": 0, **parts}
+    keys = ("codebook_size", "grid", "codes_per_cell", "code_levels")
+    return {"num_classes": 0, **{key: getattr(tokenizer, key) for key in keys}}
 
 
 def _describe_run(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The contract of every entry of QUANTIZERS."""
 
+import math
+
 import pytest
 import torch
 
@@ -47,6 +49,23 @@ def test_lookup_gives_back_the_latents(name):
     quantizer = trained(name)
     out = quantizer(latents())
     assert torch.allclose(quantizer.lookup(out.codes), out.latents, atol=1e-5)
+
+
+@each
+def test_latents_of_codes_with_levels_are_sums_over_their_numbers(name):
+    """Which is what `code_levels` promises: number j of a code is code // prod(levels[:j]) % levels[j]."""
+    quantizer = QUANTIZERS["fsq"](DIM, levels=(3, 5, 4)) if name == "fsq" else trained(name)
+    levels = getattr(quantizer, "code_levels", None)
+    assert (levels is not None) == (name in ("fsq", "lfq", "bsq"))
+    if levels is None:
+        return
+    assert math.prod(levels) == quantizer.codebook_size
+    codes, base, total = torch.arange(quantizer.codebook_size), 1, 0
+    found = quantizer.lookup(codes.view(1, 1, -1))[0, :, 0]
+    for level in levels:
+        total = total + found[:, codes // base % level * base] - found[:, :1]
+        base *= level
+    assert torch.allclose(found - found[:, :1], total, atol=1e-5)
 
 
 @each

@@ -126,7 +126,7 @@ class FSQ(nn.Module):
     def __init__(self, dim: int, *, levels: tuple[int, ...] = (8, 6, 5)) -> None:
         super().__init__()
         self.fsq = vqp.FSQ(levels=list(levels), dim=dim, preserve_symmetry=2 in levels)
-        self.codebook_size = self.fsq.codebook_size
+        self.codebook_size, self.code_levels = self.fsq.codebook_size, tuple(levels)
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized. `accumulate` changes nothing here."""

@@ -79,6 +79,11 @@ class Tokenizer(nn.Module):
         return split(self.config["quantizer"], "quantizer")[0]
 
     @property
+    def code_levels(self) -> tuple[int, ...]:
+        """Where a code is several small numbers in one, the levels of each, the least significant first; else none."""
+        return tuple(getattr(self.quantizer, "code_levels", ()))
+
+    @property
     def codes_per_cell(self) -> int:
         """How many codes, side by side in the grid, stand for one cell of `downscale` x `downscale` pixels."""
         return int(getattr(self.quantizer, "codes_per_cell", 1))

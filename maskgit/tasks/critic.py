@@ -37,7 +37,8 @@ class CriticTask:
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
         net = self.frozen.transformer
-        shape = {key: net.config[key] for key in ("codebook_size", "grid", "num_classes", "codes_per_cell")}
+        keys = ("codebook_size", "grid", "num_classes", "codes_per_cell", "code_levels")
+        shape = {key: net.config[key] for key in keys}
         critic = Transformer(**shape, **config.model.model_dump(), num_outputs=1)
         self.main = Learner(critic, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"critic": self.main}

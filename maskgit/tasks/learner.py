@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.optim import AdamW
 
 from maskgit.config import TrainConfig
@@ -27,8 +28,13 @@ def learning_rate_at(step: int, train: TrainConfig, peak: float) -> float:
 
 def decayed(module: nn.Module) -> set[nn.Parameter]:
     """The parameters that weight decay is for: matrices of linear and convolution layers, nothing else."""
-    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-    return {cast(nn.Parameter, layer.weight) for layer in module.modules() if isinstance(layer, layers)}
+    found: set[nn.Parameter] = set()
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            shared = parametrize.is_parametrized(layer)
+            weight = cast(Any, layer.parametrizations)["weight"].original if shared else layer.weight
+            found.add(cast(nn.Parameter, weight))
+    return found
 
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -52,6 +52,7 @@ class MaskGITTask:
             "grid": self.dataset.grid,
             "num_classes": len(self.class_names),
             "codes_per_cell": self.tokenizer.codes_per_cell,
+            "code_levels": self.tokenizer.code_levels,
         }
         transformer = Transformer(**shape, **config.model.model_dump())
         critic = Transformer(**shape, **config.critic.model_dump(), num_outputs=1) if config.critic else None
