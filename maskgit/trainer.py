@@ -144,7 +144,13 @@ class _Training:
                 "set run=... to start a new run, or delete that folder"
             )
         for name, learner in self.task.learners.items():
-            learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
+            try:
+                learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the checkpoint of {self.folder} is of a model that this version of maskgit builds differently: "
+                    "set run=... to start a new run; what was trained can still be sampled"
+                ) from error
         return found.step
 
     def run(self) -> Path:

@@ -66,6 +66,22 @@ def test_a_run_goes_on_to_more_steps_but_not_with_another_model(tiny_configs):
         train(changed(vqgan, model={"widths": [8, 16]}))
 
 
+def test_shared_vectors_of_codes_with_levels_train_resume_and_draw(tiny_configs, monkeypatch):
+    vqgan, generator = tiny_configs
+    vqgan = changed(vqgan, model={"quantizer": {"name": "fsq", "levels": [4, 4]}})
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    train(generator)
+    pipeline = Pipeline.from_pretrained(generator.run)
+    assert tuple(pipeline.transformer.config["code_levels"]) == (4, 4)
+    assert [image.size for image in pipeline.generate([0, 1], [0, 1])] == [(16, 16)] * 2
+    train(changed(generator, train={"steps": 8}))
+    assert load_latest(Path(generator.run)).step == 8
+    monkeypatch.setattr(Tokenizer, "code_levels", ())  # as before there were any
+    with pytest.raises(ValueError, match="a model that this version of maskgit builds differently: set run=..."):
+        train(changed(generator, train={"steps": 9}))
+
+
 @pytest.mark.parametrize("loss", [{"name": "patchgan", "width": 8, "num_layers": 1}])
 @pytest.mark.parametrize("kind", ["hinge", "non_saturating"])
 def test_a_discriminator_joins_late_and_trains(tiny_configs, loss, kind):
