@@ -83,7 +83,7 @@ def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fa
         made_of = {"minutes": minutes, "count": count, "data": data, "configs": recipe, "choices": choices}
         found = kept(out / f"{name}.json", made_of, work)
         lines[name] = found["numbers"]
-        clock.seconds |= found["seconds"]
+        clock.seconds |= {stage: taken for stage, taken in found["seconds"].items() if stage.startswith(name)}
     return _report(lines, clock.seconds, out)
 
 
