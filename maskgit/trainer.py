@@ -144,13 +144,14 @@ class _Training:
                 "set run=... to start a new run, or delete that folder"
             )
         for name, learner in self.task.learners.items():
-            try:
-                learner.load_state({part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()})
-            except RuntimeError as error:
+            own = learner.state()
+            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
+            if state["module"].keys() != own["module"].keys():
                 raise ValueError(
                     f"the checkpoint of {self.folder} is of a model that this version of maskgit builds differently: "
                     "set run=... to start a new run; what was trained can still be sampled"
-                ) from error
+                )
+            learner.load_state(state)
         return found.step
 
     def run(self) -> Path:
