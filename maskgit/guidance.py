@@ -1,4 +1,4 @@
-"""Guided: the labels and classifier-free guidance, as a Predictor; Mixed: two of them.
+"""Guided: the labels and classifier-free guidance, as a Predictor.
 
 One definition everywhere: u + s (c - u), with c and u the logits with and without the label; s = 1 is no guidance
 (Ho & Salimans, arXiv:2207.12598). Others' numbers: Halton-MaskGIT's w is s - 1, MaskBit's S is s - 1, aMUSEd's S is s.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -60,7 +60,9 @@ class Guided:
     """A Predictor that knows the labels: (batch,) int64 in [0, num_classes], num_classes meaning no label.
 
     interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1. negative: the labels
-    (batch,) that u is conditioned on, what to lead away from; no label by default.
+    (batch,) that u is conditioned on, what to lead away from; no label by default. mixed_with: other labels (batch,)
+    and their share (batch,) in [0, 1]: c is then (1 - share) of the one's logits and `share` of the other's, so that it
+    draws from the normalised product p^(1 - share) q^share, and a label turns into another one smoothly.
     """
 
     def __init__(
@@ -72,10 +74,19 @@ class Guided:
         schedule: str | Mapping[str, Any] = "constant",
         interval: tuple[float, float] = (0.0, 1.0),
         negative: Tensor | None = None,
+        mixed_with: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self.net, self.labels, self.scale = net, labels, scale
-        self.negative = torch.full_like(labels, net.num_classes) if negative is None else negative
-        self.both = torch.cat((self.labels, self.negative))
+        self.net, self.scale = net, scale
+        self.sides, self.share = [labels], cast(Tensor | None, None)
+        if mixed_with is not None:
+            other, share = mixed_with
+            if bool((share == 1).all()):
+                self.sides = [other]
+            elif bool((share > 0).any()):
+                self.sides, self.share = [labels, other], share
+        away = torch.full_like(labels, net.num_classes) if negative is None else negative
+        self.labels = torch.cat(self.sides)
+        self.guided_labels = torch.cat((*self.sides, away))
         self.mask_id = net.mask_id
         name, options = split(schedule, "guidance schedule")
         self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
@@ -84,17 +95,27 @@ class Guided:
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """codes: (batch, h, w), cells: bool (batch, h, w) -> float32 (cells.sum(), codebook_size) in row-major order.
 
-        Both halves run as one batch, and no second half runs where the scale is 1.
+        All sides run as one batch, and none without the label where the scale is 1.
         """
         scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
-        if scale == 1:
-            return self.net.logits_at(codes, self.labels, cells).float()
+        labels = self.labels if scale == 1 else self.guided_labels
+        many = len(labels) // len(codes)
+        if many == 1:
+            return self.net.logits_at(codes, labels, cells).float()
+        share = None if self.share is None else self._at(self.share, cells)
 
-        def guided(both: Tensor) -> Tensor:
-            c, u = both.float().chunk(2)
-            return torch.lerp(u, c, scale)
+        def guided(sides: Tensor) -> Tensor:
+            c, *others = sides.float().chunk(many)
+            if share is not None:
+                c = torch.lerp(c, others[0], share)
+            return c if scale == 1 else torch.lerp(others[-1], c, scale)
 
-        return self.net.logits_at(torch.cat((codes, codes)), self.both, torch.cat((cells, cells)), guided).float()
+        return self.net.logits_at(torch.cat([codes] * many), labels, torch.cat([cells] * many), guided).float()
+
+    @staticmethod
+    def _at(share: Tensor, cells: Tensor) -> Tensor:
+        """(batch,) -> that of each cell, (cells.sum(), 1)."""
+        return share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
 
     def cached(self, refresh: int) -> Guided:
         """The same, with a whole pass in every `refresh`-th round only; ValueError if the net cannot."""
@@ -117,37 +138,5 @@ class Guided:
         scores_at = getattr(self.net, "scores_at", None)
         if scores_at is None:
             raise ValueError("samplers that ask a critic need a model with one")
-        return scores_at(codes, self.labels, own)  # type: ignore[no-any-return]
-
-
-class Mixed:
-    """A Predictor between two: (1 - share) of the one's logits and `share` (batch,) in [0, 1] of the other's.
-
-    It draws from the normalised product p^(1 - share) q^share, so that a label turns into another one smoothly.
-    """
-
-    def __init__(self, first: Guided, second: Guided, share: Tensor) -> None:
-        self.first, self.second, self.share = first, second, share
-        self.mask_id = first.mask_id
-        self.alone = first if bool((share == 0).all()) else second if bool((share == 1).all()) else None
-
-    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
-        """As Guided's."""
-        if self.alone is not None:
-            return self.alone.logits(codes, cells, r)
-        share = self.share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
-        return torch.lerp(self.first.logits(codes, cells, r), self.second.logits(codes, cells, r), share)
-
-    def cached(self, refresh: int) -> Mixed:
-        """As Guided's, both."""
-        return Mixed(self.first.cached(refresh), self.second.cached(refresh), self.share)
-
-    def scores(self, codes: Tensor, r: float) -> Tensor:
-        """As Guided's, mixed in the same way."""
-        return torch.lerp(self.first.scores(codes, r), self.second.scores(codes, r), self.share.view(-1, 1, 1))
-
-    def self_scores(self, codes: Tensor, r: float) -> Tensor:
-        """As Guided's, mixed in the same way."""
-        return torch.lerp(
-            self.first.self_scores(codes, r), self.second.self_scores(codes, r), self.share.view(-1, 1, 1)
-        )
+        first, *second = [scores_at(codes, labels, own) for labels in self.sides]
+        return first if self.share is None else torch.lerp(first, second[0], self.share.view(-1, 1, 1))

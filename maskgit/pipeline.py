@@ -20,7 +20,7 @@ from torch import Tensor
 
 from maskgit.config import validated
 from maskgit.editing import EDITS
-from maskgit.guidance import Guided, Mixed
+from maskgit.guidance import Guided
 from maskgit.images import to_float, to_mask, to_pil, to_pixels
 from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
@@ -235,15 +235,18 @@ class Pipeline:
         if negative is not None:
             found.check_negative()
 
-        def guided(given: Sequence[int]) -> Guided:
-            there = torch.tensor(given, device=self.device)
-            away = None if negative is None else torch.full_like(there, negative)
-            return Guided(Conditioned(self.model, len(labels), {}), there, negative=away, **found.guidance)
-
-        predictor: Any = guided(labels)
+        there = torch.tensor(labels, device=self.device)
+        mixed = None
         if mixed_with is not None:
-            shares = torch.tensor([share for _, share in mixed_with], device=self.device)
-            predictor = Mixed(predictor, guided([label for label, _ in mixed_with]), shares)
+            other, share = zip(*mixed_with, strict=True)
+            mixed = torch.tensor(other, device=self.device), torch.tensor(share, device=self.device)
+        predictor = Guided(
+            Conditioned(self.model, len(labels), {}),
+            there,
+            negative=None if negative is None else torch.full_like(there, negative),
+            mixed_with=mixed,
+            **found.guidance,
+        )
         return predictor, partial(SAMPLERS[name], codes=codes.to(self.device), seeds=seeds, **keywords)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class Conditioned:
     def logits_at(
         self, codes: Tensor, labels: Tensor | None, cells: Tensor, mix: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """codes: (batch or twice as many, *grid) -> float32 (cells.sum(), num_codes), or what `mix` makes of them.
+        """codes: (one or more times batch, *grid) -> float32 (cells.sum(), num_codes), or what `mix` makes of them.
 
         mix: rows -> rows, weighted means of them; where the head is linear it gets the embeddings, so that the head
         runs on its result only.
@@ -74,7 +74,7 @@ class Conditioned:
             return self._alike_once(codes, labels, cells)
         last = self.last
         if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
-            last = last[: len(codes)] if len(last) > len(codes) else torch.cat((last, last))
+            last = torch.cat((last, last))[: len(codes)]
         embeddings = self.wrapper.embed(codes, last, **self._for(len(codes), labels))
         # an image that is asked for nothing would not have been run if it were alone
         asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from maskgit.guidance import GUIDANCE_SCHEDULES, Guided, Mixed
+from maskgit.guidance import GUIDANCE_SCHEDULES, Guided
 
 
 class Net:
-    """Logits that say which label they were made with: 10 for the label, 1 without."""
+    """Logits that say which label they were made with: 10 for the label, 7 for label 2, 1 without."""
 
     num_classes, mask_id = 4, 3
 
@@ -14,7 +14,7 @@ class Net:
 
     def logits_at(self, codes, labels, cells, mix=None):
         self.batches.append(len(codes))
-        value = torch.where(labels == self.num_classes, 1.0, 10.0)[:, None, None]
+        value = torch.where(labels == self.num_classes, 1.0, torch.where(labels == 2, 7.0, 10.0))[:, None, None]
         rows = value.expand(codes.shape)[cells][:, None].expand(-1, 3)
         return rows if mix is None else mix(rows)
 
@@ -64,11 +64,17 @@ def test_a_negative_label_takes_the_place_of_no_label():
     assert batches == [4] and (values == 10).all(), "both with a label: 10 + 2 (10 - 10)"
 
 
-def test_mixed_lies_between_two_labels():
-    def guided(label):
-        return Guided(Net(), torch.full((2,), label))
-
-    cells = torch.tensor([[[True, False]], [[True, True]]])
-    mixed = Mixed(guided(0), guided(4), torch.tensor([0.0, 0.25]))
-    values = mixed.logits(torch.zeros(2, 1, 2, dtype=torch.int64), cells, 0.5)
-    assert values[:, 0].tolist() == [10.0, 7.75, 7.75]
+@pytest.mark.parametrize(
+    ("scale", "share", "expected", "rows"),
+    [
+        (1, [0.0, 0.25], [10.0, 9.25, 9.25], 4),
+        (3, [0.0, 0.25], [28.0, 25.75, 25.75], 6),  # 1 + 3 (10 - 1), and 1 + 3 (9.25 - 1)
+        (3, [0.0, 0.0], [28.0] * 3, 4),
+        (3, [1.0, 1.0], [19.0] * 3, 4),
+    ],
+)
+def test_a_label_is_mixed_with_another(scale, share, expected, rows):
+    other = torch.full((2,), 2)
+    values, batches = logits(scale, mixed_with=(other, torch.tensor(share)))
+    assert values[:, 0].tolist() == expected
+    assert batches == [rows], "all sides run as one batch, what leads away once, and no side that has no share"
