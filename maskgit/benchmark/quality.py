@@ -43,8 +43,8 @@ CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9))
 """(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
 OUR_CHOICES: tuple[dict[str, Any], ...] = (
     {},
-    {"guidance": {"scale": 1.5, "schedule": "linear"}},
     {"guidance": {"scale": 3.0, "schedule": "linear"}},
+    {"guidance": {"scale": 4.0, "schedule": "linear"}},
 )
 """Options of our sampler; the first are the config's."""
 FEW = 2000
