@@ -46,9 +46,11 @@ ROUNDS_SHOWN = (8, 32)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare. samplers: none for all that the model can be drawn with; longest: seconds for each place.
+    """What to compare. samplers: none for all that the model can be drawn with.
 
-    refresh: of the samplers that have it (maskgit.passes), each number a line of its own.
+    longest: seconds of drawing for each place that is not there yet, with fewer samples where they would take more;
+    the table says how many each is of. refresh: of the samplers that have it (maskgit.passes), each number a line of
+    its own.
     """
 
     run: Path
@@ -173,7 +175,7 @@ class _Place:
             self.origin += " on other weights"
         made = {
             "settings": self.options,
-            "asked": [VERSION, asked.count, asked.longest, pipeline.precision],
+            "asked": [VERSION, asked.count, pipeline.precision],
             "with": self.found,
             "weights": weights,
         }

@@ -173,7 +173,7 @@ def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
     exact, cached = json.loads((tmp_path / "cached" / "samplers.json").read_text())
     assert cached["network calls"] < exact["network calls"] == 2 * rows[2]["network calls"]
     monkeypatch.setattr("maskgit.comparison.evaluate", evaluate_never)
-    assert call("compare", generator.run, *options) == table
+    assert call("compare", generator.run, *options, "--longest", 300) == table, "what is there stays"
     for rounds in (1, 2):
         path = folder / f"confidence-{rounds}" / "place.json"
         path.write_text(path.read_text().replace("confidence", "other"))
