@@ -1,5 +1,7 @@
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maskgit.randomness import choices, generator, mixed_seed, permutation, uniforms
 
@@ -15,6 +17,17 @@ def test_a_row_of_noise_knows_its_seed_only():
     both = uniforms([5, 9], 2, (3,))
     assert torch.equal(both[1:], uniforms([9], 2, (3,)))
     assert not torch.equal(both[0], uniforms([5], 3, (3,))[0])
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**64 - 1), max_size=4), st.integers(0, 2**31), st.sampled_from([(), (3,), (2, 5)])
+)
+def test_a_row_of_noise_is_a_philox_generator_of_its_own(seeds, round_, shape):
+    rows = uniforms(seeds, round_, shape)
+    assert rows.shape == (len(seeds), *shape)
+    for row, seed in zip(rows, seeds, strict=True):
+        key = np.array([seed % 2**64, round_], dtype=np.uint64)
+        assert np.array_equal(row.numpy(), np.random.Generator(np.random.Philox(key=key)).random(shape))
 
 
 def test_uniforms_are_uniform():
