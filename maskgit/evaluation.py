@@ -72,6 +72,7 @@ class Evaluation:
     batch_size: int | None = None  # maskgit.processes.usual_batch
     out: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    pictures: bool = True  # draw samples.png and neighbours.png
 
 
 def evaluate(request: Evaluation) -> str | None:
@@ -262,7 +263,8 @@ class _Measurement:
                 found[key] = Number(*value, floor.get(key), metric.better)
         if "fake" in sets:
             self.results["by class"] = by_class(sets["real"], sets["fake"], self._class_names())
-        self.pictures = draw_pictures(self.out, self.real, self.fake, sets) if "fake" in sets else []
+        drawn = self.request.pictures and "fake" in sets
+        self.pictures = draw_pictures(self.out, self.real, self.fake, sets) if drawn else []
         return found
 
     def _floor(self, metric: Metric, sets: dict[str, FeatureSet]) -> dict[str, float]:

@@ -205,6 +205,7 @@ class _Study:
             precision=search.precision,
             out=out,
             options=dict(settings),
+            pictures=False,
         )
         evaluate(request)
         numbers = json.loads((out / "results.json").read_text())["numbers"]
