@@ -259,16 +259,23 @@ def _write(rows: Sequence[Mapping[str, Any]], out: Path) -> str:
 def _draw(
     pipeline: Pipeline, options: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], out: Path
 ) -> None:
-    """samplers.png, speed.png, and grid.png: a row of ten classes for each sampler, the same seeds in all."""
+    """samplers.png, speed.png, and grid.png: a row of ten classes for each sampler, the same seeds in all.
+
+    A line of the plots leads from few rounds to many, or, where all have as many, from one refresh to the next.
+    """
+    rounds, refreshes = (sorted({row[key] for row in rows}) for key in ("rounds", "refresh"))
+    cached = len(rounds) == 1 < len(refreshes)
+    note = f"{rounds[0]} rounds; along a line, refresh {', '.join(map(str, refreshes))}" if cached else None
     for key, name, title in (
         ("network calls", "samplers", "network calls for an image"),
         ("images/s", "speed", "images a second"),
     ):
-        series: dict[str, list[tuple[float, float]]] = {}
-        for row in rows:
-            place = (row[key], row["numbers"]["fid"]["value"])
-            series.setdefault(_line(row["sampler"], row["refresh"]), []).append(place)
-        lines(series, out / f"{name}.png", x=title, y="FID")
+        series: dict[str, list[tuple[float, float, float]]] = {}
+        for row in sorted(rows, key=lambda row: (row["rounds"], row["refresh"])):
+            fid = row["numbers"]["fid"]
+            place = (row[key], fid["value"], fid["half_width"] or 0.0)
+            series.setdefault(row["sampler"] if cached else _line(row["sampler"], row["refresh"]), []).append(place)
+        lines(series, out / f"{name}.png", x=title, y="FID, ± its 95 % interval", note=note)
     labels = [i % len(pipeline.class_names) for i in range(10)]
     both = list(zip(options, rows, strict=True))
     shown = [one for one in both if one[1]["rounds"] in ROUNDS_SHOWN] or both

@@ -159,9 +159,12 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
 
 
 def lines(
-    series: Mapping[str, Sequence[tuple[float, float]]], path: Path, *, x: str, y: str, note: str | None = None
+    series: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, *, x: str, y: str, note: str | None = None
 ) -> Path:
-    """One line with points for each name: its (x, y) pairs, both axes logarithmic, ticks at 1, 2, 5 times tens."""
+    """One line for each name, through its points (x, y, half of y's interval), in their order.
+
+    Both axes are logarithmic, with ticks at 1, 2, 5 times tens.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -169,7 +172,8 @@ def lines(
 
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     for name, points in series.items():
-        axis.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=name)
+        across, up, half = zip(*points, strict=True)
+        axis.errorbar(across, up, yerr=half, marker="o", markersize=4, elinewidth=0.6, capsize=2, label=name)
     axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=note)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 2, 5)))
