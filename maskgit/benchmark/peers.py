@@ -115,6 +115,8 @@ def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
         steps=max(1, setting.shape.rounds),
         schedule="cosine",
         use_simple_mdlm_loss_weight=False,
+        no_replace_prob=0.0,  # as the others: every chosen cell is hidden
+        random_token_prob=0.0,
     )
     return Model(
         wrapper,
