@@ -202,7 +202,8 @@ def interpolate(
     if other is None and other_label is None:
         raise ValueError("an interpolation needs another image or another label")
     if other is not None and image.shape != other.shape:
-        raise ValueError("both images must be of the same size")
+        sizes = " and ".join(f"{one.shape[1]}x{one.shape[2]}" for one in (image, other))
+        raise ValueError(f"both images must be of the same size, not {sizes}")
     check_image(painter, image.shape[1:])
     first = encode(painter, image)
     last = first if other is None else encode(painter, other)
@@ -292,8 +293,8 @@ def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
     if net.positions == "learned" and (size[0] < net.grid[0] or size[1] < net.grid[1]):
         given, least = tokenizer.size_of(size), tokenizer.size_of([*map(max, size, net.grid)])
         raise ValueError(
-            f"images of {given[0]}x{given[1]} are smaller than the model's: the nearest size that can be edited is "
-            f"{least[0]}x{least[1]}"
+            f"images of {given[0]}x{given[1]}, margins included, are smaller than the model's: the nearest size that "
+            f"can be edited is {least[0]}x{least[1]}"
         )
     return min(size[0], net.grid[0]), min(size[1], net.grid[1])
 

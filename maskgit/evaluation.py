@@ -40,7 +40,7 @@ from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
 from maskgit.runs import pipeline_hashes
-from maskgit.sampling import load_pipeline
+from maskgit.sampling import load_pipeline, warn_of_preset
 from maskgit.sources import SPLITS, load_source
 from vqgan.registry import choose
 
@@ -129,6 +129,8 @@ class _Measurement:
             raise ValueError("--count, --seed and the sampler's options say what a run draws; samples are measured all")
         check_libraries()
         self.pipeline = load_pipeline(request.run, request.precision) if request.run else None
+        if self.pipeline is not None and request.run is not None:
+            warn_of_preset(self.pipeline, request.run, request.options.get("preset"))
         self.data, self.real = self._reference()
         self.fake = self._samples()
         self.judge = self._judge()

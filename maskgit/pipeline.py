@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -26,7 +25,7 @@ from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
-from maskgit.processes import on_threads
+from maskgit.processes import one_thread_each
 from maskgit.runs import pipeline_folder
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.transformer import Transformer
@@ -37,7 +36,7 @@ from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-2"
 ONE_THREAD = 64 * 64
-"""Pixels up to which an image is decoded on one thread: more do not make so few quicker."""
+"""Pixels up to which an image is decoded on one thread, others beside it: more do not make so few quicker."""
 
 
 class Settings(NamedTuple):
@@ -252,7 +251,10 @@ class Pipeline:
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if none fit."""
         own = self.tokenizer.size_of(self.transformer.grid)
-        return self.tokenizer.grid_of(own[0] if height is None else height, own[1] if width is None else width)
+        height, width = own[0] if height is None else height, own[1] if width is None else width
+        if self.transformer.positions == "learned" and (height, width) != own:
+            raise ValueError(f"it draws {own[0]}x{own[1]} pixels only (one with model.positions=rotary, any size)")
+        return self.tokenizer.grid_of(height, width)
 
     def settings(
         self,
@@ -309,10 +311,9 @@ class Pipeline:
         if codes.device.type != "cpu":
             yield from self.tokenizer.decode(codes)
             return
+        grids, decode = codes.split(1), self.tokenizer.decode
         small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD
-        with on_threads(1) if small else nullcontext():
-            images = [self.tokenizer.decode(grid) for grid in codes.split(1)]
-        yield from torch.cat(images)
+        yield from torch.cat(one_thread_each(decode, grids) if small else [decode(grid) for grid in grids])
 
     def generate(
         self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -29,6 +30,19 @@ def on_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """The work on every part, each on one thread of the CPU, as many at once as torch has: no bit depends on how many.
+
+    The work sets its own `no_grad`, which is a thread's.
+    """
+    threads = min(torch.get_num_threads(), len(parts))
+    with on_threads(1):
+        if threads < 2:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, parts))
 
 
 def usual_batch() -> int:

@@ -57,6 +57,19 @@ def test_a_critic_is_trained_for_a_generator_that_stays_as_it_was(stages):
     assert (np.asarray(alone) == by_critic[3]).all(), "image i depends on its label and seed only"
 
 
+def test_a_critic_takes_the_grids_that_its_generator_takes(stages):
+    generator, critic = stages
+    rotary = changed(generator, model={"positions": "rotary"})
+    own = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
+    with pytest.raises(ValueError, match=r"set critic\.positions"):
+        train(changed(rotary, critic=own))
+    both = train(changed(rotary, critic=own | {"positions": "rotary"}, sampler={"name": "critic", "steps": 2}))
+    with pytest.raises(ValueError, match=r"set model\.positions=rotary"):
+        train(critic)
+    size = {"height": 24, "width": 40}
+    assert all(image.size == (40, 24) for image in Pipeline.from_pretrained(both).generate(LABELS, **size))
+
+
 @pytest.mark.parametrize(
     "options",
     [

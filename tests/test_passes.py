@@ -128,6 +128,19 @@ def test_refreshed_in_every_round_it_is_the_net(options):
 
 @pytest.mark.parametrize("options", NETS)
 @torch.no_grad()
+def test_a_whole_pass_after_others_is_the_net(options):
+    """Every third one, and one of another batch (as when guidance begins)."""
+    net = transformer(**options)
+    passes = net.sampling_passes(3)
+    for seed, some in ((0, ALL), (1, SOME), (2, SOME)):
+        passes.embed_at(grids(seed), LABELS, some)
+    for codes, labels, some in ((grids(3), LABELS, SOME), (grids(4, 6), LABELS.repeat(2), SOME.repeat(2, 1, 1))):
+        found = passes.embed_at(codes, labels, some)
+        assert torch.allclose(found, net(codes, labels, return_embeddings=True)[some], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", NETS)
+@torch.no_grad()
 def test_a_pass_over_all_cells_is_whole(options):
     net = transformer(**options)
     passes = net.sampling_passes(100)

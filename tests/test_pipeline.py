@@ -74,10 +74,13 @@ def test_images_of_any_size_with_rotary_positions(sampler):
 
 
 def test_another_size_is_refused_where_the_positions_are_learned(tiny_pipeline):
+    for height, width in ((24, 40), (25, 39)):
+        with pytest.raises(ValueError, match="draws 16x16 pixels only"):
+            tiny_pipeline.generate([0], height=height, width=width)
     with pytest.raises(ValueError, match="grids of 4x4 cells only, not 6x10"):
-        tiny_pipeline.generate([0], height=24, width=40)
+        list(tiny_pipeline.rounds([0], codes=torch.full((1, 6, 10), 16)))
     with pytest.raises(ValueError, match="the nearest size that does is 24x40"):
-        tiny_pipeline.generate([0], height=25, width=39)
+        make_pipeline(positions="rotary").generate([0], height=25, width=39)
 
 
 def test_a_negative_label_leads_away(tiny_pipeline):

@@ -28,10 +28,13 @@ def test_a_preset_of_other_weights_is_named(tiny_pipeline, tmp_path, capfd):
     tiny_pipeline.presets |= {"mine": HALTON, "theirs": found}
     tiny_pipeline.save_pretrained(tmp_path / "pipeline")
     for name, said in (("mine", False), ("theirs", True)):
-        with pytest.raises(SystemExit) as end:
-            main(["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")])
-        assert end.value.code == 0
-        assert ("the preset theirs was tuned on other weights" in capfd.readouterr().err) == said
+        for command in (
+            ["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")],
+            ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"],
+        ):
+            with pytest.raises(SystemExit):
+                main(command)
+            assert ("the preset theirs was tuned on other weights" in capfd.readouterr().err) == said
 
 
 def test_what_is_wrong_with_a_preset_is_said(tiny_pipeline, tmp_path):

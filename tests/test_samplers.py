@@ -41,6 +41,12 @@ def test_every_cell_is_filled_with_a_code(name, steps):
     assert len(rounds) == (steps if name in CHANCE else min(steps, 24))
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_the_last_round_fills_all_whatever_the_schedule_leaves(name):
+    rounds = run(name, Flat(GRID, NUM_CODES), empty(8), range(8), steps=4, schedule=lambda t: 1 - 0.9 * t)
+    assert rounds[-1].max() < NUM_CODES
+
+
 @pytest.mark.parametrize("name", COUNTED)
 def test_every_round_reveals_and_all_but_the_last_leave_some(name):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
@@ -181,13 +187,15 @@ def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle, qu
     """
     n = 20_000
     before = torch.full((n, 2, 2), 3)
-    alone, again = torch.ones(n, dtype=torch.bool), torch.zeros(n)
+    alone, again = torch.ones(n, dtype=torch.bool), torch.zeros(n)  # again: how often cells were hidden again
     for codes in run(name, oracle, before, range(n), steps=40, schedule="linear", **options):
         alone &= ((before == 3) & (codes != 3)).sum((1, 2)) <= 1
         again += ((before != 3) & (codes == 3)).sum((1, 2))
         before = codes
     assert alone.double().mean() > 0.3 and (again.mean() > 0.4) == (name == "remask")
     assert is_the_joint(oracle, before[alone])
+    if name == "remask":
+        assert (alone & (again > 0)).sum() > 1000 and is_the_joint(oracle, before[alone & (again > 0)])
 
 
 @pytest.mark.parametrize("name", ["random", "halton", "ancestral", "remask"])
@@ -419,6 +427,8 @@ WRONG = [
     ("remask", {"refine": (0.5, 1.0)}, "refine is a part"),
     ("remask", {"refine": (0.0, 0.5)}, "refine is a part"),
     ("remask", {"refine": (0.2, 0.5), "level": 1.0}, "level lies in"),
+    ("confidence", {"choice_temperature": -1.0}, "choice_temperature cannot be negative"),
+    ("critic", {"noise_scale": (1.0, -1.0)}, "noise_scale cannot be negative"),
     ("ancestral", {"steps": 0}, "steps must be at least 1"),
 ]
 

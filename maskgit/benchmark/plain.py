@@ -131,7 +131,7 @@ class PlainPipeline:
         self.images, self.labels, self.num_classes, self.device = images, labels, num_classes, device
         self.flips = (False, True) if flip else (False,)
         self.vqvae = PlainVQVAE().to(device)
-        layers = x_transformers.Encoder(dim=192, depth=6, heads=4, attn_dim_head=48, attn_flash=True)
+        layers = x_transformers.Encoder(dim=192, depth=6, heads=4, attn_dim_head=48)  # fused attention is slower here
         net = x_transformers.TransformerWrapper(
             num_tokens=CODES + 1, logits_dim=CODES, max_seq_len=CELLS, attn_layers=layers,
             embed_num_tokens={"labels": num_classes},

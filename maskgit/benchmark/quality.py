@@ -39,7 +39,7 @@ CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
 """Of the configs; tests make them small."""
 METRICS = ("fid", "prdc", "agreement", "nearest")
-CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9))
+CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9), (8.0, 0.9))
 """(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
 OUR_CHOICES: tuple[dict[str, Any], ...] = (
     {},

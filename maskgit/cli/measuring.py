@@ -86,7 +86,9 @@ def tune(
     rounds: Annotated[str, typer.Option(help="Numbers of rounds; each gets its own preset.")] = "4,8,12,32",
     metric: Annotated[str, typer.Option(help="What to make best: a number of `maskgit evaluate`.")] = "fid",
     trials: Annotated[int, typer.Option(help="Settings to try for each preset.", min=1)] = 20,
-    minutes: Annotated[float | None, typer.Option(help="No new trial for a preset after so long.", min=0)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="No new trial for a preset after so long, each time it is run.", min=0)
+    ] = None,
     count: Annotated[int, typer.Option(help="Samples of a trial.", min=10)] = 1000,
     features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,

@@ -48,7 +48,9 @@ Features = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
 Strip = Annotated[Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")]
 Gif = Annotated[Path | None, typer.Option(help="Also a .gif of the same.")]
-Confidence = Annotated[Path | None, typer.Option(help="Also a .png: the model's probability of each code when drawn.")]
+Confidence = Annotated[
+    Path | None, typer.Option(help="Also a .png: each code's probability when it was drawn, guided.")
+]
 
 
 def print_once(result: object) -> None:

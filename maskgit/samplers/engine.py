@@ -149,6 +149,14 @@ def ramp_at(value: Ramp, r: float) -> float:
     return first + (last - first) * r
 
 
+def falling(value: Ramp, name: str) -> Ramp:
+    """A ramp of noise; a single number falls to 0. ValueError, with its name, if it is negative."""
+    ramp = (value, 0.0) if isinstance(value, int | float) else value
+    if min(ramp) < 0:
+        raise ValueError(f"{name} cannot be negative: {value}")
+    return ramp
+
+
 def highest(scores: Tensor, count: Tensor) -> Tensor:
     """Bool (batch, cells), True at the count[i] highest scores of row i; scores: (batch, cells), count: (batch,)."""
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)

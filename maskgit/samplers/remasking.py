@@ -67,6 +67,8 @@ def remask(
     sigma = torch.zeros(codes.shape, dtype=torch.float64, device=codes.device)  # of this round
 
     def draw_some(hidden: Tensor, now: Round) -> Tensor:
+        if not now.num_hidden.any():  # the last round, whatever the schedule leaves there
+            return hidden
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
         remasks = refine is None or (now.r - 1 / steps >= refine[0] - 1e-9 and now.r <= refine[1] + 1e-9)

@@ -16,6 +16,7 @@ from maskgit.samplers.engine import (
     Round,
     ScheduleSpec,
     counted,
+    falling,
     fill,
     gumbel,
     highest,
@@ -43,7 +44,7 @@ def confidence(
     log p(drawn) + choice temperature times Gumbel noise; a single choice temperature falls to 0, as MaskGIT's. With
     `refresh` > 1, known cells run through the net in every n-th round only (see `fill`).
     """
-    choice = (choice_temperature, 0.0) if isinstance(choice_temperature, int | float) else choice_temperature
+    choice = falling(choice_temperature, "choice_temperature")
 
     def least_confident(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
         there = cells.flatten(1)
@@ -76,7 +77,7 @@ def _most_suspect(
     scores_of: Callable[[Tensor, float], Tensor], given: Tensor, noise_scale: Ramp, keep_known: bool
 ) -> Policy:
     """Hide again the cells that look drawn the most; given: (batch, h, w), cells known at the start, which stay."""
-    scale = (noise_scale, 0.0) if isinstance(noise_scale, int | float) else noise_scale
+    scale = falling(noise_scale, "noise_scale")
 
     def most_suspect(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
         noise = ramp_at(scale, now.r) * (now.u - 0.5).float()

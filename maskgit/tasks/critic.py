@@ -39,6 +39,8 @@ class CriticTask:
         net = self.frozen.transformer
         keys = ("codebook_size", "grid", "num_classes", "codes_per_cell", "code_levels")
         shape = {key: net.config[key] for key in keys}
+        if config.model.positions != net.positions:
+            raise ValueError(f"the generator has {net.positions} positions: set model.positions={net.positions}")
         critic = Transformer(**shape, **config.model.model_dump(), num_outputs=1)
         self.main = Learner(critic, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"critic": self.main}

@@ -54,6 +54,8 @@ class MaskGITTask:
             "codes_per_cell": self.tokenizer.codes_per_cell,
             "code_levels": self.tokenizer.code_levels,
         }
+        if config.critic and config.critic.positions != config.model.positions:
+            raise ValueError(f"the model has {config.model.positions} positions: set critic.positions to the same")
         transformer = Transformer(**shape, **config.model.model_dump())
         critic = Transformer(**shape, **config.critic.model_dump(), num_outputs=1) if config.critic else None
         wrapper = NonAutoregressiveWrapper(
