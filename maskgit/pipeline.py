@@ -253,7 +253,7 @@ class Pipeline:
         own = self.tokenizer.size_of(self.transformer.grid)
         height, width = own[0] if height is None else height, own[1] if width is None else width
         if self.transformer.positions == "learned" and (height, width) != own:
-            raise ValueError(f"it draws {own[0]}x{own[1]} pixels only (one with model.positions=rotary, any size)")
+            raise ValueError(f"this model draws {own[0]}x{own[1]} pixels only; model.positions=rotary draws any size")
         return self.tokenizer.grid_of(height, width)
 
     def settings(

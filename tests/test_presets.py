@@ -28,12 +28,13 @@ def test_a_preset_of_other_weights_is_named(tiny_pipeline, tmp_path, capfd):
     tiny_pipeline.presets |= {"mine": HALTON, "theirs": found}
     tiny_pipeline.save_pretrained(tmp_path / "pipeline")
     for name, said in (("mine", False), ("theirs", True)):
-        for command in (
-            ["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")],
-            ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"],
+        for code, command in (
+            (0, ["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")]),
+            (2, ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"]),  # there is nothing to compare with
         ):
-            with pytest.raises(SystemExit):
+            with pytest.raises(SystemExit) as end:
                 main(command)
+            assert end.value.code == code
             assert ("the preset theirs was tuned on other weights" in capfd.readouterr().err) == said
 
 
