@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from maskgit.precision import best_precision
+from vqgan.weights import replacing
 
 CODES, CELLS, WIDTH = 512, 49, 64
 
@@ -177,6 +180,20 @@ class PlainPipeline:
             return self.model(codes, embed_ids=self._ids(labels)).loss
 
         return train_for(seconds, self.model, loss_of, 1e-3, "plain generator")
+
+    def save(self, path: Path) -> None:
+        """The weights of both stages, to a safetensors file."""
+        with replacing(path) as aside:
+            save_model(self._stages, str(aside))
+
+    def load(self, path: Path) -> None:
+        """What `save` wrote."""
+        load_model(self._stages, path)
+        self._stages.eval()
+
+    @property
+    def _stages(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"vqvae": self.vqvae, "model": self.model})
 
     def _ids(self, labels: Tensor) -> dict[str, Tensor]:
         return {"labels": labels[:, None].expand(-1, CELLS)}

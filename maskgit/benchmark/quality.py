@@ -1,8 +1,11 @@
 """Time to quality: the same wall time for our pipeline and for the plain one, on Fashion-MNIST, then `evaluate`.
 
+Both are trained, one right after the other; then both are drawn and measured.
+
 out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten of each class)  quality.json  .md
 
-Run again, it does only the side that is not there yet (ours.json, plain.json).
+Run again, it does only what is not there yet (ours_trained.json, plain_trained.json, ours.json, plain.json): so both
+may be trained on one machine and drawn on another, to which `out` was copied.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -39,7 +43,7 @@ CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
 """Of the configs; tests make them small."""
 METRICS = ("fid", "prdc", "agreement", "nearest")
-CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9), (8.0, 0.9))
+CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9), (8.0, 0.9), (16.0, 0.9), (32.0, 0.9))
 """(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
 OUR_CHOICES: tuple[dict[str, Any], ...] = (
     {},
@@ -69,21 +73,23 @@ def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fa
     """Train both for minutes[0] (tokenizer) and minutes[1] (generator), draw `count` samples each -> a table."""
     judge, clock = out / "judge", _Clock()
     clock.run("judge", lambda: train(load(f"{data}/classifier", [f"run={judge}", *OVERRIDES["classifier"]])))
-    lines = {}
-    for name, side in (("ours", _ours), ("plain", _plain)):
+    recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
+    trained: dict[str, dict[str, Any]] = {}
+    lines: dict[str, dict[str, Any]] = {}
 
-        def work(side: Callable[..., dict[str, Any]] = side) -> dict[str, Any]:
-            return {
-                "numbers": side(data, [60 * m for m in minutes], count, judge, out, clock),
-                "seconds": clock.seconds,
-            }
+    def stage(path: Path, made_of: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        found = kept(path, made_of, lambda: work() | {"seconds": dict(clock.seconds)})
+        clock.seconds |= {name: taken for name, taken in found["seconds"].items() if name not in clock.seconds}
+        return found
 
-        recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
-        choices = {"ours": OUR_CHOICES, "plain": CHOICES}[name], FEW
-        made_of = {"minutes": minutes, "count": count, "data": data, "configs": recipe, "choices": choices}
-        found = kept(out / f"{name}.json", made_of, work)
-        lines[name] = found["numbers"]
-        clock.seconds |= {stage: taken for stage, taken in found["seconds"].items() if stage.startswith(name)}
+    for side, training in (("ours", _train_ours), ("plain", _train_plain)):
+        made_of = {"minutes": minutes, "data": data, "configs": recipe}
+        work = partial(training, data, [60 * m for m in minutes], out, clock)
+        trained[side] = stage(out / f"{side}_trained.json", made_of, work)
+    for side, drawing, choices in (("ours", _draw_ours, OUR_CHOICES), ("plain", _draw_plain, CHOICES)):
+        drawn_of = {"trained": trained[side], "count": count, "choices": choices, "few": FEW}
+        work = partial(drawing, data, count, judge, out, clock)
+        lines[side] = stage(out / f"{side}.json", drawn_of, work)["numbers"] | {"steps": trained[side]["steps"]}
     return _report(lines, clock.seconds, out)
 
 
@@ -106,7 +112,7 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=found)})
 
 
-def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+def _train_ours(data: str, seconds: Sequence[float], out: Path, clock: _Clock) -> dict[str, Any]:
     """The configs of the data set, with as many steps as fit; what the tokenizer's perceptual loss sees is trained
     within its time."""
     folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
@@ -122,21 +128,27 @@ def _ours(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pat
     clock.run("ours: tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes))
     maskgit = cast(MaskGITConfig, _steps_for(maskgit, seconds[1], out))
     clock.run("ours: generator", lambda: train(maskgit))
+    return {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}"}
+
+
+def _draw_ours(data: str, count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+    """With the best of OUR_CHOICES."""
+    run = out / "maskgit"
 
     def measure(number: int, name: str, metrics: Sequence[str], choice: dict[str, Any]) -> dict[str, Any]:
         common = {"features": "classifier", "weights": judge, "out": out / name, "options": choice}
-        evaluate(Evaluation(run=Path(maskgit.run), count=number, metrics=metrics, **common))  # type: ignore[arg-type]
+        evaluate(Evaluation(run=run, count=number, metrics=metrics, **common))  # type: ignore[arg-type]
         return _numbers(out / name)
 
     tried = [measure(min(FEW, count), "ours-few", ("fid",), choice)["fid"]["value"] for choice in OUR_CHOICES]
     shutil.rmtree(out / "ours-few")
     best = OUR_CHOICES[tried.index(min(tried))]
     numbers = clock.run("ours: evaluate", lambda: measure(count, "ours", METRICS, best))
-    pipeline = load_pipeline(Path(maskgit.run))
+    pipeline = load_pipeline(run)
     labels = list(range(len(pipeline.class_names)))
     draw_grid(pipeline, Request(labels, 10, 0, 100, best), out / "ours.png")
     settings = f"{best or 'that of the config'} (FID of {min(FEW, count)}: {_choices(OUR_CHOICES, tried)})"
-    return numbers | {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}", "sampler": settings}
+    return {"numbers": numbers | {"sampler": settings}}
 
 
 def _choices(choices: Sequence[Any], fids: Sequence[float]) -> str:
@@ -144,19 +156,32 @@ def _choices(choices: Sequence[Any], fids: Sequence[float]) -> str:
     return ", ".join(f"{choice or 'config'} {fid:.3g}" for choice, fid in zip(choices, fids, strict=True))
 
 
-def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
-    """The plain pipeline, for exactly as long as ours took; its sampler's settings are the best of CHOICES."""
+def _plain(data: str) -> PlainPipeline:
+    """The plain pipeline, untrained, on the images of DATA/vqgan."""
     config = cast(TokenizerConfig, load(find_config(f"{data}/vqgan"))).data
     source = from_source(config, "train")
     images = torch.cat(list(source.read(chunks_of(source.num_images, 1000))))
     assert source.labels is not None
     labels, num_classes = torch.from_numpy(source.labels), int(source.labels.max()) + 1
-    plain = PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
+    return PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
+
+
+def _train_plain(data: str, seconds: Sequence[float], out: Path, clock: _Clock) -> dict[str, Any]:
+    """For exactly as long as ours took, of which `seconds` is only the plan."""
+    plain = _plain(data)
     perceptual, tokenizer, generator = (clock.seconds[f"ours: {x}"] for x in ("perceptual", "tokenizer", "generator"))
     first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(perceptual + tokenizer))
     clock.run("plain: tokenise", plain.tokenize)
     second = clock.run("plain: generator", lambda: plain.train_generator(generator))
-    tried, few = [], min(FEW, count)
+    plain.save(out / "plain.safetensors")
+    return {"steps": f"{first} + {second}"}
+
+
+def _draw_plain(data: str, count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+    """With the best of CHOICES."""
+    plain = _plain(data)
+    plain.load(out / "plain.safetensors")
+    tried, few, num_classes = [], min(FEW, count), plain.num_classes
     for choice in CHOICES:
         path = _draw(plain, few, choice, num_classes, out / "plain-few.npz")
         _measure(path, data, judge, out / "plain-few", ("fid",))
@@ -172,7 +197,7 @@ def _plain(data: str, seconds: Sequence[float], count: int, judge: Path, out: Pa
     names = load_pipeline(out / "maskgit").class_names
     save_png(image_grid(to_float(rows), num_columns=columns, row_names=names), out / "plain.png")
     settings = f"(start_temperature, filter_thres) {best} (FID of {few}: {_choices(CHOICES, tried)})"
-    return _numbers(out / "plain") | {"steps": f"{first} + {second}", "sampler": settings}
+    return {"numbers": _numbers(out / "plain") | {"sampler": settings}}
 
 
 def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_classes: int, path: Path) -> Path:
