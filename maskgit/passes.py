@@ -168,13 +168,16 @@ class Passes:
         most = min(flat.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         own = wanted.gather(1, places)  # rows with fewer cells are filled up with others, which stay as they were
-
-        is_filled_up = not bool(own.all())
+        first = next(iter(self.kept.values()))[0]
+        batch, heads, total = first.shape[:3]
+        of_head = torch.arange(batch * heads, device=first.device).view(batch, heads, 1) * total
+        rows = (of_head + places[:, None]).flatten()  # of all keys, one after the other
+        mine = own[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]
+        rows = rows[mine]
 
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            where, new = places[:, None, :, None].expand_as(k), own[:, None, :, None]
             for old, side in zip(self.kept[layer], (k, v), strict=True):
-                old.scatter_(2, where, torch.where(new, side, old.gather(2, where)) if is_filled_up else side)
+                old.view(-1, old.shape[-1]).index_copy_(0, rows, side.reshape(-1, side.shape[-1]).index_select(0, mine))
             return self.kept[layer]
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
@@ -182,5 +185,5 @@ class Passes:
         return embed_at(self.net, taken, by, turns, asked.gather(1, places), keep), None
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self.kept[layer] = (k, v)
-        return k, v
+        self.kept[layer] = (k.contiguous(), v.contiguous())
+        return self.kept[layer]
