@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqgan.registry import Positive
 from vqgan.weights import load_weights, save_weights
 
 
 class Classifier(nn.Module):
     """Four 3x3 convolutions with group norm, two poolings, one hidden layer: about 99 % on MNIST, 92 % on Fashion."""
 
-    def __init__(self, *, channels: int, num_classes: int, width: int = 32) -> None:
+    def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
         super().__init__()
         self.config = {"channels": channels, "num_classes": num_classes, "width": width}
         layers: list[nn.Module] = []

@@ -151,7 +151,7 @@ def _network_calls(pipeline: Pipeline, options: dict[str, Any], count: int = 5) 
     finally:
         for hook in hooks:
             hook.remove()
-    return cells / count / math.prod(pipeline.transformer.grid)
+    return cells / count / math.prod(pipeline.net.grid)
 
 
 class _Place:

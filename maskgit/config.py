@@ -12,23 +12,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from yaml import YAMLError
 
-from maskgit.choices import Choice, member, names, table
+from maskgit.choices import entry, keywords, member, names, table
 from maskgit.overrides import overridden, refuse_interpolation
-from vqgan.registry import choose, suggest
+from maskgit.signatures import Choice, Section, said
+from vqgan.registry import Count, Positive, Share, choose, suggest
 from vqgan.weights import replacing
 
 ScheduleChoice = Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 
 
-class Section(BaseModel):
-    """Frozen, and strict about what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+DEFAULTS: Any = Field(default={}, validate_default=True)
 
 
 class DataConfig(Section):
@@ -40,20 +36,11 @@ class DataConfig(Section):
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
     flip: bool = False
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Count = 0
 
 
-class TokenizerModel(Section):
-    """vqgan.Tokenizer's own keywords."""
-
-    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 128, 128)
-    num_blocks: Annotated[int, Field(ge=0)] = 2
-    patch_size: Positive = 1
-    attention: bool = False
-    latent_dim: Positive = 64
-    quantizer: Annotated[Choice, names(table("vqgan.quantizers", "QUANTIZERS"), "quantizer", ["dim"])] = "fsq"
-    checkpointing: bool = False
-    channels_last: bool = False
+Tokenizer = Annotated[Any, keywords(table("vqgan.tokenizer", "Tokenizer"), ["image_size", "channels"])]
+"""vqgan.Tokenizer's own keywords; size and channels are the data's."""
 
 
 class AdversarialConfig(Section):
@@ -65,8 +52,8 @@ class AdversarialConfig(Section):
     loss: Annotated[str, member(table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
     weight: float = 0.8
     adaptive: bool = True
-    start_step: Annotated[int, Field(ge=0)] = 10_000
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # over which the weight grows from 0, after start_step
+    start_step: Count = 10_000
+    warmup_steps: Count = 0  # over which the weight grows from 0, after start_step
     lecam: Annotated[float, Field(ge=0)] = 0.0  # weight, .001 in the literature
     r1: Annotated[float, Field(ge=0)] = 0.0  # gamma of the gradient penalty gamma / 2 E |grad D|^2
     r1_every: Positive = 16  # steps; the penalty then counts that many times
@@ -83,36 +70,19 @@ class TokenizerLoss(Section):
     adversarial: AdversarialConfig | None = None
 
 
-class TransformerModel(Section):
-    """maskgit.Transformer's own keywords; codebook size, grid and classes come from the code cache."""
+Backbone = Annotated[
+    Any, entry(table("maskgit.backbones", "BACKBONES"), "backbone", table("maskgit.backbones", "SHAPE"))
+]
+"""An entry of BACKBONES with its own keywords; SHAPE comes from the code cache."""
 
-    dim: Positive = 256
-    depth: Positive = 6
-    heads: Positive = 4
-    dim_head: Positive = 64
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    dropout: Share = 0.0
-    label_in_input: bool = True
-    flash: bool | None = None
-    positions: Literal["learned", "rotary"] = "learned"
-
-
-class MaskingConfig(Section):
-    """NonAutoregressiveWrapper's own keywords."""
-
-    schedule: ScheduleChoice = "cosine"
-    no_replace_prob: Share = 0.0
-    random_token_prob: Share = 0.0
-    label_smoothing: Share = 0.1
-    visible_weight: Share = 0.0
-    normalization: Literal["cell", "image"] = "cell"
-    label_dropout: Share = 0.1
-    use_simple_mdlm_loss_weight: bool = False
-    self_cond: bool = False
-    self_cond_train_prob: Share = 0.75
-    self_token_critic: bool = False
-    critic_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    critic_target: Literal["changed", "hidden"] = "changed"
+Masking = Annotated[
+    Any,
+    keywords(
+        table("maskgit.wrapper", "NonAutoregressiveWrapper"),
+        ["net", "mask_id", "steps", "sampling_schedule", "can_mask_prev_unmasked", "token_critic"],
+    ),
+]
+"""NonAutoregressiveWrapper's own keywords, of training."""
 
 
 def _rising(interval: tuple[float, float]) -> tuple[float, float]:
@@ -140,7 +110,7 @@ class TrainConfig(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Share, Share] = (0.9, 0.96)
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Count = 100
     final_share: Share = 0.02
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Share = 0.999
@@ -161,9 +131,9 @@ class TokenizerConfig(Section):
 
     task: Literal["tokenizer"] = "tokenizer"
     run: str = "runs/tokenizer"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     data: DataConfig = DataConfig()
-    model: TokenizerModel = TokenizerModel()
+    model: Tokenizer = DEFAULTS
     loss: TokenizerLoss = TokenizerLoss()
     train: TrainConfig = TrainConfig()
 
@@ -178,12 +148,12 @@ class MaskGITConfig(Section):
 
     task: Literal["maskgit"] = "maskgit"
     run: str = "runs/maskgit"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     tokenizer: str = "runs/tokenizer"
     codes: str = "runs/codes"
-    model: TransformerModel = TransformerModel()
-    critic: TransformerModel | None = None  # a token critic that is trained beside the generator
-    loss: MaskingConfig = MaskingConfig()
+    model: Backbone = DEFAULTS
+    critic: Backbone = None  # a token critic that is trained beside the generator
+    loss: Masking = DEFAULTS
     sampler: SamplerChoice = "confidence"
     guidance: GuidanceConfig = GuidanceConfig()
     train: TrainConfig = TrainConfig()
@@ -195,7 +165,7 @@ class CriticLoss(Section):
     schedule: ScheduleChoice = "cosine"
     target: Literal["changed", "hidden"] = "changed"
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    label_dropout: Share = 0.1
+    condition_dropout: Share = 0.1
 
 
 class CriticConfig(Section):
@@ -203,20 +173,14 @@ class CriticConfig(Section):
 
     task: Literal["critic"] = "critic"
     run: str = "runs/critic"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     generator: str = "runs/maskgit"
     codes: str = "runs/codes"
-    model: TransformerModel = TransformerModel()
+    model: Backbone = DEFAULTS
     loss: CriticLoss = CriticLoss()
     sampler: SamplerChoice = "critic"
     guidance: GuidanceConfig = GuidanceConfig()
     train: TrainConfig = TrainConfig()
-
-
-class ClassifierModel(Section):
-    """maskgit.Classifier's own keywords."""
-
-    width: Positive = 32
 
 
 class ClassifierConfig(Section):
@@ -224,9 +188,9 @@ class ClassifierConfig(Section):
 
     task: Literal["classifier"] = "classifier"
     run: str = "runs/classifier"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     data: DataConfig = DataConfig()
-    model: ClassifierModel = ClassifierModel()
+    model: Annotated[Any, keywords(table("maskgit.classifier", "Classifier"), ["channels", "num_classes"])] = DEFAULTS
     train: TrainConfig = TrainConfig()
 
 
@@ -275,9 +239,23 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return overridden(config, overrides, str(path))
 
 
+RENAMED = {"loss": {"label_dropout": "condition_dropout"}}
+"""section -> keys of configs of version 0.1, and what they are called now."""
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under the names of today."""
+    found = dict(values)
+    for section, names_now in RENAMED.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {names_now.get(key, key): value for key, value in found[section].items()}
+    return found
+
+
 def parse(values: Mapping[str, Any], where: str) -> Config:
     """A plain mapping -> the config of its `task`."""
     refuse_interpolation(values, where)
+    values = renamed(values)
     return validated(choose(CONFIGS, str(values.get("task", "")), "task"), values, where)  # type: ignore[return-value]
 
 
@@ -286,25 +264,7 @@ def validated(schema: type[Part], values: Mapping[str, Any], where: str) -> Part
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_explain(error, schema)}") from error
-
-
-def _fields(schema: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The keys allowed in the section that `location` leads to."""
-    for part in location:
-        annotation = schema.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        schema = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(schema.model_fields)
-
-
-def _explain(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The first problem in one line, with the nearest right key."""
-    problem = error.errors()[0]
-    place = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {place}{suggest(str(problem['loc'][-1]), _fields(schema, problem['loc'][:-1]))}"
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})"
+        raise ValueError(f"{where}: {said(error)}") from error
 
 
 def to_dict(config: Section) -> dict[str, Any]:

@@ -7,11 +7,14 @@ the generator.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TARGETS = ("changed", "hidden")
+Target = Literal["changed", "hidden"]
+TARGETS = get_args(Target)
 
 
 def compose(codes: Tensor, hidden: Tensor, drawn: Tensor) -> Tensor:

@@ -7,48 +7,23 @@ all of it.) An image larger than the model's grid is filled window by window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from maskgit.images import to_float, to_uint8
+from maskgit.images import to_float, to_mask, to_pil, to_pixels, to_uint8
+from maskgit.pipeline import Pipeline
 from maskgit.predictor import Filled
-from maskgit.randomness import mixed_seed, uniforms
-from maskgit.samplers import rounds_of
-from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper
-from vqgan.tokenizer import Tokenizer
+from maskgit.randomness import uniforms
+from maskgit.windows import fill_windows
+from vqgan.registry import choose
 
 KEEP_ROUND = 2**33
 """The round number of the noise that says which cells a variation keeps: no sampler uses it."""
-
-
-class Painter(Protocol):
-    """All that an edit asks of a Pipeline."""
-
-    model: NonAutoregressiveWrapper
-    tokenizer: Tokenizer
-
-    @property
-    def transformer(self) -> Transformer:
-        """The generator's net."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        ...
-
-    def settings(self, **options: Any) -> Any:
-        """What to draw with: a `sampler` that may have `steps`."""
-        ...
-
-    def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
-        """One batch of grids, round by round."""
-        ...
 
 
 class Edit(NamedTuple):
@@ -77,11 +52,11 @@ def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
     return mask
 
 
-def check_image(painter: Painter, size: Sequence[int], *, alone: bool = True) -> None:
+def check_image(pipeline: Pipeline, size: Sequence[int], *, alone: bool = True) -> None:
     """ValueError, with the nearest size that would do, if an image (height, width) does not divide into cells, or is
-    smaller than the model's grid with learned positions, unless it is a part only of what is filled (not `alone`)."""
-    net, f = painter.transformer, painter.tokenizer.downscale
-    own = painter.tokenizer.size_of(net.grid) if alone and net.positions == "learned" else (f, f)
+    smaller than the model's grid where it knows no other, unless it is a part only of what is filled (not `alone`)."""
+    net, f = pipeline.net, pipeline.tokenizer.downscale
+    own = pipeline.tokenizer.size_of(net.grid) if alone and not net.any_grid else (f, f)
     near = [max(least, round(side / f) * f) for side, least in zip(size, own, strict=True)]
     if any(side % f or side < least for side, least in zip(size, own, strict=True)):
         raise ValueError(
@@ -91,7 +66,7 @@ def check_image(painter: Painter, size: Sequence[int], *, alone: bool = True) ->
 
 
 def inpaint(
-    painter: Painter,
+    pipeline: Pipeline,
     image: Tensor,
     *,
     label: int,
@@ -107,7 +82,7 @@ def inpaint(
     cells. feather: over how many pixels, inside the drawn part, the original fades out. options: of the sampler, as in
     Pipeline.rounds. ValueError if the size does not divide into cells, or if there is nothing to draw.
     """
-    check_image(painter, image.shape[1:])
+    check_image(pipeline, image.shape[1:])
     if (mask is None) == (box is None):
         raise ValueError("give either a mask or a box")
     if box is not None:
@@ -120,13 +95,13 @@ def inpaint(
         )
     if not mask.any():
         raise ValueError("the mask is empty: nothing to draw")
-    codes, hidden = encode(painter, image), painter.tokenizer.codes_of(mask)
-    edit = _filled(painter, image, codes, hidden, label, seed, options)
-    return [_composited(edit, painter.tokenizer.pixels_of(hidden), feather)]
+    codes, hidden = encode(pipeline, image), pipeline.tokenizer.codes_of(mask)
+    edit = _filled(pipeline, image, codes, hidden, label, seed, options)
+    return [_composited(edit, pipeline.tokenizer.pixels_of(hidden), feather)]
 
 
 def outpaint(
-    painter: Painter,
+    pipeline: Pipeline,
     image: Tensor,
     *,
     label: int,
@@ -139,8 +114,8 @@ def outpaint(
 
     ValueError if a margin is negative or no multiple of a cell, or the image does not divide into cells.
     """
-    f = painter.tokenizer.downscale
-    check_image(painter, image.shape[1:], alone=False)
+    f = pipeline.tokenizer.downscale
+    check_image(pipeline, image.shape[1:], alone=False)
     if min(margins) < 0 or any(margin % f for margin in margins):
         nearest = [max(0, round(margin / f) * f) for margin in margins]
         if not any(nearest):  # a cell where anything is wanted
@@ -150,34 +125,34 @@ def outpaint(
     if not any(margins):
         raise ValueError("all margins are 0: nothing to draw")
     left, top, right, bottom = margins
-    q = painter.tokenizer.codes_per_cell
+    q = pipeline.tokenizer.codes_per_cell
     cells = (left // f * q, right // f * q, top // f, bottom // f)
-    known = encode(painter, image)
+    known = encode(pipeline, image)
     codes = F.pad(known, cells)
     hidden = F.pad(torch.zeros_like(known), cells, value=1).bool().cpu()
     margin = (left, right, top, bottom)
-    edit = _filled(painter, F.pad(image, margin, value=127), codes, hidden, label, seed, options)
+    edit = _filled(pipeline, F.pad(image, margin, value=127), codes, hidden, label, seed, options)
     around = F.pad(image.float(), margin, mode="replicate")  # what there is to fade from
-    return [_composited(edit, painter.tokenizer.pixels_of(hidden), feather, around)]
+    return [_composited(edit, pipeline.tokenizer.pixels_of(hidden), feather, around)]
 
 
 def variation(
-    painter: Painter, image: Tensor, *, label: int, seed: int = 0, keep: float = 0.5, **options: Any
+    pipeline: Pipeline, image: Tensor, *, label: int, seed: int = 0, keep: float = 0.5, **options: Any
 ) -> list[Edit]:
     """Keep a share of the cells, chosen at random by the seed, and draw the others anew; every pixel may change."""
     if not 0 <= keep < 1:
         raise ValueError(f"keep lies in [0, 1), not {keep}")
-    check_image(painter, image.shape[1:])
-    codes = encode(painter, image)
-    q = painter.tokenizer.codes_per_cell  # which stay together
+    check_image(pipeline, image.shape[1:])
+    codes = encode(pipeline, image)
+    q = pipeline.tokenizer.codes_per_cell  # which stay together
     u = uniforms([seed], KEEP_ROUND, (codes.shape[0], codes.shape[1] // q))[0]
     rank = u.flatten().argsort().argsort().view_as(u)
     hidden = (rank >= min(round(keep * u.numel()), u.numel() - 1)).repeat_interleave(q, 1)
-    return [_filled(painter, image, codes, hidden, label, seed, options)]
+    return [_filled(pipeline, image, codes, hidden, label, seed, options)]
 
 
 def interpolate(
-    painter: Painter,
+    pipeline: Pipeline,
     image: Tensor,
     *,
     label: int,
@@ -204,10 +179,10 @@ def interpolate(
     if other is not None and image.shape != other.shape:
         sizes = " and ".join(f"{one.shape[1]}x{one.shape[2]}" for one in (image, other))
         raise ValueError(f"both images must be of the same size, not {sizes}")
-    check_image(painter, image.shape[1:])
-    first = encode(painter, image)
-    last = first if other is None else encode(painter, other)
-    q = painter.tokenizer.codes_per_cell  # which stay together
+    check_image(pipeline, image.shape[1:])
+    first = encode(pipeline, image)
+    last = first if other is None else encode(pipeline, other)
+    q = pipeline.tokenizer.codes_per_cell  # which stay together
     turn, kept = uniforms([seed], KEEP_ROUND, (2, first.shape[0], first.shape[1] // q))[0].repeat_interleave(q, -1)
     edits = []
     for frame in range(num_frames):
@@ -216,7 +191,7 @@ def interpolate(
         most = 1.0 if other is None else 4 * share * (1 - share)  # between images, nothing is hidden at the ends
         hidden = kept >= 1 - (1 - keep) * most
         mixed = {} if other_label is None else {"mixed_with": [(other_label, share)]}
-        edits.append(_filled(painter, image, codes, hidden, label, seed, {**options, **mixed}))
+        edits.append(_filled(pipeline, image, codes, hidden, label, seed, {**options, **mixed}))
     return edits
 
 
@@ -226,24 +201,44 @@ EDITS: dict[str, Callable[..., list[Edit]]] = {
     "variation": variation,
     "interpolate": interpolate,
 }
-"""`(painter, image, *, label, seed, ..., **options of the sampler) -> edits`, one or several frames."""
+"""`(pipeline, image, *, label, seed, ..., **options of the sampler) -> edits`, one or several frames."""
 
 
-def encode(painter: Painter, image: Tensor) -> Tensor:
+@torch.no_grad()
+def edit(pipeline: Pipeline, what: str, image: Image.Image, *, label: int | str, **options: Any) -> list[Image.Image]:
+    """An entry of EDITS on a picture: inpaint, outpaint, variation, interpolate -> one image, or several frames.
+
+    options: the edit's (`box=(left, top, right, bottom)`, `mask`, white where to draw, `margins`, `keep`, `other`,
+    `seed`, ...) and the sampler's. Pictures are taken as grey or RGB, as the model draws.
+    """
+    given = dict(options)
+    if isinstance(mask := given.get("mask"), Image.Image):
+        given["mask"] = to_mask(mask)
+    if isinstance(other := given.get("other"), Image.Image):
+        given["other"] = to_pixels(other, pipeline.tokenizer.channels)
+    if isinstance(other_label := given.get("other_label"), str):
+        given["other_label"] = pipeline.label(other_label)
+    number = pipeline.label(label) if isinstance(label, str) else label
+    pixels = to_pixels(image, pipeline.tokenizer.channels)
+    edits = choose(EDITS, what, "edit")(pipeline, pixels, label=number, **given)
+    return [to_pil(to_float(edit.image)) for edit in edits]
+
+
+def encode(pipeline: Pipeline, image: Tensor) -> Tensor:
     """uint8 (channels, height, width) -> codes (h, w); ValueError if the model's images have other channels."""
-    if image.shape[0] != painter.tokenizer.channels:
-        raise ValueError(f"the model draws {painter.tokenizer.channels} channels, the image has {image.shape[0]}")
-    return painter.tokenizer.encode(to_float(image)[None].to(painter.device))[0]
+    if image.shape[0] != pipeline.tokenizer.channels:
+        raise ValueError(f"the model draws {pipeline.tokenizer.channels} channels, the image has {image.shape[0]}")
+    return pipeline.tokenizer.encode(to_float(image)[None].to(pipeline.device))[0]
 
 
 def _filled(
-    painter: Painter, image: Tensor, codes: Tensor, hidden: Tensor, label: int, seed: int, options: dict[str, Any]
+    pipeline: Pipeline, image: Tensor, codes: Tensor, hidden: Tensor, label: int, seed: int, options: dict[str, Any]
 ) -> Edit:
     """Fill the hidden cells, and decode all of the grid."""
-    start = codes.masked_fill(hidden.to(codes.device), painter.model.mask_id)[None]
+    start = codes.masked_fill(hidden.to(codes.device), pipeline.model.mask_id)[None]
     rounds = [Filled(start, torch.full(start.shape, torch.nan))]
-    rounds += fill_windows(painter, start, label, seed, **options)
-    image_after = to_uint8(painter.tokenizer.decode(rounds[-1].codes)[0]).cpu()
+    rounds += fill_windows(pipeline, start, label, seed, **options)
+    image_after = to_uint8(pipeline.tokenizer.decode(rounds[-1].codes)[0]).cpu()
     everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
     return Edit(image_after, image, rounds[-1].codes[0], everywhere, rounds)
 
@@ -264,57 +259,3 @@ def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None 
     faded = (edit.before if under is None else under).float()
     mixed = torch.lerp(faded, edit.image.float(), weight).round().to(torch.uint8)
     return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)
-
-
-def windows(hidden: Tensor, grid: tuple[int, int], codes_per_cell: int = 1) -> Iterator[tuple[slice, slice]]:
-    """Windows of `grid` codes that cover all hidden codes (h, w) of a larger grid, each after those it can lean on.
-
-    They lie half a window apart, and hold whole cells; the next is always the one with the most known codes among those
-    with hidden ones.
-    """
-    starts = [
-        sorted({*range(0, side - window, max(1, window // part // 2) * part), side - window})
-        for side, window, part in zip(hidden.shape, grid, (1, codes_per_cell), strict=True)
-    ]
-    left = hidden.clone()
-    places = [(slice(y, y + grid[0]), slice(x, x + grid[1])) for y in starts[0] for x in starts[1]]
-    while left.any():
-        place = min((p for p in places if left[p].any()), key=lambda p: int(left[p].sum()))
-        yield place
-        left[place] = False
-
-
-def window_size(painter: Painter, size: Sequence[int]) -> tuple[int, int]:
-    """The cells (h, w) that are filled together in a grid of this size; ValueError if it is smaller than the model's.
-
-    With rotary positions a smaller grid is filled as it is.
-    """
-    net, tokenizer = painter.transformer, painter.tokenizer
-    if net.positions == "learned" and (size[0] < net.grid[0] or size[1] < net.grid[1]):
-        given, least = tokenizer.size_of(size), tokenizer.size_of([*map(max, size, net.grid)])
-        raise ValueError(
-            f"images of {given[0]}x{given[1]}, margins included, are smaller than the model's: the nearest size that "
-            f"can be edited is {least[0]}x{least[1]}"
-        )
-    return min(size[0], net.grid[0]), min(size[1], net.grid[1])
-
-
-def fill_windows(painter: Painter, codes: Tensor, label: int, seed: int = 0, **options: Any) -> Iterator[Filled]:
-    """Fill the hidden cells of one grid (1, h, w), window by window, and yield it after each round.
-
-    The first window is drawn with the seed itself, every other one with a seed mixed from it and the window's number.
-    """
-    known = {key: options[key] for key in ("preset", "sampler", "steps") if key in options}
-    sampler = painter.settings(**known).sampler
-    codes, confidence = codes.clone(), torch.full(codes.shape, torch.nan)
-    hidden = (codes[0] == painter.model.mask_id).cpu()
-    places = windows(hidden, window_size(painter, hidden.shape), painter.tokenizer.codes_per_cell)
-    for number, (rows, columns) in enumerate(places):
-        place = (slice(None), rows, columns)
-        drawn = (codes[place] == painter.model.mask_id).cpu()
-        own = mixed_seed(seed, number) if number else seed
-        steps = rounds_of(sampler, int(drawn.sum()))
-        for found in painter.watch([label], [own], codes=codes[place], **{**options, "steps": steps}):
-            codes[place] = found.codes
-            confidence[place] = torch.where(drawn, found.confidence.cpu(), confidence[place])
-            yield Filled(codes.clone(), confidence.clone())

@@ -27,7 +27,7 @@ from vqgan.registry import choose, options_of
 
 OF_DATA = re.compile(r"(train|validation):(\d+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-SHARED = ("painter", "image", "label", "seed", "options")
+SHARED = ("pipeline", "image", "label", "seed", "options")
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ class _Measurement:
             tokenizer = self.pipeline.tokenizer
             if tokenizer.channels != channels:
                 raise ValueError(f"{request.run} draws {tokenizer.channels} channels, the reference has {channels}")
-            given = [*tokenizer.size_of(self.pipeline.transformer.grid)]
+            given = [*tokenizer.size_of(self.pipeline.net.grid)]
         else:
             path = Path(str(request.samples))
             if path.suffix == ".npz":
@@ -330,7 +330,7 @@ class _Measurement:
                 codes = tokenizer.encode(to_float(next(pixels).to(device)))
                 labels = torch.from_numpy(self.validation.labels[chunk]).to(device)  # type: ignore[index]
                 draws = generator(self.request.seed or 0, chunk.start, device=device)
-                found = model.bits(codes, labels=labels, generator=draws)[:, None].float()
+                found = model.bits(codes, condition=labels, generator=draws)[:, None].float()
             rows.append(gather_rows(found).cpu())
         if not this_process().is_main_process:
             return None

@@ -1,6 +1,6 @@
-"""Guided: the labels and classifier-free guidance, as a Predictor.
+"""Guided: the condition and classifier-free guidance, as a Predictor.
 
-One definition everywhere: u + s (c - u), with c and u the logits with and without the label; s = 1 is no guidance
+One definition everywhere: u + s (c - u), with c and u the logits with and without the condition; s = 1 is no guidance
 (Ho & Salimans, arXiv:2207.12598). Others' numbers: Halton-MaskGIT's w is s - 1, MaskBit's S is s - 1, aMUSEd's S is s.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from maskgit.conditions import Condition, joined
 from vqgan.registry import choose, split
 
 
@@ -43,13 +44,20 @@ GUIDANCE_SCHEDULES: dict[str, Callable[..., float]] = {
 class ConditionalNet(Protocol):
     """What guidance needs of a model, such as maskgit.predictor.Conditioned."""
 
-    num_classes: int
     mask_id: int
 
+    def null(self, condition: Condition) -> Condition:
+        """A condition of as many images that means none."""
+        ...
+
     def logits_at(
-        self, codes: Tensor, labels: Tensor, cells: Tensor, mix: Callable[[Tensor], Tensor] | None = None
+        self,
+        codes: Tensor,
+        condition: Condition,
+        cells: Tensor,
+        mix: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """codes: (batch, h, w), labels: (batch,), cells: bool (batch, h, w) -> (cells.sum(), codebook_size).
+        """codes: (batch, h, w), cells: bool (batch, h, w) -> (cells.sum(), codebook_size).
 
         mix: rows -> rows, weighted means of them, which the logits are put through last, or what a linear head gets.
         """
@@ -57,36 +65,37 @@ class ConditionalNet(Protocol):
 
 
 class Guided:
-    """A Predictor that knows the labels: (batch,) int64 in [0, num_classes], num_classes meaning no label.
+    """A Predictor that knows the condition of a batch (maskgit.conditions).
 
-    interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1. negative: the labels
-    (batch,) that u is conditioned on, what to lead away from; no label by default. mixed_with: other labels (batch,)
-    and their share (batch,) in [0, 1]: c is then (1 - share) of the one's logits and `share` of the other's, so that it
-    draws from the normalised product p^(1 - share) q^share, and a label turns into another one smoothly.
+    interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1. negative: the
+    condition that u is of, what to lead away from; the net's null by default. mixed_with: another condition and its
+    share (batch,) in [0, 1]: c is then (1 - share) of the one's logits and `share` of the other's, so that it draws
+    from the normalised product p^(1 - share) q^share, and one condition turns into another smoothly.
     """
 
     def __init__(
         self,
         net: ConditionalNet,
-        labels: Tensor,
+        condition: Condition,
         *,
         scale: float = 1.0,
         schedule: str | Mapping[str, Any] = "constant",
         interval: tuple[float, float] = (0.0, 1.0),
-        negative: Tensor | None = None,
-        mixed_with: tuple[Tensor, Tensor] | None = None,
+        negative: Condition | None = None,
+        mixed_with: tuple[Condition, Tensor] | None = None,
     ) -> None:
         self.net, self.scale = net, scale
-        self.sides, self.share = [labels], cast(Tensor | None, None)
+        self.sides, self.share = [condition], cast(Tensor | None, None)
         if mixed_with is not None:
             other, share = mixed_with
             if bool((share == 1).all()):
                 self.sides = [other]
             elif bool((share > 0).any()):
-                self.sides, self.share = [labels, other], share
-        away = torch.full_like(labels, net.num_classes) if negative is None else negative
-        self.labels = torch.cat(self.sides)
-        self.guided_labels = torch.cat((*self.sides, away))
+                self.sides, self.share = [condition, other], share
+        away = net.null(condition) if negative is None else negative
+        self.condition = joined(self.sides)
+        self.guided_condition = joined((*self.sides, away))
+        self.many = len(self.sides)
         self.mask_id = net.mask_id
         name, options = split(schedule, "guidance schedule")
         self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
@@ -95,13 +104,13 @@ class Guided:
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """codes: (batch, h, w), cells: bool (batch, h, w) -> float32 (cells.sum(), codebook_size) in row-major order.
 
-        All sides run as one batch, and none without the label where the scale is 1.
+        All sides run as one batch, and none without the condition where the scale is 1.
         """
         scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
-        labels = self.labels if scale == 1 else self.guided_labels
-        many = len(labels) // len(codes)
+        condition = self.condition if scale == 1 else self.guided_condition
+        many = self.many if scale == 1 else self.many + 1
         if many == 1:
-            return self.net.logits_at(codes, labels, cells).float()
+            return self.net.logits_at(codes, condition, cells).float()
         share = None if self.share is None else self._at(self.share, cells)
 
         def guided(sides: Tensor) -> Tensor:
@@ -110,7 +119,8 @@ class Guided:
                 c = torch.lerp(c, others[0], share)
             return c if scale == 1 else torch.lerp(others[-1], c, scale)
 
-        return self.net.logits_at(torch.cat([codes] * many), labels, torch.cat([cells] * many), guided).float()
+        both = torch.cat([codes] * many), condition, torch.cat([cells] * many)
+        return self.net.logits_at(*both, guided).float()
 
     @staticmethod
     def _at(share: Tensor, cells: Tensor) -> Tensor:
@@ -127,7 +137,7 @@ class Guided:
         return found
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
-        """The token critic's logits of full grids (batch, h, w), with the label; ValueError if there is none."""
+        """The token critic's logits of full grids (batch, h, w), conditioned; ValueError if there is none."""
         return self._scores(codes, own=False)
 
     def self_scores(self, codes: Tensor, r: float) -> Tensor:
@@ -138,5 +148,5 @@ class Guided:
         scores_at = getattr(self.net, "scores_at", None)
         if scores_at is None:
             raise ValueError("samplers that ask a critic need a model with one")
-        first, *second = [scores_at(codes, labels, own) for labels in self.sides]
+        first, *second = [scores_at(codes, side, own) for side in self.sides]
         return first if self.share is None else torch.lerp(first, second[0], self.share.view(-1, 1, 1))

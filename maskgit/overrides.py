@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from maskgit.choices import Choice
+from maskgit.signatures import Choice
 
 
 def overridden(config: Any, overrides: Sequence[str], where: str) -> dict[str, Any]:

@@ -93,14 +93,14 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
     """Parameters and floating-point operations of an image, for a tokenizer or a generator; nothing is computed."""
     import torch
 
-    from maskgit.transformer import Transformer
+    from maskgit.backbones import make_backbone
     from vqgan.tokenizer import Tokenizer
 
     if kind not in ("tokenizer", "maskgit"):
         return []
     if kind == "maskgit":
         with torch.device("meta"):
-            net = Transformer(**{**model, "flash": False})  # the counter knows no fused attention of the CPU
+            net = make_backbone(model)
             codes = torch.zeros(1, *net.grid, dtype=torch.int64)
             return [_line("a round", net, lambda: net(codes))]
     tokenizer = Tokenizer(**model)
@@ -120,7 +120,7 @@ def _line(name: str, module: Any, work: Callable[[], object]) -> str:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from maskgit.transformer import num_parameters
+    from maskgit.backbones import num_parameters
 
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()

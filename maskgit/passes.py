@@ -12,14 +12,35 @@ whole pass in every round nothing is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskgit.conditions import Condition, numbers
+
 Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells, dim_head)."""
+
+
+class AdaptiveNet(Protocol):
+    """What a pass asks of a maskgit.Transformer."""
+
+    net: Any  # x-transformers' TransformerWrapper, with adaptive norms
+    dropout: float
+    training: bool
+    flash: bool
+
+    def inputs(
+        self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the layers get, what the norms get, and rotary angles, if any."""
+        ...
+
+    def rotate(self, heads: Tensor, angles: Tensor) -> Tensor:
+        """Queries or keys by their angles."""
+        ...
 
 
 class Modulation(NamedTuple):
@@ -33,7 +54,7 @@ class Modulation(NamedTuple):
         return Modulation([(before[images], after[images]) for before, after in self.blocks], self.last[images])
 
 
-def modulation(net: Any, condition: Tensor) -> Modulation:
+def modulation(net: AdaptiveNet, condition: Tensor) -> Modulation:
     """condition: (batch, dim)."""
     layers = net.net.attn_layers
     blocks = [
@@ -43,7 +64,7 @@ def modulation(net: Any, condition: Tensor) -> Modulation:
 
 
 def embed_at(
-    net: Any, x: Tensor, by: Modulation, angles: Tensor | None, asked: Tensor, keep: Keep | None = None
+    net: AdaptiveNet, x: Tensor, by: Modulation, angles: Tensor | None, asked: Tensor, keep: Keep | None = None
 ) -> Tensor:
     """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(), dim), row by row.
 
@@ -77,14 +98,14 @@ def embed_at(
     return layers.final_norm.ln(x) * for_cells(by.last)  # type: ignore[no-any-return]
 
 
-def _attention(net: Any, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None) -> Tensor:
+def _attention(net: AdaptiveNet, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None) -> Tensor:
     """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
     q, k, v = fn.split_q_heads(fn.to_q(x)), fn.split_k_heads(fn.to_k(x)), fn.split_v_heads(fn.to_v(x))
     if angles is not None:
         q, k = net.rotate(q, angles), net.rotate(k, angles)
     if keep is not None:
         k, v = keep(layer, k, v)
-    dropout = net.config["dropout"] if net.training else 0.0
+    dropout = net.dropout if net.training else 0.0
     if net.flash:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     else:
@@ -109,9 +130,11 @@ class Distinct(NamedTuple):
         return asked, (asked.flatten().cumsum(0) - 1).view_as(asked)[where]
 
 
-def distinct(codes: Tensor, labels: Tensor | None) -> Distinct:
-    """Of grids (batch, h, w) with their labels (batch,)."""
-    rows = codes.flatten(1) if labels is None else torch.cat((codes.flatten(1), labels[:, None]), 1)
+def distinct(codes: Tensor, condition: Condition | None) -> Distinct:
+    """Of grids (batch, h, w) with their conditions."""
+    rows = codes.flatten(1)
+    if condition is not None:
+        rows = torch.cat((rows, numbers(condition)), 1)
     _, of_row = torch.unique(rows, dim=0, return_inverse=True)
     first = of_row.new_full((int(of_row.max()) + 1,), len(rows))
     return Distinct(first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"), of_row)
@@ -124,37 +147,37 @@ EVEN = 8
 class Passes:
     """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th pass is whole.
 
-    For one sampling only: the weights, and what stands in a tensor of labels, must not change.
+    For one sampling only: the weights, and what stands in a condition, must not change.
     """
 
-    def __init__(self, net: Any, refresh: int) -> None:
+    def __init__(self, net: AdaptiveNet, refresh: int) -> None:
         self.net, self.refresh = net, refresh
-        self.by: tuple[Tensor | None, Modulation] | None = None  # with the labels it is of
+        self.by: tuple[Condition | None, Modulation] | None = None  # with the condition it is of
         self.passes = 0
         self.codes: Tensor | None = None  # (batch, cells) of the last pass
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values: (batch, heads, cells, dim_head)
 
-    def embed_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> Tensor:
-        """codes: (batch, h, w), labels: (batch,), cells: bool, as codes -> (cells.sum(), dim) in row-major order."""
-        rows, number = self.rows_at(codes, labels, cells)
+    def embed_at(self, codes: Tensor, condition: Condition | None, cells: Tensor) -> Tensor:
+        """codes: (batch, h, w), cells: bool, as codes -> (cells.sum(), dim) in row-major order."""
+        rows, number = self.rows_at(codes, condition, cells)
         return rows if number is None else rows[number]
 
-    def rows_at(self, codes: Tensor, labels: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+    def rows_at(self, codes: Tensor, condition: Condition | None, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """What differs in that, and which of these rows is each cell's: (cells.sum(),), or none if they are as asked.
 
         A whole pass, too, if the batch is of another size than the last one (guidance begins or ends). The
-        factors of adaptive norms are computed anew only for another tensor of labels.
+        factors of adaptive norms are computed anew only for another condition.
         """
         flat, asked = codes.flatten(1), cells.flatten(1)
-        x, condition, angles = self.net.inputs(codes, labels)
-        if self.by is None or self.by[0] is not labels or len(self.by[1].last) != len(codes):
-            self.by = labels, modulation(self.net, condition)
+        x, vectors, angles = self.net.inputs(codes, condition)
+        if self.by is None or self.by[0] is not condition or len(self.by[1].last) != len(codes):
+            self.by = condition, modulation(self.net, vectors)
         by, whole = self.by[1], self._keep if self.refresh > 1 else None
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
-        if self.passes == 1:  # at the start all grids are hidden: those with the same label run once
-            alike = distinct(codes, labels)
+        if self.passes == 1:  # at the start all grids are hidden: those with the same condition run once
+            alike = distinct(codes, condition)
             asked, number = alike.asked(asked)
             found = embed_at(self.net, x[alike.first], by.of(alike.first), angles, asked, whole)
             self.kept = {layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()}

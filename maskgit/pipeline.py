@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from maskgit.backbones import Backbone, make_backbone, spec_of
+from maskgit.conditions import Condition, batch_of, each, some
 from maskgit.config import validated
-from maskgit.editing import EDITS
 from maskgit.guidance import Guided
-from maskgit.images import to_float, to_mask, to_pil, to_pixels
+from maskgit.images import to_pil
 from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
@@ -28,15 +29,18 @@ from maskgit.presets import Preset, choose_preset, load_presets, save_preset
 from maskgit.processes import one_thread_each
 from maskgit.runs import pipeline_folder
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
-from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
-from vqgan.registry import check, choose, split, suggest
+from vqgan.registry import check, split, suggest
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import load_weights, replacing, save_weights
 
 FORMAT = "maskgit-pipeline-2"
 ONE_THREAD = 64 * 64
 """Pixels up to which an image is decoded on one thread, others beside it: more do not make so few quicker."""
+
+
+Labels = Sequence[int] | Condition
+"""Class labels, num_classes for none; or a condition of the net's own (maskgit.conditions), for each image."""
 
 
 class Settings(NamedTuple):
@@ -54,7 +58,7 @@ class Settings(NamedTuple):
 class Pipeline:
     """A generator with its tokenizer, its class names and its default sampler settings.
 
-    model: a wrapper around a Transformer, with its critic if it has one. run: the config it was trained with.
+    model: a wrapper around a backbone (BACKBONES), with its critic if it has one. run: the config it was trained with.
     sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with options; guidance: `{scale, schedule}`.
     data: the images, as the data section of a config, so that it can be measured. presets: other settings, by name.
     """
@@ -79,9 +83,9 @@ class Pipeline:
         self.settings()  # refuses what could not be drawn with
 
     @property
-    def transformer(self) -> Transformer:
+    def net(self) -> Backbone:
         """The generator's net."""
-        return cast(Transformer, self.model.net)
+        return cast(Backbone, self.model.net)
 
     @property
     def device(self) -> torch.device:
@@ -119,13 +123,12 @@ class Pipeline:
                 f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version"
             )
         weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
-        model = NonAutoregressiveWrapper(
-            Transformer(**weights["model"]), mask_id=weights["model"]["codebook_size"], **weights["wrapper"]
-        )
+        mask_id = weights["model"]["codebook_size"]
+        model = NonAutoregressiveWrapper(make_backbone(weights["model"]), mask_id=mask_id, **weights["wrapper"])
         model.load_state_dict(tensors)
         if (folder / "critic.safetensors").is_file():
             critic, tensors = load_weights(folder / "critic.safetensors", "critic")
-            model.token_critic = Transformer(**critic["model"])
+            model.token_critic = make_backbone(critic["model"])
             model.token_critic.load_state_dict(tensors)
         tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
         rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
@@ -136,14 +139,14 @@ class Pipeline:
         folder = Path(folder)
         self.tokenizer.save(folder / "tokenizer.safetensors")
         own = {"self_cond": self.model.self_cond, "self_token_critic": self.model.self_critic is not None}
-        weights = {"model": self.transformer.config, "wrapper": own, "run": self.run}
+        weights = {"model": spec_of(self.net), "wrapper": own, "run": self.run}
         critic = self.model.token_critic
         state = {k: v for k, v in self.model.state_dict().items() if not k.startswith("token_critic.")}
         save_weights(folder / "model.safetensors", state, "maskgit", weights)
         if critic is None:
             (folder / "critic.safetensors").unlink(missing_ok=True)
         else:
-            shape = {"model": cast(Transformer, critic).config, "run": self.run}
+            shape = {"model": spec_of(critic), "run": self.run}
             save_weights(folder / "critic.safetensors", critic.state_dict(), "critic", shape)
         config = {
             "format": FORMAT,
@@ -181,7 +184,7 @@ class Pipeline:
         return labels
 
     @torch.no_grad()
-    def rounds(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Tensor]:
+    def rounds(self, labels: Labels, seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Tensor]:
         """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one batch.
 
         options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
@@ -190,7 +193,7 @@ class Pipeline:
         yield from fill(predictor)
 
     @torch.no_grad()
-    def watch(self, labels: Sequence[int], seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
+    def watch(self, labels: Labels, seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Filled]:
         """As `rounds`, with the model's probability of every code when it was drawn."""
         predictor, fill = self._prepare(labels, seeds, **options)
         watched = Watched(predictor)
@@ -199,60 +202,63 @@ class Pipeline:
 
     def _prepare(
         self,
-        labels: Sequence[int],
+        labels: Labels,
         seeds: Sequence[int] | None = None,
         *,
         codes: Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
-        negative: int | None = None,
+        negative: int | Condition | None = None,
         mixed_with: Sequence[tuple[int, float]] | None = None,
         **options: Any,
     ) -> tuple[Any, Callable[[Any], Iterator[Tensor]]]:
         """A predictor for these labels, and the sampler that takes it.
 
         codes: grids (batch, h, w) to fill, all hidden by default; cells known in them stay. height, width: of the
-        images in pixels, those of the training by default. negative: a label to lead away from, instead of no label.
-        mixed_with: for each image another label and its share in [0, 1].
+        images in pixels, those of the training by default. negative: a label (or a condition) to lead away from,
+        instead of from none. mixed_with: for each image another label and its share in [0, 1].
         """
-        others = [label for label, _ in mixed_with or ()] + ([] if negative is None else [negative])
-        if any(not 0 <= label <= len(self.class_names) for label in (*labels, *others)):
-            raise ValueError(f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label")
-        seeds = list(range(len(labels))) if seeds is None else list(seeds)
-        if len(seeds) != len(labels):
-            raise ValueError(f"{len(labels)} labels need as many seeds, not {len(seeds)}")
+        condition = self.condition(labels)
+        count = batch_of(condition)
+        seeds = list(range(count)) if seeds is None else list(seeds)
+        if len(seeds) != count:
+            raise ValueError(f"{count} labels need as many seeds, not {len(seeds)}")
+        away = (
+            None if negative is None else self.condition([negative] * count if isinstance(negative, int) else negative)
+        )
+        mixed = None
+        if mixed_with is not None:
+            others, share = zip(*mixed_with, strict=True)
+            mixed = self.condition(others), torch.tensor(share, device=self.device)
         found = self.settings(**options)
         name, keywords = split(found.sampler, "sampler")
         if codes is None:
-            codes = torch.full((len(labels), *self.grid_of(height, width)), self.model.mask_id)
-        elif len(codes) != len(labels):
-            raise ValueError(f"{len(labels)} labels need as many grids of codes, not {len(codes)}")
+            codes = torch.full((count, *self.grid_of(height, width)), self.model.mask_id)
+        elif len(codes) != count:
+            raise ValueError(f"{count} labels need as many grids of codes, not {len(codes)}")
         elif height is not None or width is not None:
             raise ValueError("give the grids of codes, or a height and width, not both")
         keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
-        self.transformer.check_grid(*codes.shape[1:])
+        self.net.check_grid(*codes.shape[1:])
         if negative is not None:
             found.check_negative()
-
-        there = torch.tensor(labels, device=self.device)
-        mixed = None
-        if mixed_with is not None:
-            other, share = zip(*mixed_with, strict=True)
-            mixed = torch.tensor(other, device=self.device), torch.tensor(share, device=self.device)
-        predictor = Guided(
-            Conditioned(self.model, len(labels), {}),
-            there,
-            negative=None if negative is None else torch.full_like(there, negative),
-            mixed_with=mixed,
-            **found.guidance,
-        )
+        model = Conditioned(self.model, count, {})
+        predictor = Guided(model, condition, negative=away, mixed_with=mixed, **found.guidance)
         return predictor, partial(SAMPLERS[name], codes=codes.to(self.device), seeds=seeds, **keywords)
+
+    def condition(self, labels: Labels) -> Condition:
+        """What the net is given for class labels; any other condition is its own, and stays as it is."""
+        if not isinstance(labels, Sequence):
+            return each(lambda part: part.to(self.device), labels)
+        if any(not 0 <= label <= len(self.class_names) for label in labels):
+            raise ValueError(f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label")
+        return torch.tensor(labels, device=self.device)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if none fit."""
-        own = self.tokenizer.size_of(self.transformer.grid)
+        own = self.tokenizer.size_of(self.net.grid)
         height, width = own[0] if height is None else height, own[1] if width is None else width
-        if self.transformer.positions == "learned" and (height, width) != own:
+        if not self.net.any_grid and (height, width) != own:
             raise ValueError(f"this model draws {own[0]}x{own[1]} pixels only; model.positions=rotary draws any size")
         return self.tokenizer.grid_of(height, width)
 
@@ -296,13 +302,15 @@ class Pipeline:
 
     @torch.no_grad()
     def stream(
-        self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
+        self, labels: Labels, seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
     ) -> Iterator[Tensor]:
         """Images (channels, height, width) in [-1, 1] one by one, made in batches; options as in `rounds`."""
-        seeds = list(range(len(labels))) if seeds is None else list(seeds)
-        for start in range(0, len(labels), batch_size):
+        count = len(labels) if isinstance(labels, Sequence) else batch_of(labels)
+        seeds = list(range(count)) if seeds is None else list(seeds)
+        for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            *_, codes = self.rounds(labels[part], seeds[part], **options)
+            mine = labels[part] if isinstance(labels, Sequence) else some(labels, part)
+            *_, codes = self.rounds(mine, seeds[part], **options)
             yield from self._decode(codes)
 
     def _decode(self, codes: Tensor) -> Iterator[Tensor]:
@@ -316,29 +324,10 @@ class Pipeline:
         yield from torch.cat(one_thread_each(decode, grids) if small else [decode(grid) for grid in grids])
 
     def generate(
-        self, labels: Sequence[int], seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
+        self, labels: Labels, seeds: Sequence[int] | None = None, *, batch_size: int = 64, **options: Any
     ) -> list[Image.Image]:
         """One PIL image for each label. Image i depends on labels[i] and seeds[i] only (by default 0, 1, ...)."""
         return [to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)]
-
-    @torch.no_grad()
-    def edit(self, what: str, image: Image.Image, *, label: int | str, **options: Any) -> list[Image.Image]:
-        """An entry of EDITS on a picture: inpaint, outpaint, variation, interpolate -> one image, or several frames.
-
-        options: the edit's (`box=(left, top, right, bottom)`, `mask`, white where to draw, `margins`, `keep`, `other`,
-        `seed`, ...) and the sampler's. Pictures are taken as grey or RGB, as the model draws.
-        """
-        given = dict(options)
-        if isinstance(mask := given.get("mask"), Image.Image):
-            given["mask"] = to_mask(mask)
-        if isinstance(other := given.get("other"), Image.Image):
-            given["other"] = to_pixels(other, self.tokenizer.channels)
-        if isinstance(other_label := given.get("other_label"), str):
-            given["other_label"] = self.label(other_label)
-        number = self.label(label) if isinstance(label, str) else label
-        pixels = to_pixels(image, self.tokenizer.channels)
-        edits = choose(EDITS, what, "edit")(self, pixels, label=number, **given)
-        return [to_pil(to_float(edit.image)) for edit in edits]
 
 
 def class_grid(

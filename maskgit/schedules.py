@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from vqgan.registry import check, choose, split
+from vqgan.registry import OneOf, check, choose, split
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -72,7 +72,11 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def get_schedule(spec: str | Mapping[str, Any] | Schedule) -> Schedule:
+ScheduleSpec = Annotated[str | Mapping[str, Any] | Schedule, OneOf(SCHEDULES, "schedule", ("t",))]
+"""`cosine`, `{name: poly, power: 3}`, or a callable of one's own."""
+
+
+def get_schedule(spec: ScheduleSpec) -> Schedule:
     """A callable as it is; `cosine` or `{name: poly, power: 3}` from the table. Clamped to [0, 1] against rounding."""
     if callable(spec):
         return spec

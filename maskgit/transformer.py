@@ -1,18 +1,20 @@
-"""Transformer: codes and labels -> logits. The only file that imports x_transformers."""
+"""Transformer: codes and class labels -> logits. The only file that imports x_transformers."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from maskgit.passes import Passes, embed_at, modulation
+from vqgan.registry import Positive, Share
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -27,7 +29,8 @@ FLASH_FROM = 128
 """Cells from which torch's fused attention is used; below, plain attention is faster on the CPU (1.35x at 49 cells)."""
 
 
-POSITIONS = ("learned", "rotary")
+Positions = Literal["learned", "rotary"]
+POSITIONS = get_args(Positions)
 
 
 OWN_SHARE = 0.3
@@ -110,7 +113,7 @@ class Transformer(nn.Module):
     """A bidirectional transformer over a grid of codes, conditioned on a class by adaptive norms.
 
     codes: (batch, height, width) int64 in [0, codebook_size], codebook_size being the mask token.
-    labels: (batch,) int64 in [0, num_classes], num_classes being "no label".
+    condition: class labels, (batch,) int64 in [0, num_classes], num_classes being "no label".
     flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for grids of this size
     only, or "rotary" (by rows and columns), for any. num_outputs: logits of a cell, by default one
     for each code; 1 for a token critic. codes_per_cell: how many columns stand for one cell, coarse to fine (see
@@ -127,15 +130,15 @@ class Transformer(nn.Module):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: int = 256,
-        depth: int = 6,
-        heads: int = 4,
-        dim_head: int = 64,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
+        dim: Positive = 256,
+        depth: Positive = 6,
+        heads: Positive = 4,
+        dim_head: Positive = 64,
+        mlp_ratio: Annotated[float, Gt(0)] = 4.0,
+        dropout: Share = 0.0,
         label_in_input: bool = True,
         flash: bool | None = None,
-        positions: str = "learned",
+        positions: Positions = "learned",
         num_outputs: int | None = None,
         codes_per_cell: int = 1,
         code_levels: Sequence[int] = (),
@@ -148,6 +151,7 @@ class Transformer(nn.Module):
             raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
         self.codebook_size, self.num_classes = codebook_size, num_classes
         self.positions, self.dim_head, self.codes_per_cell = positions, dim_head, codes_per_cell
+        self.dropout = dropout
         self.mask_id = codebook_size
         self.grid = (int(grid[0]), int(grid[1]))
         self.emb_dim, self.num_tokens, self.output_is_log_prob = dim, codebook_size + 1, False
@@ -186,9 +190,18 @@ class Transformer(nn.Module):
             if num_outputs is None:
                 share_levels(self.net.to_logits, codebook_size, code_levels)
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether grids of any size can be run, not those of the training only."""
+        return self.positions == "rotary"
+
+    def null(self, condition: Tensor) -> Tensor:
+        """(batch,) labels that mean none."""
+        return torch.full_like(condition, self.num_classes)
+
     def check_grid(self, height: int, width: int) -> None:
         """ValueError if grids of this size cannot be run."""
-        if self.positions == "learned" and (height, width) != self.grid:
+        if not self.any_grid and (height, width) != self.grid:
             raise ValueError(
                 f"this model knows grids of {self.grid[0]}x{self.grid[1]} cells only, not {height}x{width}: it has "
                 "learned positions; one trained with model.positions=rotary draws any size"
@@ -206,16 +219,16 @@ class Transformer(nn.Module):
         return layer
 
     def _added(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(batch, height, width), (batch,) -> the condition (batch, dim), and what the label and the depth add to the
-        input (batch, 1 or cells, dim)."""
+        """(batch, height, width), (batch,) -> the labels' vectors (batch, dim), and what the label and the depth add to
+        the input (batch, 1 or cells, dim)."""
         if labels is None:
             labels = codes.new_full((len(codes),), self.num_classes)
-        condition = self.label_embedding(labels)
-        extra: Tensor | None = None if self.label_to_input is None else self.label_to_input(condition)[:, None]
+        vectors = self.label_embedding(labels)
+        extra: Tensor | None = None if self.label_to_input is None else self.label_to_input(vectors)[:, None]
         if self.depth_embedding is not None:
             depths = self.depth_embedding.repeat(codes[0].numel() // self.codes_per_cell, 1)[None]
             extra = depths if extra is None else extra + depths
-        return condition, extra
+        return vectors, extra
 
     def _angles(self, codes: Tensor) -> Tensor | None:
         """Rotary angles (1, cells, dim_head), none with learned positions."""
@@ -226,27 +239,27 @@ class Transformer(nn.Module):
         return rotary_angles(height, width, self.dim_head, codes_per_cell=parts, device=device)
 
     def inputs(
-        self, codes: Tensor, labels: Tensor | None, sum_embeds: Tensor | None = None
+        self, codes: Tensor, condition: Tensor | None, sum_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the layers get: (batch, cells, dim), the condition (batch, dim), and rotary angles, if any."""
+        """What the layers get: (batch, cells, dim), the norms: (batch, dim), and rotary angles, if any."""
         self.check_grid(*codes.shape[1:])
-        condition, extra = self._added(codes, labels)
+        vectors, extra = self._added(codes, condition)
         x = self.net.token_emb(codes.flatten(1))
         if self.positions == "learned":
             x = x + self.net.pos_emb(codes.flatten(1))
         for added in (extra, None if sum_embeds is None else sum_embeds.flatten(1, 2)):
             x = x if added is None else x + added
-        return x, condition, self._angles(codes)
+        return x, vectors, self._angles(codes)
 
     def embed_at(
-        self, codes: Tensor, cells: Tensor, labels: Tensor | None = None, *, sum_embeds: Tensor | None = None
+        self, codes: Tensor, cells: Tensor, condition: Tensor | None = None, *, sum_embeds: Tensor | None = None
     ) -> Tensor:
         """What `forward` gives with return_embeddings, at the chosen cells only, and for less work.
 
         cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order.
         """
-        x, condition, angles = self.inputs(codes, labels, sum_embeds)
-        return embed_at(self, x, modulation(self, condition), angles, cells.flatten(1))
+        x, vectors, angles = self.inputs(codes, condition, sum_embeds)
+        return embed_at(self, x, modulation(self, vectors), angles, cells.flatten(1))
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:
@@ -260,7 +273,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         codes: Tensor,
-        labels: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         sum_embeds: Tensor | None = None,
         return_embeddings: bool = False,
@@ -269,22 +282,17 @@ class Transformer(nn.Module):
 
         ValueError for a grid of another size than the training's, unless positions are rotary.
 
-        labels: (batch,), none meaning "no label" for all; sum_embeds: (batch, height, width, dim) added to the input.
+        condition: (batch,), none meaning "no label" for all; sum_embeds: (batch, height, width, dim), added to the
+        input.
         """
         height, width = codes.shape[1:]
         self.check_grid(height, width)
-        condition, extra = self._added(codes, labels)
+        vectors, extra = self._added(codes, condition)
         if sum_embeds is not None:
             given = sum_embeds.flatten(1, 2)
             extra = given if extra is None else given + extra
         angles = self._angles(codes)
         rotary: Any = {} if angles is None else {"rotary_pos_emb": (angles, 1.0)}
-        embeddings = self.net(codes.flatten(1), condition=condition, sum_embeds=extra, return_embeddings=True, **rotary)
+        embeddings = self.net(codes.flatten(1), condition=vectors, sum_embeds=extra, return_embeddings=True, **rotary)
         embeddings = embeddings.unflatten(1, (height, width))
         return embeddings if return_embeddings else self.to_logits(embeddings)
-
-
-@torch.no_grad()
-def num_parameters(module: nn.Module) -> int:
-    """How many numbers are learned."""
-    return sum(parameter.numel() for parameter in module.parameters())

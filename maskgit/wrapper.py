@@ -9,21 +9,25 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from maskgit.critic import TARGETS, SelfCritic, compose, critic_loss, critic_targets, draw_at
+from maskgit.conditions import Condition, batch_of, each, leaves, where
+from maskgit.critic import TARGETS, SelfCritic, Target, compose, critic_loss, critic_targets, draw_at
 from maskgit.guidance import Guided
+from maskgit.likelihood import bits
 from maskgit.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently, stratified_times
 from maskgit.predictor import Conditioned
-from maskgit.samplers import SAMPLERS, critic_of, rounds_of
-from maskgit.schedules import Schedule, get_schedule, mdlm_weight
-from vqgan.registry import choose
+from maskgit.samplers import SAMPLERS, Predictor, critic_of, rounds_of
+from maskgit.schedules import ScheduleSpec, get_schedule, mdlm_weight
+from vqgan.registry import Share, choose
 
-NORMALIZATIONS = ("cell", "image")
+Normalization = Literal["cell", "image"]
+NORMALIZATIONS = get_args(Normalization)
 
 
 class Losses(NamedTuple):
@@ -41,7 +45,8 @@ class NonAutoregressiveWrapper(nn.Module):
     normalization: "cell" weighs every hidden cell of a step alike, "image" every image. In eval mode the loss is the
     cross-entropy on hidden cells without smoothing, noise and visible cells.
     label_smoothing: towards the uniform distribution. visible_weight: of the cross-entropy on cells not hidden.
-    label_dropout: share of the images whose label is dropped, so that guidance has an unconditional model.
+    condition_dropout: share of the images whose condition becomes the net's `null`, so that guidance has an
+    unconditional model.
     use_simple_mdlm_loss_weight: MDLM's bound (arXiv:2406.07524): cells are hidden independently, an image costs
     w(t) = -gamma'/gamma times its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
     self_cond: the net is run once without gradient, and its embeddings (for the share `self_cond_train_prob` of the
@@ -67,21 +72,21 @@ class NonAutoregressiveWrapper(nn.Module):
         mask_id: int,
         steps: int = 12,
         self_cond: bool = False,
-        self_cond_train_prob: float = 0.75,
-        no_replace_prob: float = 0.0,
-        random_token_prob: float = 0.0,
-        schedule: str | Mapping[str, Any] | Schedule = "cosine",
-        sampling_schedule: str | Mapping[str, Any] | Schedule | None = None,
+        self_cond_train_prob: Share = 0.75,
+        no_replace_prob: Share = 0.0,
+        random_token_prob: Share = 0.0,
+        schedule: ScheduleSpec = "cosine",
+        sampling_schedule: ScheduleSpec | None = None,
         can_mask_prev_unmasked: bool | None = None,
         token_critic: nn.Module | None = None,
         self_token_critic: bool = False,
-        critic_loss_weight: float = 1.0,
-        critic_target: str = "changed",
+        critic_loss_weight: Annotated[float, Ge(0)] = 1.0,
+        critic_target: Target = "changed",
         use_simple_mdlm_loss_weight: bool = False,
-        label_smoothing: float = 0.1,
-        visible_weight: float = 0.0,
-        normalization: str = "cell",
-        label_dropout: float = 0.1,
+        label_smoothing: Share = 0.1,
+        visible_weight: Share = 0.0,
+        normalization: Normalization = "cell",
+        condition_dropout: Share = 0.1,
     ) -> None:
         super().__init__()
         if normalization not in NORMALIZATIONS:
@@ -98,7 +103,7 @@ class NonAutoregressiveWrapper(nn.Module):
         self.sampling_schedule = get_schedule(schedule if sampling_schedule is None else sampling_schedule)
         self.no_replace_prob, self.random_token_prob = no_replace_prob, random_token_prob
         self.label_smoothing, self.visible_weight = label_smoothing, visible_weight
-        self.normalization, self.label_dropout = normalization, label_dropout
+        self.normalization, self.condition_dropout = normalization, condition_dropout
         self.mdlm = use_simple_mdlm_loss_weight
         self.self_cond, self.self_cond_train_prob = self_cond, self_cond_train_prob
         dim: Any = net.emb_dim if self_cond or self_token_critic else 0
@@ -162,29 +167,29 @@ class NonAutoregressiveWrapper(nn.Module):
         only_train_critic: bool = False,
         generator_sample_temperature: float = 1.0,
         *,
-        labels: Tensor | None = None,
+        condition: Condition | None = None,
         t: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         num_parts: int = 1,
         generator: torch.Generator | None = None,
         **conditioning: Any,
     ) -> Losses:
-        """codes: (batch, *grid) int64 in [0, num_codes), labels: (batch,) for a net that takes them -> Losses.
+        """codes: (batch, *grid) int64 in [0, num_codes) -> Losses. condition: of each image (maskgit.conditions).
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed loss is divided
         by, when this call is one part of a larger step (see `weight_of`); by default this call's own weight.
         num_parts: in how many equal calls the step is made; the critic's loss, a mean, is divided by it.
-        conditioning (`condition`, `embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic,
+        conditioning (`embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic,
         as it is. only_train_critic: no gradient reaches the generator through its own loss.
         """
         if t is None:
             t = stratified_times(len(codes), generator)
         t = t.to(codes.device)
         inputs, hidden = self._corrupt(codes, t, generator)
-        if labels is not None:
-            conditioning["labels"] = self.drop_labels(labels, generator)
+        if condition is not None:
+            conditioning["condition"] = self.drop(condition, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            last = self._self_condition(inputs, generator, conditioning)
+            last = self.self_condition(inputs, generator, conditioning)
             counted = torch.ones_like(hidden) if self._visible_weight else hidden
             logits = self.to_logits(self.embed(inputs, last, counted, **conditioning))
             normalizer = self.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
@@ -208,7 +213,7 @@ class NonAutoregressiveWrapper(nn.Module):
         ids = {"mask_id": self.mask_id, "num_codes": self.num_codes}
         return corrupt(codes, hidden, **ids, **(noise if self.training else {}), generator=generator)  # type: ignore[arg-type]
 
-    def _self_condition(
+    def self_condition(
         self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
     ) -> Tensor | None:
         """What the second pass is conditioned on: first-pass embeddings, or the null for some images in training.
@@ -224,12 +229,16 @@ class NonAutoregressiveWrapper(nn.Module):
         coins = torch.rand(len(inputs), generator=generator, device=inputs.device) < self.self_cond_train_prob
         return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
 
-    def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """While training, replace the share `label_dropout` of labels (batch,) by "no label", one coin an image."""
-        if not self.label_dropout or not self.training:
-            return labels
-        dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < self.label_dropout
-        return torch.where(dropped, self.net.num_classes, labels)
+    def drop(self, condition: Condition, generator: torch.Generator | None = None) -> Condition:
+        """While training, the net's null for the share `condition_dropout` of the images, by one coin each.
+
+        A net without `null` gets its condition as it is.
+        """
+        if not self.condition_dropout or not self.training or not hasattr(self.net, "null"):
+            return condition
+        device = leaves(condition)[0].device
+        dropped = torch.rand(batch_of(condition), generator=generator, device=device) < self.condition_dropout
+        return where(dropped, self.net.null(condition), condition)
 
     def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
         """What the loss of images at progress t (batch,) is divided by: the weights of their cells, or the images."""
@@ -258,38 +267,18 @@ class NonAutoregressiveWrapper(nn.Module):
         of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(hidden, 1.0, self._visible_weight)
         return (losses * of_cells[counted]).sum()
 
-    @torch.no_grad()
     def bits(
         self,
         codes: Tensor,
         *,
-        labels: Tensor | None = None,
+        condition: Condition | None = None,
         generator: torch.Generator | None = None,
         **conditioning: Tensor,
     ) -> Tensor:
-        """An unbiased estimate, for each image, of an upper bound on -log2 p(codes) / N: (batch,) float64, bits a code.
-
-        The bound is MDLM's (arXiv:2406.07524, eq. 10): w(t) times the summed cross-entropy of independently hidden
-        cells, over N. With the linear schedule the number m of hidden cells is uniform in 1 .. N after weighting, so
-        that it equals the mean over m of the mean cross-entropy of m cells hidden at random (the likelihood over
-        random orders of Uria et al., arXiv:1310.1757): the same expectation, whatever schedule was trained, and less
-        variance. m is stratified over the batch, in random order. A perfect model's value is the entropy of the data.
-        Set eval mode.
-        """
-        num_cells = codes[0].numel()
-        t = stratified_times(len(codes), generator).to(codes.device).double()
-        t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()]
-        num_hidden = 1 + (t * num_cells).floor().long().clamp(max=num_cells - 1)
-        hidden = hide_exactly(codes, num_hidden, generator)
-        inputs = codes.masked_fill(hidden, self.mask_id)
-        if labels is not None:
-            conditioning["labels"] = labels
-        last = self._self_condition(inputs, generator, conditioning)
-        logits = self.to_logits(self.embed(inputs, last, hidden, **conditioning))
-        losses = F.cross_entropy(logits, codes[hidden], reduction="none").double()
-        sums = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
-        sums.index_add_(0, hidden.nonzero()[:, 0], losses)
-        return sums / num_hidden / math.log(2)
+        """An upper bound on -log2 p(codes | condition) / N for each image: (batch,); maskgit.likelihood.bits."""
+        if condition is not None:
+            conditioning["condition"] = condition
+        return bits(self, codes, conditioning, generator)
 
     @torch.no_grad()
     def generate(
@@ -299,49 +288,58 @@ class NonAutoregressiveWrapper(nn.Module):
         filter_thres: float | None = None,
         noise_level_scale: float = 1.0,
         *,
-        labels: Tensor | None = None,
+        condition: Condition | None = None,
         seeds: Sequence[int] | None = None,
         guidance: float = 1.0,
         sampler: str | None = None,
         steps: int | None = None,
         **options: Any,
     ) -> Tensor:
-        """New codes: (batch, *grid) int64, or (*grid) if neither batch_size, labels nor seeds are given.
+        """New codes: (batch, *grid) int64, or (*grid) if neither batch_size, condition nor seeds are given.
 
         start_temperature: token temperature, the same in every round. filter_thres: only the best (1 - filter_thres)
-        of the codes are drawn from. noise_level_scale: of the critic's noise. labels: (batch,); guidance: its scale.
+        of the codes are drawn from. noise_level_scale: of the critic's noise. guidance: its scale.
         seeds: one for each image (0, 1, ... by default). sampler: an entry of SAMPLERS, by default that of the critic
         where there is one, else "confidence". options go to the sampler where it knows them, else to the net
-        (`condition`, `embed_ids`, `context`, `sum_embeds`, `prepend_embeds`, ...).
+        (`embed_ids`, `context`, `sum_embeds`, `prepend_embeds`, ...).
         """
-        one = batch_size is None and labels is None and seeds is None
-        batch_size = next((len(x) for x in (labels, seeds) if x is not None), batch_size or 1)
-        seeds = list(range(batch_size)) if seeds is None else seeds
-        device = next(self.net.parameters()).device
+        one = batch_size is None and condition is None and seeds is None
+        known = condition if condition is None else leaves(condition)[0]
+        batch_size = next((len(x) for x in (known, seeds) if x is not None), batch_size or 1)
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
-        codes = torch.full((batch_size, *grid), self.mask_id, device=device)
-        if sampler is None:
-            own = "self_critic" if self.self_critic is not None else "confidence"
-            sampler = own if self.token_critic is None else "critic"
+        codes = torch.full((batch_size, *grid), self.mask_id, device=next(self.net.parameters()).device)
+        sampler = sampler or self.own_sampler
         fill = choose(SAMPLERS, sampler, "sampler")
-        known = inspect.signature(fill).parameters
-        settings = {key: value for key, value in options.items() if key in known}
-        model = Conditioned(self, batch_size, {key: value for key, value in options.items() if key not in known})
+        mine = {key: value for key, value in options.items() if key in inspect.signature(fill).parameters}
+        predictor = self._predictor(codes, condition, guidance, {k: v for k, v in options.items() if k not in mine})
         if critic_of(fill):
-            settings = {"noise_scale": noise_level_scale, "keep_known": not self.can_mask_prev_unmasked} | settings
+            mine = {"noise_scale": noise_level_scale, "keep_known": not self.can_mask_prev_unmasked} | mine
         if filter_thres is not None:
-            settings["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)
+            mine["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)
+        mine = {"schedule": self.sampling_schedule, "temperature": start_temperature} | mine
+        mine["steps"] = rounds_of({"name": sampler, "steps": steps or self.steps}, codes[0].numel())
         was_training = self.training
         self.eval()
         try:
-            for filled in fill(
-                model if labels is None else Guided(model, labels.to(device), scale=guidance),
-                codes,
-                seeds,
-                **{"schedule": self.sampling_schedule, "temperature": start_temperature} | settings,
-                steps=rounds_of({"name": sampler, "steps": steps or self.steps}, codes[0].numel()),
-            ):
-                codes = filled
+            *_, codes = fill(predictor, codes, range(batch_size) if seeds is None else seeds, **mine)
         finally:
             self.train(was_training)
         return codes[0] if one else codes
+
+    @property
+    def own_sampler(self) -> str:
+        """The entry of SAMPLERS that asks this model's critic, or "confidence" if it has none."""
+        if self.token_critic is not None:
+            return "critic"
+        return "confidence" if self.self_critic is None else "self_critic"
+
+    def _predictor(
+        self, codes: Tensor, condition: Condition | None, guidance: float, conditioning: Mapping[str, Any]
+    ) -> Predictor:
+        """This model for a batch; guided by its condition where the net knows what none is."""
+        if condition is not None and not hasattr(self.net, "null") and guidance == 1:
+            conditioning, condition = {**conditioning, "condition": condition}, None
+        model = Conditioned(self, len(codes), conditioning)
+        if condition is None:
+            return model
+        return Guided(model, each(lambda part: part.to(codes.device), condition), scale=guidance)

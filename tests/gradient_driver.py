@@ -36,7 +36,7 @@ for number, i in enumerate(mine):  # one image at a time, so that each has its o
     part = slice(i, i + 1)
     draws = generator(3, i)
     ddp.require_backward_grad_sync = number == len(mine) - 1
-    ddp(codes[part], labels=labels[part], t=t[part], normalizer=total / world, generator=draws).loss.backward()
+    ddp(codes[part], condition=labels[part], t=t[part], normalizer=total / world, generator=draws).loss.backward()
 if rank == 0:
     save_file({name: p.grad for name, p in wrapper.named_parameters()}, sys.argv[1])
 dist.destroy_process_group()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from maskgit import benchmark, precision
+from maskgit.backbones import num_parameters
 from maskgit.benchmark import fair, inputs, parts, peers, quality, settings, timing, tokenizers
 from maskgit.benchmark.parts import PARTS, Plan
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
@@ -15,7 +16,6 @@ from maskgit.config import load
 from maskgit.features import load_features
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
-from maskgit.transformer import num_parameters
 
 # the peers' own imports and code warn on these versions; ours may not
 pytestmark = pytest.mark.filterwarnings("ignore")

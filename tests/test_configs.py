@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskgit.backbones import make_backbone
 from maskgit.config import find_config, known_configs, load, parse, to_dict
 from maskgit.runs import load_latest
 from maskgit.tasks import MaskGITTask
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
-from maskgit.transformer import Transformer
 from tests.test_sources import make_cifar, make_imagenet
 from vqgan.tokenizer import Tokenizer
 
@@ -39,9 +39,8 @@ def test_the_two_stages_fit(name):
     assert vqgan.run == f"runs/{name}", "no two tokenizers train into one run"
     tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
     with torch.device("meta"):
-        net = Transformer(
-            codebook_size=tokenizer.codebook_size, grid=tokenizer.grid, num_classes=10, **generator.model.model_dump()
-        )
+        shape = {"codebook_size": tokenizer.codebook_size, "grid": tokenizer.grid, "num_classes": 10}
+        net = make_backbone(generator.model.model_dump(), **shape)
     assert net.mask_id == tokenizer.codebook_size
     assert generator.model.dim_head * generator.model.heads == generator.model.dim
 
@@ -54,7 +53,7 @@ def test_imagenet_s_size_is_only_a_number(name, size):
     generator = load("imagenet256/maskgit")
     with torch.device("meta"):
         shape = {"codebook_size": tokenizer.codebook_size, "grid": tokenizer.grid, "num_classes": 1000}
-        net = Transformer(**shape, **generator.model.model_dump())
+        net = make_backbone(generator.model.model_dump(), **shape)
     assert tokenizer.grid == (size // 16, size // 16) and net.max_seq_len == (size // 16) ** 2
 
 

@@ -165,7 +165,7 @@ def test_a_critic_finds_what_was_drawn():
         labels = torch.arange(32) % 2
         codes = labels[:, None, None].expand(-1, 4, 4) * 3  # class 0 is all 0, class 1 all 3
         draws = torch.Generator().manual_seed(step)
-        loss = wrapper(codes, only_train_critic=True, labels=labels, generator=draws).loss
+        loss = wrapper(codes, only_train_critic=True, condition=labels, generator=draws).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

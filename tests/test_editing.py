@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskgit.editing import EDITS, box_mask, encode, windows
+from maskgit.editing import EDITS, box_mask, encode
+from maskgit.editing import edit as edit_picture
 from maskgit.images import to_float, to_pil, to_pixels
+from maskgit.windows import windows
 
 F = 4  # pixels a side of a cell of tiny_pipeline
 NEEDS = {
@@ -77,7 +79,10 @@ def test_all_codes_of_a_cell_are_drawn_together():
 def test_a_mask_and_a_box_are_the_same(tiny_pipeline):
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[0:8, 4:12] = True
-    [by_box], [by_mask] = edit(tiny_pipeline, "inpaint"), edit(tiny_pipeline, "inpaint", mask=mask, box=None)
+    [by_box], [by_mask] = (
+        edit(tiny_pipeline, "inpaint"),
+        edit(tiny_pipeline, "inpaint", mask=mask, box=None),
+    )
     assert torch.equal(by_box.image, by_mask.image)
 
 
@@ -158,7 +163,9 @@ def test_a_feathered_margin_fades_from_the_border_of_the_image(tiny_pipeline):
 
 def test_a_small_box_sees_the_whole_course_of_guidance(tiny_pipeline):
     """One cell is drawn in one round, the last one."""
-    [many], [one] = (edit(tiny_pipeline, "inpaint", box=(0, 0, 4, 4), steps=steps, guidance=3.0) for steps in (24, 1))
+    [many], [one] = (
+        edit(tiny_pipeline, "inpaint", box=(0, 0, 4, 4), steps=steps, guidance=3.0) for steps in (24, 1)
+    )
     assert torch.equal(many.codes, one.codes) and len(many.rounds) == 2
 
 
@@ -205,13 +212,15 @@ def test_an_interpolation_of_labels_ends_at_those_labels(tiny_pipeline):
 
 def test_with_a_picture_in_hand(tiny_pipeline):
     image = to_pil(to_float(picture()))
-    [found] = tiny_pipeline.edit("inpaint", image, label="coat", box=(0, 0, 8, 8), seed=3)
+    [found] = edit_picture(tiny_pipeline, "inpaint", image, label="coat", box=(0, 0, 8, 8), seed=3)
     assert isinstance(found, Image.Image) and found.size == (16, 16)
     [same] = edit(tiny_pipeline, "inpaint", label=2, box=(0, 0, 8, 8), seed=3)
     assert torch.equal(same.image, to_pixels(found, 1))
     mask = to_pil(to_float(255 * box_mask(16, 16, (0, 0, 8, 8))[None].to(torch.uint8)))
-    assert tiny_pipeline.edit("inpaint", image, label="coat", mask=mask, seed=3)[0].tobytes() == found.tobytes()
-    frames = tiny_pipeline.edit("interpolate", image, label=0, other=image, other_label="coat", num_frames=3)
+    assert (
+        edit_picture(tiny_pipeline, "inpaint", image, label="coat", mask=mask, seed=3)[0].tobytes() == found.tobytes()
+    )
+    frames = edit_picture(tiny_pipeline, "interpolate", image, label=0, other=image, other_label="coat", num_frames=3)
     assert len(frames) == 3
 
 

@@ -7,14 +7,17 @@ from maskgit.guidance import GUIDANCE_SCHEDULES, Guided
 class Net:
     """Logits that say which label they were made with: 10 for the label, 7 for label 2, 1 without."""
 
-    num_classes, mask_id = 4, 3
+    none, mask_id = 4, 3
 
     def __init__(self):
         self.batches = []
 
+    def null(self, condition):
+        return torch.full_like(condition, self.none)
+
     def logits_at(self, codes, labels, cells, mix=None):
         self.batches.append(len(codes))
-        value = torch.where(labels == self.num_classes, 1.0, torch.where(labels == 2, 7.0, 10.0))[:, None, None]
+        value = torch.where(labels == self.none, 1.0, torch.where(labels == 2, 7.0, 10.0))[:, None, None]
         rows = value.expand(codes.shape)[cells][:, None].expand(-1, 3)
         return rows if mix is None else mix(rows)
 

@@ -106,7 +106,7 @@ def test_equal_images_are_found():
 @pytest.mark.parametrize("sampler", ["confidence", "halton"])
 def test_the_first_round_runs_once_for_each_label(sampler):
     pipeline, rows = make_pipeline(), []
-    hook = pipeline.transformer.first_layer.register_forward_hook(lambda m, inputs, out: rows.append(len(inputs[0])))
+    hook = pipeline.net.first_layer.register_forward_hook(lambda m, inputs, out: rows.append(len(inputs[0])))
     options = {"sampler": {"name": sampler, "steps": 3}, "guidance": {"scale": 2.0}}
     *_, codes = pipeline.rounds([0, 1, 1, 0, 1], range(5), **options)
     assert rows == [3, 10, 10], "two labels and none, then all images, with and without their labels"

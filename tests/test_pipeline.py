@@ -101,7 +101,7 @@ def test_wrong_settings_are_refused(tiny_pipeline):
 
 
 def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
-    net, codes = tiny_pipeline.transformer, torch.randint(17, (9, 4, 4))
+    net, codes = tiny_pipeline.net, torch.randint(17, (9, 4, 4))
     labels = torch.tensor(LABELS)
     with torch.no_grad():
         whole = net(codes, labels)

@@ -23,7 +23,7 @@ def test_confidence_is_the_probability_of_what_was_drawn(tiny_pipeline):
     """In one round of an empty grid, by the net itself."""
     [found] = tiny_pipeline.watch([1], [0], steps=1, guidance=1.0)
     with torch.no_grad():
-        probs = tiny_pipeline.transformer(torch.full((1, 4, 4), 16), torch.tensor([1])).softmax(-1)
+        probs = tiny_pipeline.net(torch.full((1, 4, 4), 16), torch.tensor([1])).softmax(-1)
     assert torch.allclose(found.confidence, probs.gather(-1, found.codes[..., None])[..., 0], atol=1e-6)
 
 

@@ -73,7 +73,7 @@ def test_shared_vectors_of_codes_with_levels_train_resume_and_draw(tiny_configs,
     tokenize_dataset(vqgan.run, generator.codes)
     train(generator)
     pipeline = Pipeline.from_pretrained(generator.run)
-    assert tuple(pipeline.transformer.config["code_levels"]) == (4, 4)
+    assert tuple(pipeline.net.config["code_levels"]) == (4, 4)
     assert [image.size for image in pipeline.generate([0, 1], [0, 1])] == [(16, 16)] * 2
     train(changed(generator, train={"steps": 8}))
     assert load_latest(Path(generator.run)).step == 8
@@ -132,7 +132,7 @@ def test_accumulation_sees_the_same_images_and_almost_the_same_loss(tiny_configs
     vqgan, generator = tiny_configs
     train(vqgan)
     tokenize_dataset(vqgan.run, generator.codes)
-    still = changed(generator, model={"dropout": 0.0}, loss={"label_dropout": 0.0})
+    still = changed(generator, model={"dropout": 0.0}, loss={"condition_dropout": 0.0})
     losses = []
     for accumulate in (1, 2):
         config = changed(still, run=f"{generator.run}-{accumulate}", train={"accumulate": accumulate})

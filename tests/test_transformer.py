@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from maskgit.backbones import num_parameters
 from maskgit.guidance import Guided
 from maskgit.predictor import Conditioned
-from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, num_parameters, rotary_angles
+from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, rotary_angles
 from maskgit.wrapper import NonAutoregressiveWrapper
 
 

@@ -48,7 +48,7 @@ def draws(seed=0):
 def test_the_loss_is_positive_and_starts_near_uniform():
     wrapper = ours(num_codes=64, label_smoothing=0.0)
     codes = torch.randint(64, (32, 4, 6), generator=draws())
-    loss = wrapper(codes, labels=torch.zeros(32, dtype=torch.int64), generator=draws()).loss
+    loss = wrapper(codes, condition=torch.zeros(32, dtype=torch.int64), generator=draws()).loss
     assert 0.8 * math.log(64) < loss.item() < 1.5 * math.log(64)
 
 
@@ -92,7 +92,7 @@ def test_the_mask_is_never_generated_even_by_a_head_that_could():
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_parts_of_a_step_add_up_to_the_step(normalization):
     """What accumulation and several processes rely on."""
-    wrapper = ours(normalization=normalization, label_dropout=0.0)
+    wrapper = ours(normalization=normalization, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
     total = wrapper.weight_of(t, 24)
 
@@ -109,7 +109,7 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
 
 def test_parts_of_a_step_add_up_for_critics_too():
     """The critic's loss is a mean over all cells: of equal parts it is the mean."""
-    wrapper = ours(self_token_critic=True, label_dropout=0.0)
+    wrapper = ours(self_token_critic=True, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
     parts = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i), num_parts=4).critic_loss for i in (0, 2, 4)]
     whole = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i)).critic_loss for i in (0, 2, 4)]
@@ -121,13 +121,13 @@ def test_in_eval_mode_every_image_sees_its_first_pass():
     wrapper = ours(self_cond=True, self_cond_train_prob=0.0).eval()
     codes = torch.randint(16, (3, 4, 6), generator=draws())
     first = wrapper.embed(codes)
-    assert torch.equal(wrapper._self_condition(codes, None, {}), first)
+    assert torch.equal(wrapper.self_condition(codes, None, {}), first)
     bits = wrapper.bits(codes, generator=draws())
     torch.nn.init.normal_(wrapper.to_self_cond.weight)
     assert not torch.allclose(bits, wrapper.bits(codes, generator=draws()))
 
 
-def test_self_conditioning_starts_as_none():
+def testself_conditioning_starts_as_none():
     """Its map starts at zero, and learns from the first step on."""
     with_it, without = ours(self_cond=True), ours()
     with_it.load_state_dict(without.state_dict(), strict=False)
@@ -166,17 +166,17 @@ def test_visible_cells_cost_their_weight():
 
 
 def test_labels_are_dropped_in_training_only_one_coin_an_image():
-    wrapper = ours(label_dropout=0.3)
+    wrapper = ours(condition_dropout=0.3)
     labels = torch.ones(20_000, dtype=torch.int64)
-    dropped = wrapper.drop_labels(labels, draws())
+    dropped = wrapper.drop(labels, draws())
     assert (dropped == 3).double().mean().item() == pytest.approx(0.3, abs=0.015)
-    assert torch.equal(wrapper.eval().drop_labels(labels, draws()), labels)
+    assert torch.equal(wrapper.eval().drop(labels, draws()), labels)
 
 
 def test_every_parameter_gets_a_gradient():
     wrapper = ours(no_replace_prob=0.1, random_token_prob=0.1)
     wrapper(
-        torch.randint(16, (8, 4, 6)), labels=torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), generator=draws()
+        torch.randint(16, (8, 4, 6)), condition=torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), generator=draws()
     ).loss.backward()
     assert [name for name, p in wrapper.named_parameters() if p.grad is None] == []
 
@@ -235,7 +235,7 @@ def test_bits_never_count_the_mask_token_and_fit_any_net():
     same = ours().eval()
     labels = torch.tensor([0, 1, 2])
     few = torch.randint(16, (3, 4, 6), generator=draws())
-    assert same.bits(few, labels=labels, generator=draws()).isfinite().all()
+    assert same.bits(few, condition=labels, generator=draws()).isfinite().all()
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "arccos", "square", "sigmoid"])
@@ -268,7 +268,7 @@ def test_the_mdlm_loss_is_positive_where_theirs_is_not():
 
 
 def test_parts_of_an_mdlm_step_add_up_to_the_step():
-    wrapper = ours(use_simple_mdlm_loss_weight=True, label_dropout=0.0)
+    wrapper = ours(use_simple_mdlm_loss_weight=True, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
     total = wrapper.weight_of(t, 24)
     assert total == 8 * 24
@@ -298,7 +298,7 @@ def test_every_parameter_gets_a_gradient_on_every_step(kind, self_cond):
         wrapper = critical(
             kind, self_cond=self_cond, self_cond_train_prob=p, no_replace_prob=0.1, random_token_prob=0.1
         )
-        losses = wrapper(torch.randint(16, (8, 4, 6), generator=draws()), labels=LABELS, generator=draws())
+        losses = wrapper(torch.randint(16, (8, 4, 6), generator=draws()), condition=LABELS, generator=draws())
         losses.loss.backward()
         assert [name for name, parameter in wrapper.named_parameters() if parameter.grad is None] == []
         assert losses.loss.item() == pytest.approx((losses.generator_loss + losses.critic_loss).item(), rel=1e-5)
@@ -330,12 +330,12 @@ class Recorder(torch.nn.Module):
 
 def test_the_critic_sees_the_composed_grid_and_the_label():
     critic = Recorder()
-    wrapper = ours(token_critic=critic, label_dropout=0.0)
+    wrapper = ours(token_critic=critic, condition_dropout=0.0)
     codes = torch.randint(16, (8, 4, 6), generator=draws())
-    wrapper(codes, labels=LABELS, generator=draws(), t=torch.full((8,), 0.9))
+    wrapper(codes, condition=LABELS, generator=draws(), t=torch.full((8,), 0.9))
     hidden = hide_exactly(codes, count_hidden(wrapper.schedule, torch.full((8,), 0.9), 24), draws())
     assert torch.equal(critic.codes[~hidden], codes[~hidden]) and (critic.codes[hidden] < 16).all()
-    assert torch.equal(critic.conditioning["labels"], LABELS)
+    assert torch.equal(critic.conditioning["condition"], LABELS)
 
 
 @pytest.mark.parametrize("target", ["changed", "hidden"])
@@ -404,24 +404,24 @@ def test_an_ideal_critic_is_the_posterior_that_a_cell_was_drawn(oracle):
 @pytest.mark.parametrize("self_cond", [False, True])
 def test_generate_with_a_critic_fills_the_grid(kind, self_cond):
     wrapper = critical(kind, self_cond=self_cond)
-    drawn = wrapper.generate(labels=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5)
+    drawn = wrapper.generate(condition=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5)
     assert drawn.shape == (8, 4, 6) and drawn.min() >= 0 and drawn.max() < 16
-    assert torch.equal(drawn, wrapper.generate(labels=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5))
+    assert torch.equal(drawn, wrapper.generate(condition=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5))
 
 
 def test_only_the_critic_or_only_the_generator_is_trained():
     wrapper = critical("second")
     codes = torch.randint(16, (8, 4, 6), generator=draws())
-    wrapper(codes, labels=LABELS, only_train_critic=True, generator=draws()).loss.backward()
+    wrapper(codes, condition=LABELS, only_train_critic=True, generator=draws()).loss.backward()
     assert all(p.grad is None for p in wrapper.net.parameters())
     assert all(p.grad is not None for p in wrapper.token_critic.parameters())
     wrapper.zero_grad()
-    losses = wrapper(codes, labels=LABELS, only_train_generator=True, generator=draws())
+    losses = wrapper(codes, condition=LABELS, only_train_generator=True, generator=draws())
     losses.loss.backward()
     assert losses.critic_loss is None and all(p.grad is None for p in wrapper.token_critic.parameters())
 
 
-def test_self_conditioning_adds_to_what_the_user_adds():
+def testself_conditioning_adds_to_what_the_user_adds():
     wrapper = ours(self_cond=True)
     torch.nn.init.normal_(wrapper.to_self_cond.weight)
     codes = torch.full((2, 4, 6), 16)
@@ -458,7 +458,7 @@ CONDITIONING = {
 
 @pytest.mark.parametrize("name", CONDITIONING)
 @pytest.mark.parametrize("self_cond", [False, True])
-def test_conditioning_works_in_training_sampling_self_conditioning_and_critic(name, self_cond):
+def test_conditioning_works_in_training_samplingself_conditioning_and_critic(name, self_cond):
     options, given = CONDITIONING[name]
     wrapper = NonAutoregressiveWrapper(
         conditional_net(**options), mask_id=16, steps=3, self_cond=self_cond, self_token_critic=True
@@ -482,12 +482,12 @@ def test_choices_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="needs a critic"):
         ours(can_mask_prev_unmasked=True)
     with pytest.raises(ValueError, match="has no such critic"):
-        ours().generate(labels=LABELS, sampler="critic")
+        ours().generate(condition=LABELS, sampler="critic")
 
 
 def test_filter_thres_keeps_the_best_share_of_the_codes():
     wrapper = ours()
-    greedy = wrapper.generate(labels=LABELS, filter_thres=0.99, steps=1)
+    greedy = wrapper.generate(condition=LABELS, filter_thres=0.99, steps=1)
     with torch.no_grad():
         logits = wrapper.eval().net(torch.full((8, 4, 6), 16), LABELS)
     assert torch.equal(greedy, logits.argmax(-1))

@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Le
 
 T = TypeVar("T")
+Positive = Annotated[int, Gt(0)]
+Count = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Marks a keyword that is itself a choice: `Annotated[str, OneOf(QUANTIZERS, "quantizer", ["dim"])]`.
+
+    given: the keywords of its entries that do not come from the user.
+    """
+
+    table: Mapping[str, Callable[..., Any]]
+    kind: str
+    given: Iterable[str] = ()
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

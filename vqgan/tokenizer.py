@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
 from vqgan.quantized import is_distributed
 from vqgan.quantizers import QUANTIZERS
-from vqgan.registry import build, split
+from vqgan.registry import Count, OneOf, Positive, build, split
 from vqgan.weights import load_weights, save_weights
 
 
@@ -39,12 +40,12 @@ class Tokenizer(nn.Module):
         *,
         image_size: int = 28,
         channels: int = 1,
-        widths: Sequence[int] = (64, 128, 128),
-        num_blocks: int = 2,
-        patch_size: int = 1,
+        widths: Annotated[tuple[Positive, ...], MinLen(1)] = (64, 128, 128),
+        num_blocks: Count = 2,
+        patch_size: Positive = 1,
         attention: bool = False,
-        latent_dim: int = 64,
-        quantizer: str | Mapping[str, Any] = "fsq",
+        latent_dim: Positive = 64,
+        quantizer: Annotated[str | Mapping[str, Any], OneOf(QUANTIZERS, "quantizer", ("dim",))] = "fsq",
         checkpointing: bool = False,
         channels_last: bool = False,
     ) -> None:

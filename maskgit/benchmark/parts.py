@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 
+from maskgit.backbones import num_parameters
 from maskgit.benchmark.inputs import NUM_PICTURES, code_cache, keys, picture_folder, pictures
 from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
 from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ratios, spread_of
@@ -23,7 +24,7 @@ from maskgit.data import ImageDataset, batches
 from maskgit.images import to_float
 from maskgit.precision import best_precision, matmul_peak, seconds_of
 from maskgit.processes import this_process
-from maskgit.transformer import FLASH_FROM, num_parameters
+from maskgit.transformer import FLASH_FROM
 from vqgan.tokenizer import Tokenizer
 
 Row = dict[str, Any]

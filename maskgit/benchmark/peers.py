@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import ImageFile
 from torch import Tensor, nn
 
-from maskgit.transformer import Transformer, num_parameters
+from maskgit.backbones import num_parameters
+from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 
 NUM_CODES, NUM_CLASSES = 1024, 10
@@ -78,8 +79,8 @@ def ours(setting: Setting, depth: int) -> Model:
     wrapper = NonAutoregressiveWrapper(net, mask_id=NUM_CODES, label_smoothing=0.0)
     return Model(
         wrapper,
-        lambda: wrapper(setting.codes, labels=labels).loss,
-        lambda: wrapper.generate(labels=labels, steps=shape.rounds),  # without guidance, as the peers
+        lambda: wrapper(setting.codes, condition=labels).loss,
+        lambda: wrapper.generate(condition=labels, steps=shape.rounds),  # without guidance, as the peers
     )
 
 

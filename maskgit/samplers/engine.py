@@ -6,15 +6,15 @@ seed and the round only, whatever else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
-from maskgit.schedules import Schedule, get_schedule
+from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 
 
 class Predictor(Protocol):
@@ -98,9 +98,6 @@ def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iter
         yield r, left
         if not left.any():
             return
-
-
-ScheduleSpec = str | Mapping[str, Any] | Schedule
 
 
 def counted(schedule: ScheduleSpec, steps: int) -> Callable[[Tensor], Iterator[tuple[float, Tensor]]]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
-from maskgit.samplers.engine import Policy, Predictor, Ramp, Round, ScheduleSpec, counted, fill, highest
+from maskgit.samplers.engine import Policy, Predictor, Ramp, Round, counted, fill, highest
+from maskgit.schedules import ScheduleSpec
 
 
 def _in_order(place: Tensor) -> Policy:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskgit.samplers.engine import Drawn, Policy, Predictor, Ramp, Round, ScheduleSpec, fill
-from maskgit.schedules import Schedule, get_schedule
+from maskgit.samplers.engine import Drawn, Policy, Predictor, Ramp, Round, fill
+from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 from vqgan.registry import choose
 
 

@@ -14,7 +14,6 @@ from maskgit.samplers.engine import (
     Predictor,
     Ramp,
     Round,
-    ScheduleSpec,
     counted,
     falling,
     fill,
@@ -22,6 +21,7 @@ from maskgit.samplers.engine import (
     highest,
     ramp_at,
 )
+from maskgit.schedules import ScheduleSpec
 
 
 def confidence(

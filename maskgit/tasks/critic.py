@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from maskgit.backbones import SHAPE, make_critic
 from maskgit.config import CriticConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
 from maskgit.masking import stratified_times
@@ -19,13 +20,12 @@ from maskgit.randomness import generator
 from maskgit.runs import pipeline_folder
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import code_datasets
-from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.weights import content_hash
 
 
 class CriticTask:
-    """Trains a Transformer with one logit a cell on grids that the frozen generator has completed."""
+    """Trains a backbone with one logit a cell on grids that the frozen generator has completed."""
 
     unit = "cells"
 
@@ -36,12 +36,9 @@ class CriticTask:
         self.dataset, self.validation = code_datasets(config.codes, folder / "tokenizer.safetensors", config.seed)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
-        net = self.frozen.transformer
-        keys = ("codebook_size", "grid", "num_classes", "codes_per_cell", "code_levels")
-        shape = {key: net.config[key] for key in keys}
-        if config.model.positions != net.positions:
-            raise ValueError(f"the generator has {net.positions} positions: set model.positions={net.positions}")
-        critic = Transformer(**shape, **config.model.model_dump(), num_outputs=1)
+        net = self.frozen.net
+        shape = {key: net.config[key] for key in SHAPE if key in net.config and key != "num_outputs"}
+        critic = make_critic(config.model.model_dump(), net, "model", **shape)
         self.main = Learner(critic, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"critic": self.main}
         self.training = self._wrapped(self.main.ddp)
@@ -56,7 +53,7 @@ class CriticTask:
             self_cond=model.self_cond,
             schedule=loss.schedule,
             critic_target=loss.target,
-            label_dropout=loss.label_dropout,
+            condition_dropout=loss.condition_dropout,
             token_critic=critic,
         )
         if model.self_cond:
@@ -70,7 +67,7 @@ class CriticTask:
         return cast(
             Tensor,
             wrapper(
-                codes, only_train_critic=True, generator_sample_temperature=temperature, labels=labels, **keywords
+                codes, only_train_critic=True, generator_sample_temperature=temperature, condition=labels, **keywords
             ).loss,
         )
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from maskgit.backbones import make_backbone, make_critic
 from maskgit.codes import CodeDataset, check_tokenizer
 from maskgit.config import MaskGITConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
@@ -19,7 +20,6 @@ from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
 from maskgit.runs import weights_of
 from maskgit.tasks.learner import Learner
-from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
 
@@ -35,7 +35,7 @@ def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset,
 
 
 class MaskGITTask:
-    """Trains maskgit.Transformer through NonAutoregressiveWrapper, with a critic beside it if the config has one."""
+    """Trains a backbone through NonAutoregressiveWrapper, with a critic beside it if the config has one."""
 
     unit = "cells"
 
@@ -54,12 +54,10 @@ class MaskGITTask:
             "codes_per_cell": self.tokenizer.codes_per_cell,
             "code_levels": self.tokenizer.code_levels,
         }
-        if config.critic and config.critic.positions != config.model.positions:
-            raise ValueError(f"the model has {config.model.positions} positions: set critic.positions to the same")
-        transformer = Transformer(**shape, **config.model.model_dump())
-        critic = Transformer(**shape, **config.critic.model_dump(), num_outputs=1) if config.critic else None
+        net = make_backbone(config.model.model_dump(), **shape)
+        critic = make_critic(config.critic.model_dump(), net, "critic", **shape) if config.critic else None
         wrapper = NonAutoregressiveWrapper(
-            transformer, mask_id=transformer.mask_id, token_critic=critic, **config.loss.model_dump()
+            net, mask_id=self.tokenizer.codebook_size, token_critic=critic, **dict(config.loss)
         )
         self.main = Learner(wrapper, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
@@ -76,7 +74,7 @@ class MaskGITTask:
             with learner.together(number == len(parts) - 1):
                 losses = learner.ddp(
                     batch.data.to(device),
-                    labels=batch.labels.to(device),
+                    condition=batch.labels.to(device),
                     t=t,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
@@ -105,9 +103,9 @@ class MaskGITTask:
             codes, labels = batch.data.to(device), batch.labels.to(device)
             draws = generator(0, number * world + rank, device=device)
             with self.accelerator.autocast():
-                losses = self.main.averaged(codes, labels=labels, generator=draws)
+                losses = self.main.averaged(codes, condition=labels, generator=draws)
                 few = number * world * len(codes) < BITS_IMAGES
-                bits = self.main.averaged.bits(codes, labels=labels, generator=draws) if few else codes.new_zeros(0)
+                bits = self.main.averaged.bits(codes, condition=labels, generator=draws) if few else codes.new_zeros(0)
             judged = 0.0 if losses.critic_loss is None else losses.critic_loss * len(codes)
             found = (losses.generator_loss * len(codes), len(codes), bits.sum(), len(bits), judged)
             sums += torch.stack([torch.as_tensor(value, device=device).double() for value in found])
