@@ -18,6 +18,7 @@ WINGS = ("configs", "maskgit", "scripts", "vqgan")
 SIGNS = sorted(path for wing in WINGS for path in (repo() / wing).rglob("README.md"))
 PAGES = [repo() / "README.md", *SIGNS]
 NAMES = [str(page.relative_to(repo())) for page in PAGES]
+NAMED = dict(zip(NAMES, PAGES, strict=True))
 
 
 @cache
@@ -33,7 +34,7 @@ def prose(page):
     return re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
 
 
-PYTHON = [(name, block) for name, page in zip(NAMES, PAGES, strict=True) for block in blocks(page, "python")]
+PYTHON = [(name, block) for name, page in NAMED.items() for block in blocks(page, "python")]
 NEED_RUN = [block for _, block in PYTHON if "runs/" in block]
 LINES = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
 COMMANDS = list(dict.fromkeys(line.split("  #")[0].strip() for line in LINES))
