@@ -20,7 +20,8 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "maskgit/configs/mnist/vqgan.yaml" in names and "vqgan/tokenizer.py" in names
-    assert not any(name.startswith(("tests", "scripts")) for name in names)
+    assert "vqgan/README.md" in names and "maskgit/configs/README.md" in names
+    assert not any(name.startswith(("tests", "scripts", "configs")) or name.endswith(".png") for name in names)
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
