@@ -1,58 +1,40 @@
-"""Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the metrics all use it.
-
-folder/config.json  class names, sampler settings, the run's config
-folder/model.safetensors  folder/tokenizer.safetensors  folder/critic.safetensors, if it has a token critic
-"""
+"""Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the metrics all use it."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from maskgit.backbones import Backbone, make_backbone, spec_of
+from maskgit.backbones import Backbone
 from maskgit.conditions import Condition, batch_of, each, some
-from maskgit.config import validated
 from maskgit.guidance import Guided
 from maskgit.images import to_pil
 from maskgit.plots import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
-from maskgit.presets import Preset, choose_preset, load_presets, save_preset
+from maskgit.presets import Preset
 from maskgit.processes import one_thread_each
 from maskgit.runs import pipeline_folder
-from maskgit.samplers import SAMPLERS, critic_of, rounds_of
+from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
+from maskgit.saved import Parts, read_parts, write_parts
+from maskgit.settings import Settings, settle
 from maskgit.wrapper import NonAutoregressiveWrapper
-from vqgan.registry import check, split, suggest
+from vqgan.registry import split, suggest
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, replacing, save_weights
 
-FORMAT = "maskgit-pipeline-2"
 ONE_THREAD = 64 * 64
 """Pixels up to which an image is decoded on one thread, others beside it: more do not make so few quicker."""
 
 
 Labels = Sequence[int] | Condition
 """Class labels, num_classes for none; or a condition of the net's own (maskgit.conditions), for each image."""
-
-
-class Settings(NamedTuple):
-    """What to draw with."""
-
-    sampler: dict[str, Any]  # {name, steps, ...}
-    guidance: dict[str, Any]  # {scale, schedule, interval}
-
-    def check_negative(self) -> None:
-        """ValueError if there is no guidance, by which a negative label works."""
-        if self.guidance.get("scale", 1.0) == 1:
-            raise ValueError("a negative label works through guidance, whose scale is 1 here: set another")
 
 
 class Pipeline:
@@ -111,56 +93,11 @@ class Pipeline:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Pipeline:
         """Load what `save_pretrained` wrote, from that folder or from the training run it lies in."""
-        folder = pipeline_folder(Path(folder))
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"no generator in {folder}: train one first (`maskgit train <config>`)")
-        try:
-            config = json.loads((folder / "config.json").read_text())
-        except ValueError as error:
-            raise ValueError(f"{folder / 'config.json'} is not JSON: {error}") from error
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise ValueError(
-                f"{folder / 'config.json'} is not a {FORMAT}: it was written by another program or version"
-            )
-        weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
-        mask_id = weights["model"]["codebook_size"]
-        model = NonAutoregressiveWrapper(make_backbone(weights["model"]), mask_id=mask_id, **weights["wrapper"])
-        model.load_state_dict(tensors)
-        if (folder / "critic.safetensors").is_file():
-            critic, tensors = load_weights(folder / "critic.safetensors", "critic")
-            model.token_critic = make_backbone(critic["model"])
-            model.token_critic.load_state_dict(tensors)
-        tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
-        rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
-        return cls(model, tokenizer, **rest, data=config.get("data"), presets=load_presets(folder))
+        return cls(**read_parts(pipeline_folder(Path(folder)))._asdict())
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write three files, or four, and one for each preset, each whole or not at all; others are left alone."""
-        folder = Path(folder)
-        self.tokenizer.save(folder / "tokenizer.safetensors")
-        own = {"self_cond": self.model.self_cond, "self_token_critic": self.model.self_critic is not None}
-        weights = {"model": spec_of(self.net), "wrapper": own, "run": self.run}
-        critic = self.model.token_critic
-        state = {k: v for k, v in self.model.state_dict().items() if not k.startswith("token_critic.")}
-        save_weights(folder / "model.safetensors", state, "maskgit", weights)
-        if critic is None:
-            (folder / "critic.safetensors").unlink(missing_ok=True)
-        else:
-            shape = {"model": spec_of(critic), "run": self.run}
-            save_weights(folder / "critic.safetensors", critic.state_dict(), "critic", shape)
-        config = {
-            "format": FORMAT,
-            "class_names": self.class_names,
-            "sampler": self.sampler,
-            "guidance": self.guidance,
-            "run": self.run,
-            "data": self.data,
-        }
-        with replacing(folder / "config.json") as aside:
-            aside.write_text(json.dumps(config, indent=1) + "\n")
-        for name, preset in self.presets.items():
-            save_preset(folder, name, preset)
-        return folder
+        return write_parts(Path(folder), Parts(**{name: getattr(self, name) for name in Parts._fields}))
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""
@@ -262,43 +199,10 @@ class Pipeline:
             raise ValueError(f"this model draws {own[0]}x{own[1]} pixels only; model.positions=rotary draws any size")
         return self.tokenizer.grid_of(height, width)
 
-    def settings(
-        self,
-        *,
-        preset: str | None = None,
-        sampler: str | Mapping[str, Any] | None = None,
-        steps: int | None = None,
-        guidance: float | Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Settings:
-        """What to draw with: the pipeline's own settings, or a preset's, with what a call gives instead.
-
-        sampler: an entry of SAMPLERS; of another one than the pipeline's own, only the steps are kept. guidance: its
-        scale, 1 for none, or `{scale, schedule, interval}`. options: the sampler's. ValueError if there is no such
-        sampler or option, or if it needs a critic that is not there.
-        """
-        chosen = None if preset is None else choose_preset(self.presets, preset)
-        name, keywords = split(self.sampler if chosen is None else chosen.sampler, "sampler")
-        if sampler is not None:
-            other, given = split(sampler, "sampler")
-            kept = keywords if other == name else {k: v for k, v in keywords.items() if k == "steps"}
-            name, keywords = other, kept | given
-        found = {"name": name} | keywords | options | ({} if steps is None else {"steps": steps})
-        check(SAMPLERS, found, "sampler", ["predictor", "codes", "seeds"])
-        base = self.guidance if chosen is None or chosen.guidance is None else chosen.guidance.model_dump()
-        changed = {} if guidance is None else guidance if isinstance(guidance, Mapping) else {"scale": guidance}
-        guided = {**base, **changed}
-        if not any(map(callable, found.values())):  # a schedule of the caller's own is not a config's
-            valid = validated(Preset, {"sampler": found, "guidance": guided}, "settings")
-            found = {"name": name, **split(valid.sampler, "sampler")[1]}
-        critic = critic_of(SAMPLERS[name])
-        if critic is not None and getattr(self.model, critic) is None:
-            how = {
-                "token_critic": "a token critic: train one (`maskgit train fashion_mnist/critic`)",
-                "self_critic": "a critic of its own: train the generator with loss.self_token_critic=true",
-            }
-            raise ValueError(f"the {name} sampler needs a model with {how[critic]}")
-        return Settings(found, guided)
+    def settings(self, **options: Any) -> Settings:
+        """What to draw with: the pipeline's own settings, or a preset's, with what a call gives (maskgit.settings)."""
+        critics = {name for name in CRITICS.values() if getattr(self.model, name) is not None}
+        return settle(Settings(self.sampler, self.guidance), self.presets, critics, **options)
 
     @torch.no_grad()
     def stream(

@@ -23,6 +23,7 @@ LAYERS = [
     {"editing"},
     {"windows"},
     {"pipeline"},
+    {"saved", "settings"},
     {"codes", "plots", "ema", "runs", "presets"},
     {"data", "classifier", "config"},
     {"choices", "overrides"},

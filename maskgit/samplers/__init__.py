@@ -14,7 +14,17 @@ from maskgit.samplers.remasking import ancestral, remask
 from maskgit.samplers.scored import Critical, SelfCritical, confidence, critic, self_critic
 from vqgan.registry import options_of, split
 
-__all__ = ["BY_CHANCE", "SAMPLERS", "Critical", "Predictor", "Sampler", "SelfCritical", "critic_of", "rounds_of"]
+__all__ = [
+    "BY_CHANCE",
+    "CRITICS",
+    "SAMPLERS",
+    "Critical",
+    "Predictor",
+    "Sampler",
+    "SelfCritical",
+    "critic_of",
+    "rounds_of",
+]
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
