@@ -30,8 +30,8 @@ LAYERS = [
     {"predictor"},
     {"passes"},
     {"masking", "critic"},
-    {"guidance", "samplers"},
-    {"schedules", "precision"},
+    {"guidance", "samplers", "precision"},
+    {"schedules", "machine"},
     {"randomness", "processes"},
 ]
 DOORS = {
