@@ -24,8 +24,9 @@ import torch
 from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.images import save_png
 from maskgit.machine import on_threads, seconds_of, usual_batch
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid, lines
+from maskgit.plots import lines
 from maskgit.processes import gather_rows, this_process
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of

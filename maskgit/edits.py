@@ -18,8 +18,8 @@ from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.editing import EDITS, Edit, check_image
 from maskgit.images import Transform, open_image, save_png, to_float, to_mask, to_pil, to_pixels
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid
 from maskgit.predictor import Filled
 from maskgit.seeing import Views, frames
 from maskgit.sources import load_source

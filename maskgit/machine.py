@@ -1,4 +1,4 @@
-"""The machine under one process: its threads, its memory, and how long a piece of work takes on it."""
+"""The machine under one process: its threads, its memory, and how long work takes on it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def on_threads(number: int) -> Iterator[None]:
 
 
 def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
-    """The work on every part, each on one thread of the CPU, as many at once as torch has: no bit depends on how many.
+    """The work on every part, each on one thread of the CPU, as many at once as torch has.
 
-    The work sets its own `no_grad`, which is a thread's.
+    No bit depends on how many these are. The work sets its own `no_grad`, which is a thread's.
     """
     threads = min(torch.get_num_threads(), len(parts))
     with on_threads(1):
@@ -39,12 +39,18 @@ def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
 
 
 def usual_batch() -> int:
-    """Images drawn or read together where nobody says how many: more fill an accelerator, and do nothing for CPUs."""
+    """Images drawn or read together where nobody says how many.
+
+    More fill an accelerator, and do nothing for CPUs.
+    """
     return 100 if cpu_only() else 500
 
 
 def peak_memory() -> float:
-    """The most memory this process has held, in MiB: the accelerator's where there is one, else the resident set."""
+    """The most memory this process has held, in MiB.
+
+    The accelerator's where there is one, else the resident set.
+    """
     if cpu_only():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     return torch.accelerator.max_memory_allocated() / 2**20

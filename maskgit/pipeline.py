@@ -22,7 +22,7 @@ from maskgit.editing import EDITS
 from maskgit.guidance import Guided
 from maskgit.images import to_float, to_mask, to_pil, to_pixels
 from maskgit.machine import one_thread_each
-from maskgit.plots import image_grid
+from maskgit.pictures import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset

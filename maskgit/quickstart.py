@@ -24,7 +24,8 @@ from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, fin
 from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
 from maskgit.machine import peak_memory
-from maskgit.plots import curves, pairs
+from maskgit.pictures import pairs
+from maskgit.plots import curves
 from maskgit.sampling import Request, draw_grid, draw_views, load_pipeline, stream_items
 from maskgit.seeing import Views
 from maskgit.sources import load_source
