@@ -23,10 +23,11 @@ import torch
 
 from maskgit.evaluation import Evaluation, evaluate, instruments
 from maskgit.images import save_png
+from maskgit.machine import on_threads, seconds_of, usual_batch
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid, lines
-from maskgit.precision import seconds_of
-from maskgit.processes import gather_rows, on_threads, this_process, usual_batch
+from maskgit.plots import lines
+from maskgit.processes import gather_rows, this_process
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline

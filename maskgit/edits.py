@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -18,8 +18,8 @@ from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.editing import EDITS, Edit, check_image
 from maskgit.images import Transform, open_image, save_png, to_float, to_mask, to_pil, to_pixels
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid
 from maskgit.predictor import Filled
 from maskgit.seeing import Views, frames
 from maskgit.sources import load_source
@@ -57,45 +57,74 @@ class Outputs:
     pairs: Path | None
     views: Views
 
+    def check(self) -> None:
+        """ValueError if there is none, or if the pairs have the wrong suffix."""
+        if self.out is None and self.pairs is None and not self.views:
+            raise ValueError("say where the result goes: --out, --pairs, --strip, --gif or --confidence")
+        if self.pairs is not None and self.pairs.suffix.lower() != ".png":
+            raise ValueError(f"{self.pairs}: pictures are written as .png")
+
+    @property
+    def one_file(self) -> bool:
+        """Whether `out` is a picture, and no folder."""
+        return self.out is not None and self.out.suffix.lower() in PICTURES
+
+
+class Job(NamedTuple):
+    """One edit of one image."""
+
+    name: str  # of its files
+    image: Tensor  # uint8 (channels, height, width)
+    label: int
+    seed: int
+    options: dict[str, Any]  # the edit's own
+
 
 def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path]:
     """Edit, write, and return the paths. ValueError before any work if the request cannot be met."""
-    if outputs.out is None and outputs.pairs is None and not outputs.views:
-        raise ValueError("say where the result goes: --out, --pairs, --strip, --gif or --confidence")
-    options = _options(pipeline, request)
-    stems = [Path(name.replace(":", "-")).stem for name in request.images]
-    jobs = []
-    for number, name in enumerate(request.images):
-        image, own = _picture(pipeline, name, request.resize, alone=request.what != "outpaint")
-        again = stems[:number].count(stems[number])  # another file of that name, in another folder
-        title = stems[number] + (f"-{again + 1}" if again else "")
-        jobs += [(title, image, _label(pipeline, request.label, own, name), k) for k in range(request.number)]
-    if outputs.pairs is not None:
-        if outputs.pairs.suffix.lower() != ".png":
-            raise ValueError(f"{outputs.pairs}: pictures are written as .png")
-        if len({job[1].shape for job in jobs}) > 1:
-            raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
-    single = len(jobs) == 1 and request.what != "interpolate"
-    one_file = outputs.out is not None and outputs.out.suffix.lower() in PICTURES
-    if one_file and not (single and str(outputs.out).lower().endswith(".png")):
-        raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
     edit = choose(EDITS, request.what, "edit")
     found: list[tuple[str, list[Edit]]] = []
     paths = []
-    for title, image, label, k in tqdm(jobs, unit="edit", desc=request.what):
-        seed = request.seed + k
-        name = f"{title}_{seed:06d}"
-        edits = edit(pipeline, image, label=label, seed=seed, **options, **request.sampling)
-        if not found:
-            _say_what_grew(edits[0], options.get("mask"), options.get("box"))
-            if outputs.views:  # of the first edit
-                paths += _views(pipeline, edits, outputs.views, name)
-        if outputs.out is not None:
-            paths += _write_edits(name, edits, outputs.out, one_file=one_file)
-        found.append((name, [one._replace(rounds=[]) for one in edits]))
-    if outputs.pairs is not None:
-        paths.append(save_png(_pairs(found), outputs.pairs))
-    return paths
+    for job in tqdm(plan(pipeline, request, outputs), unit="edit", desc=request.what):
+        edits = edit(
+            pipeline,
+            job.image,
+            label=job.label,
+            seed=job.seed,
+            **job.options,
+            **request.sampling,
+        )
+        if not found:  # what is told and shown is of the first edit
+            _say_what_grew(edits[0], job.options)
+            paths += _write_views(pipeline, job.name, edits, outputs.views)
+        paths += _write_edits(job.name, edits, outputs)
+        found.append((job.name, [one._replace(rounds=[]) for one in edits]))
+    return paths + _write_pairs(found, outputs.pairs)
+
+
+def plan(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Job]:
+    """Every edit to make, each image by all its seeds. ValueError if the request cannot be met."""
+    outputs.check()
+    options = _options(pipeline, request)
+    jobs = []
+    for name, title in zip(request.images, _titles(request.images), strict=True):
+        image, own = _picture(pipeline, name, request.resize, alone="margins" not in options)
+        label = _label(pipeline, request.label, own, name)
+        for seed in range(request.seed, request.seed + request.number):
+            jobs.append(Job(f"{title}_{seed:06d}", image, label, seed, options))
+    if outputs.pairs is not None and len({job.image.shape for job in jobs}) > 1:
+        raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
+    single = len(jobs) == 1 and "num_frames" not in options_of(EDITS[request.what])
+    if outputs.one_file and not (single and str(outputs.out).lower().endswith(".png")):
+        raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
+    return jobs
+
+
+def _titles(images: Sequence[str]) -> list[str]:
+    """What the files of an image are called; a number tells files of one name apart."""
+    stems = [Path(name.replace(":", "-")).stem for name in images]
+    again = [stems[:number].count(stem) for number, stem in enumerate(stems)]
+    return [f"{stem}-{k + 1}" if k else stem for stem, k in zip(stems, again, strict=True)]
 
 
 def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
@@ -182,26 +211,36 @@ def _open(name: str) -> Image.Image:
         raise ValueError(f"{name} is not an image that can be read: {error}") from error
 
 
-def _say_what_grew(edit: Edit, mask: Tensor | None, box: Sequence[int] | None) -> None:
-    """Tell if more pixels were drawn than were asked for."""
-    asked = int(mask.sum()) if mask is not None else (box[2] - box[0]) * (box[3] - box[1]) if box else None
+def _say_what_grew(edit: Edit, options: Mapping[str, Any]) -> None:
+    """Tell if more pixels were drawn than the mask or the box asked for."""
+    if "mask" in options:
+        asked = int(options["mask"].sum())
+    elif "box" in options:
+        left, top, right, bottom = options["box"]
+        asked = (right - left) * (bottom - top)
+    else:
+        return
     drawn = int(edit.changed.sum())
-    if asked is not None and drawn > asked:
-        print(f"the mask cuts cells: it grew to whole ones, {asked} -> {drawn} pixels", file=sys.stderr)
+    if drawn > asked:
+        message = f"the mask cuts cells: it grew to whole ones, {asked} -> {drawn} pixels"
+        print(message, file=sys.stderr)
 
 
-def _write_edits(name: str, edits: Sequence[Edit], out: Path, *, one_file: bool) -> list[Path]:
+def _write_edits(name: str, edits: Sequence[Edit], outputs: Outputs) -> list[Path]:
     """One file, or one for each frame in a folder."""
-    if one_file:
-        return [save_png(to_pil(to_float(edits[0].image)), out)]
+    if outputs.out is None:
+        return []
+    pictures = [to_pil(to_float(edit.image)) for edit in edits]
+    if outputs.one_file:
+        return [save_png(pictures[0], outputs.out)]
     titles = [f"{name}_frame-{k}" for k in range(len(edits))] if len(edits) > 1 else [name]
-    return [
-        save_png(to_pil(to_float(edit.image)), out / f"{title}.png") for title, edit in zip(titles, edits, strict=True)
-    ]
+    return [save_png(picture, outputs.out / f"{title}.png") for title, picture in zip(titles, pictures, strict=True)]
 
 
-def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
+def _write_pairs(found: Sequence[tuple[str, list[Edit]]], path: Path | None) -> list[Path]:
     """A row for each edit: before, with the part to be drawn in grey, and after (all frames)."""
+    if path is None:
+        return []
     names = [name for name, _ in found]
     firsts = [edits[0] for _, edits in found]
     hidden = [torch.where(one.changed, 127, one.before).to(torch.uint8) for one in firsts]
@@ -210,17 +249,29 @@ def _pairs(found: Sequence[tuple[str, list[Edit]]]) -> Any:
         torch.stack([first.before, *([grey] if parts else []), *(edit.image for edit in edits)])
         for first, grey, (_, edits) in zip(firsts, hidden, found, strict=True)
     ]
+    if len(rows) > 4 and len(rows[0]) <= 3:
+        rows, names = _in_two_columns(rows), []
+    grid = image_grid(to_float(torch.cat(rows)), num_columns=len(rows[0]), row_names=names)
+    return [save_png(grid, path)]
+
+
+def _in_two_columns(rows: Sequence[Tensor]) -> list[Tensor]:
+    """Rows (n, channels, height, width), the second half beside the first, with a white gap."""
     half = -(-len(rows) // 2)
-    if len(rows) > 4 and len(rows[0]) <= 3:  # two columns of pairs
-        gap = torch.full_like(rows[0][:1], 255)
-        filler = torch.full_like(rows[0], 255)
-        rows = [torch.cat((a, gap, b)) for a, b in zip(rows[:half], [*rows[half:], filler][:half], strict=True)]
-        names = []
-    return image_grid(to_float(torch.cat(rows)), num_columns=len(rows[0]), row_names=names)
+    white = torch.full_like(rows[0], 255)
+    seconds = [*rows[half:], white][:half]
+    return [torch.cat((a, white[:1], b)) for a, b in zip(rows[:half], seconds, strict=True)]
 
 
-def _views(pipeline: Pipeline, edits: Sequence[Edit], views: Views, name: str) -> list[Path]:
+def _write_views(
+    pipeline: Pipeline,
+    name: str,
+    edits: Sequence[Edit],
+    views: Views,
+) -> list[Path]:
     """The rounds of an edit; of several frames, of the middle one of those with hidden cells."""
+    if not views:
+        return []
     by_place = sorted(range(len(edits)), key=lambda k: abs(k - len(edits) // 2))
     drawn = [edits[k] for k in by_place if len(edits[k].rounds) > 1]
     if not drawn:

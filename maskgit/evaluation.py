@@ -35,8 +35,9 @@ from maskgit.image_sets import (
     reconstructions,
 )
 from maskgit.images import to_float
+from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
-from maskgit.processes import gather_rows, share_out, this_process, usual_batch
+from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report
 from maskgit.runs import pipeline_hashes
@@ -69,7 +70,7 @@ class Evaluation:
     weights: Path | None = None
     judge: Path | None = None
     precision: str = "fp32"  # of the generator's weights
-    batch_size: int | None = None  # maskgit.processes.usual_batch
+    batch_size: int | None = None  # maskgit.machine.usual_batch
     out: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
     pictures: bool = True  # draw samples.png and neighbours.png

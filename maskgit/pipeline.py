@@ -16,11 +16,11 @@ from maskgit.backbones import Backbone
 from maskgit.conditions import Condition, batch_of, each, some
 from maskgit.guidance import Guided
 from maskgit.images import to_pil
-from maskgit.plots import image_grid
+from maskgit.machine import one_thread_each
+from maskgit.pictures import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset
-from maskgit.processes import one_thread_each
 from maskgit.runs import pipeline_folder
 from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
 from maskgit.saved import Parts, read_parts, write_parts

@@ -1,134 +1,148 @@
-"""Pictures: grids of images, and curves (the only file that imports matplotlib)."""
+"""Plots: curves, dots, bars, heat maps and lines as PNGs (all that imports matplotlib)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from maskgit.images import to_pil
 from vqgan.weights import replacing
 
-SMALLEST = 56
-"""Images are enlarged by a whole factor until a side is at least this many pixels."""
+CURVES = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes_used")
+"""The numbers of a metrics.jsonl that `curves` shows."""
 
 
-def image_grid(images: Tensor, *, num_columns: int, row_names: Sequence[str] | None = None) -> Image.Image:
-    """images: (n, channels, height, width) in [-1, 1] -> one picture, row by row, small ones enlarged."""
-    from torchvision.utils import make_grid
+@contextmanager
+def figure(
+    path: Path,
+    size: tuple[float, float],
+    rows: int = 1,
+    columns: int = 1,
+) -> Iterator[tuple[Any, Any]]:
+    """A figure of `size` inches, across and down, and its axes (rows, columns).
 
-    zoom = max(1, -(-SMALLEST // images.shape[-1]))
-    large = images.detach().float().cpu().repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
-    gap = 4
-    picture = to_pil(make_grid(large, nrow=num_columns, padding=gap, pad_value=1.0)).convert("RGB")
-    if not row_names:
-        return picture
-    font = ImageFont.load_default(size=16)
-    margin = gap + int(max(font.getlength(name) for name in row_names)) + gap
-    named = Image.new("RGB", (picture.width + margin, picture.height), "white")
-    named.paste(picture, (margin, 0))
-    draw = ImageDraw.Draw(named)
-    for row, name in enumerate(row_names):
-        middle = gap + row * (large.shape[-2] + gap) + large.shape[-2] // 2
-        draw.text((margin - gap, middle), name, fill="black", font=font, anchor="rm")
-    return named
+    Written to `path` at the end. matplotlib is imported here only, since that takes as long as many
+    a command; no window is ever opened.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    drawn, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    try:
+        yield drawn, axes
+        with replacing(path) as aside:
+            drawn.savefig(aside, format="png", dpi=110)
+    finally:
+        plt.close(drawn)
 
 
 def curves(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
     """A panel for each metric of each run: rows maps a title to the rows of its metrics.jsonl."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    wanted = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes_used")
-    panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-    for title, run in rows.items():
-        for key in wanted:
-            points = [(row["step"], row[key]) for row in run if key in row]
-            if points:
-                panel = f"{title}: {'loss' if key == 'validation_loss' else key}"
-                panels.setdefault(panel, {})[key] = tuple(zip(*points, strict=True))  # type: ignore[assignment]
+    panels = _panels(rows)
     columns = min(3, max(1, len(panels)))
     height = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        height, columns, figsize=(4.2 * columns, 3 * height), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
-        for key, (steps, values) in lines.items():
-            axis.plot(steps, values, label=key.replace("_", " "), marker="." if len(steps) < 30 else None)
-        axis.set(title=title, xlabel="step")
-        axis.grid(alpha=0.3)
-        axis.legend()
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
-    plt.close(figure)
+    with figure(path, (4.2 * columns, 3 * height), height, columns) as (_, axes):
+        for axis in axes.flat[len(panels) :]:
+            axis.remove()
+        for axis, (title, series) in zip(axes.flat, panels.items(), strict=False):
+            for key, points in series.items():
+                steps, values = zip(*points, strict=True)
+                marker = "." if len(steps) < 30 else None
+                axis.plot(steps, values, label=key.replace("_", " "), marker=marker)
+            axis.set(title=title, xlabel="step")
+            axis.grid(alpha=0.3)
+            axis.legend()
     return path
 
 
+def _panels(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """title of a panel -> key -> (step, value)s; a run's loss and validation loss share one."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for title, run in rows.items():
+        for key in CURVES:
+            points = [(row["step"], row[key]) for row in run if key in row]
+            if points:
+                panel = f"{title}: {'loss' if key == 'validation_loss' else key}"
+                panels.setdefault(panel, {})[key] = points
+    return panels
+
+
 def dots(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, *, x: str) -> Path:
-    """A row for each place, and in it a dot and a line for each side: its median, and its least to its greatest."""
-    import matplotlib
+    """A row for each place, and in it a dot and a line for each side.
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    The dot is its median, the line leads from its least to its greatest.
+    """
     sides = list(dict.fromkeys(side for group in groups.values() for side in group))
     height = 0.6 / len(sides)
-    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.3 * len(groups)), layout="constrained")
-    for number, side in enumerate(sides):
-        places = [(row, *group[side]) for row, group in enumerate(groups.values()) if side in group]
-        rows, medians, lows, highs = (np.array(column, dtype=float) for column in zip(*places, strict=True))
-        rows = rows + (number - (len(sides) - 1) / 2) * height
-        colour = f"C{number}"
-        axis.hlines(rows, lows, highs, color=colour, linewidth=1.2, alpha=0.6)
-        axis.plot(medians, rows, "o", color=colour, markersize=5, label=side)
-    for row in range(0, len(groups), 2):
-        axis.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
-    axis.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5), xlabel=x)
-    axis.tick_params(axis="y", labelsize=8)
-    axis.axvline(1, color="black", linewidth=0.8)
-    axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
-    plt.close(figure)
+    with figure(path, (9, 1.2 + 0.3 * len(groups))) as (drawn, [[axis]]):
+        for number, side in enumerate(sides):
+            places = [(k, *group[side]) for k, group in enumerate(groups.values()) if side in group]
+            columns = zip(*places, strict=True)
+            rows, medians, lows, highs = (np.array(column, dtype=float) for column in columns)
+            rows = rows + (number - (len(sides) - 1) / 2) * height
+            colour = f"C{number}"
+            axis.hlines(rows, lows, highs, color=colour, linewidth=1.2, alpha=0.6)
+            axis.plot(medians, rows, "o", color=colour, markersize=5, label=side)
+        for row in range(0, len(groups), 2):
+            axis.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
+        axis.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=x)
+        axis.set(ylim=(len(groups) - 0.5, -0.5))
+        axis.tick_params(axis="y", labelsize=8)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.grid(axis="x", alpha=0.3)
+        drawn.legend(loc="outside upper center", ncols=3, fontsize=8)
     return path
 
 
 def bar_chart(heights: Sequence[float], path: Path, *, x: str, y: str) -> Path:
     """A bar for each number, side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
-    axis.fill_between(range(len(heights)), heights, step="mid")
-    axis.set(xlabel=x, ylabel=y, xlim=(-0.5, max(1, len(heights)) - 0.5), ylim=(0, None))
-    axis.grid(alpha=0.3)
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
-    plt.close(figure)
+    with figure(path, (8, 3)) as (_, [[axis]]):
+        axis.fill_between(range(len(heights)), heights, step="mid")
+        axis.set(xlabel=x, ylabel=y, xlim=(-0.5, max(1, len(heights)) - 0.5), ylim=(0, None))
+        axis.grid(alpha=0.3)
     return path
 
 
 def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:
-    """values: (rows, columns, h, w) in [0, 1], nan where there is none (grey) -> one picture with a colour bar."""
-    import matplotlib
+    """values: (rows, columns, h, w) in [0, 1], nan where there is none -> maps with a colour bar.
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    Where there is none, a map is grey.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import PowerNorm
 
     rows, columns, h, w = values.shape
-    framed = torch.full((rows, columns, h + 1, w + 1), torch.nan)  # a cell of space between the maps
+    norm = PowerNorm(0.4, 0, 1)  # most codes are one of many that would do
+    scale = ScalarMappable(norm, "viridis")
+    across = [k * (w + 1) + w / 2 - 0.5 for k in range(columns)]
+    down = [k * (h + 1) + h / 2 - 0.5 for k in range(rows)]
+    size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * h / w + 0.6))
+    with figure(path, size) as (drawn, [[axis]]):
+        axis.imshow(_side_by_side(values, scale), interpolation="nearest")
+        axis.set_xticks(across, [str(k + 1) for k in range(columns)])
+        axis.set_yticks(down, row_names or [str(k) for k in range(rows)])
+        axis.set_xlabel("round")
+        axis.tick_params(length=0)
+        for side in axis.spines.values():
+            side.set_visible(False)
+        bar = drawn.colorbar(scale, ax=axis, label="the model's probability", shrink=0.9)
+        bar.set_ticks([0, 0.01, 0.1, 0.3, 1], labels=["0", "0.01", "0.1", "0.3", "1"])
+    return path
+
+
+def _side_by_side(values: Tensor, scale: Any) -> np.ndarray:
+    """Maps (rows, columns, h, w) -> colours (height, width, 3), with a white cell between maps."""
+    rows, columns, h, w = values.shape
+    framed = torch.full((rows, columns, h + 1, w + 1), torch.nan)
     framed[..., :h, :w] = values
     space = torch.zeros(rows, columns, h + 1, w + 1, dtype=torch.bool)
     space[..., h, :], space[..., :, w] = True, True
@@ -136,63 +150,36 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     def laid(maps: Tensor) -> Tensor:
         return maps.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:-1, :-1]
 
-    norm = matplotlib.colors.PowerNorm(0.4, 0, 1)  # most codes are one of many that would do
-    colours = matplotlib.colormaps["viridis"](norm(laid(framed).nan_to_num(0.0).numpy()))[..., :3]
+    colours: np.ndarray = scale.to_rgba(laid(framed).nan_to_num(0.0).numpy())[..., :3]
     colours[laid(framed).isnan().numpy()] = 0.75
     colours[laid(space).numpy()] = 1.0
-    size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * h / w + 0.6))
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(colours, interpolation="nearest")
-    axis.set_xticks([k * (w + 1) + w / 2 - 0.5 for k in range(columns)], [str(k + 1) for k in range(columns)])
-    axis.set_yticks([k * (h + 1) + h / 2 - 0.5 for k in range(rows)], row_names or [str(k) for k in range(rows)])
-    axis.set_xlabel("round")
-    axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
-    scale = plt.cm.ScalarMappable(norm, "viridis")
-    bar = figure.colorbar(scale, ax=axis, label="the model's probability", shrink=0.9)
-    bar.set_ticks([0, 0.01, 0.1, 0.3, 1], labels=["0", "0.01", "0.1", "0.3", "1"])
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
-    plt.close(figure)
-    return path
+    return colours
 
 
 def lines(
-    series: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, *, x: str, y: str, note: str | None = None
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    path: Path,
+    *,
+    x: str,
+    y: str,
+    note: str | None = None,
 ) -> Path:
     """One line for each name, through its points (x, y, half of y's interval), in their order.
 
     Both axes are logarithmic, with ticks at 1, 2, 5 times tens.
     """
-    import matplotlib
+    from matplotlib.ticker import LogLocator
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
-    for name, points in series.items():
-        across, up, half = zip(*points, strict=True)
-        axis.errorbar(across, up, yerr=half, marker="o", markersize=4, elinewidth=0.6, capsize=2, label=name)
-    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=note)
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 2, 5)))
-        side.set_major_formatter("{x:g}")
-        side.set_minor_formatter("")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend()
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
-    plt.close(figure)
+    with figure(path, (8, 5)) as (_, [[axis]]):
+        for name, points in series.items():
+            across, up, half = zip(*points, strict=True)
+            look = {"marker": "o", "markersize": 4, "elinewidth": 0.6, "capsize": 2}
+            axis.errorbar(across, up, yerr=half, label=name, **look)
+        axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=note)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_formatter("")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend()
     return path
-
-
-@torch.no_grad()
-def pairs(originals: Tensor, reconstructions: Tensor, num_columns: int = 10) -> Image.Image:
-    """Originals (n, c, h, w) in [-1, 1] with their reconstructions underneath, in double rows."""
-    rows = []
-    for start in range(0, len(originals), num_columns):
-        part = slice(start, start + num_columns)
-        rows += [originals[part], reconstructions[part]]
-    names = ["original", "decoded"] * (len(rows) // 2)
-    return image_grid(torch.cat(rows), num_columns=num_columns, row_names=names)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
 
+from maskgit.machine import seconds_of
 from maskgit.processes import cpu_only, gather_rows, this_process
 from vqgan.registry import choose
 
@@ -16,21 +14,6 @@ WORTH = 1.3
 quicker products made training 1.7 times quicker, 0.7 times quicker ones made it 0.8 times as quick)."""
 SLOW = 0.05
 """Seconds of a matrix product on a CPU, after which no larger one is timed."""
-
-
-def wait() -> None:
-    """Until the accelerator, if any, has done what it was told."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """One run."""
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:

@@ -23,8 +23,9 @@ from maskgit.codes import read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
-from maskgit.plots import curves, pairs
-from maskgit.processes import peak_memory
+from maskgit.machine import peak_memory
+from maskgit.pictures import pairs
+from maskgit.plots import curves
 from maskgit.sampling import Request, draw_grid, draw_views, load_pipeline, stream_items
 from maskgit.seeing import Views
 from maskgit.sources import load_source

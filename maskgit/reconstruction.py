@@ -23,9 +23,11 @@ from maskgit.evaluation import Evaluation, library_versions
 from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
 from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
 from maskgit.images import save_png, to_float, to_uint8
+from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, check_libraries, estimate
-from maskgit.plots import bar_chart, pairs
-from maskgit.processes import gather_rows, share_out, this_process, usual_batch
+from maskgit.pictures import pairs
+from maskgit.plots import bar_chart
+from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.report import Number, write_report
 from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data

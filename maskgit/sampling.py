@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from maskgit.image_sets import chunks_of, write_npz
 from maskgit.images import save_png, to_pil, to_uint8
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import image_grid
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.runs import pipeline_hashes
 from maskgit.seeing import Views, watched

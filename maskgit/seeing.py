@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from maskgit.images import save_png
+from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
-from maskgit.plots import heat_maps, image_grid
+from maskgit.plots import heat_maps
 from vqgan.weights import replacing
 
 SECONDS, LAST_SECONDS = 0.3, 2.0

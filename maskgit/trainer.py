@@ -28,8 +28,9 @@ from maskgit import runs
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
+from maskgit.machine import peak_memory
 from maskgit.precision import best_precision
-from maskgit.processes import cpu_only, peak_memory
+from maskgit.processes import cpu_only
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
 from maskgit.tasks.learner import learning_rate_at

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from maskgit.cli import main
-from maskgit.edits import Retouch, _options, _picture
+from maskgit.edits import Outputs, Retouch, _options, _picture, plan, retouch
 from maskgit.pipeline import Pipeline
+from maskgit.seeing import Views
 
 
 def call(capfd, *words):
@@ -178,6 +179,24 @@ def test_files_of_one_name_do_not_overwrite_each_other(run, photo, tmp_path, cap
     other.write_bytes(photo.read_bytes())
     status, lines, _ = call(capfd, "edit", "variation", run, photo, other, "--label", 0, "--out", tmp_path / "many")
     assert status == 0 and [line.rpartition("/")[2] for line in lines] == ["photo_000000.png", "photo-2_000000.png"]
+
+
+def test_the_plan_has_a_job_for_each_image_and_seed(run, tmp_path):
+    request = Retouch("variation", ["validation:0", "validation:5"], "shoe", 7, 2, False, {"keep": 0.25})
+    jobs = plan(Pipeline.from_pretrained(run), request, Outputs(tmp_path / "many", None, Views()))
+    names = [f"validation-{i}_00000{k}" for i in (0, 5) for k in (7, 8)]
+    assert [job.name for job in jobs] == names and [job.seed for job in jobs] == [7, 8, 7, 8]
+    assert all(job.label == 2 and job.options == {"keep": 0.25} and job.image.shape == (1, 16, 16) for job in jobs)
+
+
+def test_what_cannot_be_met_is_refused_before_any_edit(run, tmp_path, monkeypatch):
+    """Also where the last of several images is the one that is wrong."""
+    pipeline = Pipeline.from_pretrained(run)
+    monkeypatch.setattr(pipeline, "watch", lambda *_, **__: pytest.fail("an edit was begun"))
+    request = Retouch("variation", ["validation:0", "nowhere.png"], "0", 0, 1, False)
+    with pytest.raises(FileNotFoundError, match="no image nowhere.png"):
+        retouch(pipeline, request, Outputs(tmp_path / "many", None, Views()))
+    assert not (tmp_path / "many").exists()
 
 
 WRONG = {

@@ -24,7 +24,7 @@ LAYERS = [
     {"windows"},
     {"pipeline"},
     {"saved", "settings"},
-    {"codes", "plots", "ema", "runs", "presets"},
+    {"codes", "pictures", "plots", "ema", "runs", "presets"},
     {"data", "classifier", "config"},
     {"choices", "overrides"},
     {"sources", "signatures"},
@@ -35,9 +35,9 @@ LAYERS = [
     {"passes"},
     {"likelihood"},
     {"masking", "critic"},
-    {"guidance", "samplers"},
+    {"guidance", "samplers", "precision"},
     {"conditions"},
-    {"schedules", "precision"},
+    {"schedules", "machine"},
     {"randomness", "processes"},
 ]
 DOORS = {

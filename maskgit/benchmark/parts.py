@@ -22,7 +22,8 @@ from maskgit.codes import CodeDataset
 from maskgit.config import TokenizerConfig, load
 from maskgit.data import ImageDataset, batches
 from maskgit.images import to_float
-from maskgit.precision import best_precision, matmul_peak, seconds_of
+from maskgit.machine import seconds_of
+from maskgit.precision import best_precision, matmul_peak
 from maskgit.processes import this_process
 from maskgit.transformer import FLASH_FROM
 from vqgan.tokenizer import Tokenizer

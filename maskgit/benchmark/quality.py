@@ -32,7 +32,7 @@ from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, 
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
-from maskgit.plots import image_grid
+from maskgit.pictures import image_grid
 from maskgit.processes import this_process
 from maskgit.sampling import Request, draw_grid, load_pipeline
 from maskgit.tokenization import tokenize_dataset

@@ -20,7 +20,7 @@ from maskgit.benchmark.timing import Work
 from maskgit.config import Config, MaskGITConfig, load
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.images import save_png
-from maskgit.plots import image_grid
+from maskgit.pictures import image_grid
 from maskgit.sampling import load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from maskgit.precision import seconds_of, wait
+from maskgit.machine import seconds_of, wait
 
 Work = Callable[[], object]
 

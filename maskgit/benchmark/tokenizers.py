@@ -25,7 +25,7 @@ from maskgit.data import StepOrder, batches, spread
 from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source
 from maskgit.images import save_png, to_float
-from maskgit.plots import image_grid
+from maskgit.pictures import image_grid
 from maskgit.precision import best_precision
 from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer

@@ -17,7 +17,7 @@ from maskgit.config import TokenizerConfig, to_dict
 from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
 from maskgit.images import Transform, to_float
 from maskgit.perceptual import PERCEPTUAL
-from maskgit.plots import image_grid
+from maskgit.pictures import image_grid
 from maskgit.sources import load_source
 from maskgit.tasks.adversary import Adversary
 from maskgit.tasks.learner import Learner

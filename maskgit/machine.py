@@ -1,0 +1,71 @@
+"""The machine under one process: its threads, its memory, and how long work takes on it."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from maskgit.processes import cpu_only
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """What runs inside is computed on so many threads of the CPU, whatever their number is else."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """The work on every part, each on one thread of the CPU, as many at once as torch has.
+
+    No bit depends on how many these are. The work sets its own `no_grad`, which is a thread's.
+    """
+    threads = min(torch.get_num_threads(), len(parts))
+    with on_threads(1):
+        if threads < 2:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, parts))
+
+
+def usual_batch() -> int:
+    """Images drawn or read together where nobody says how many.
+
+    More fill an accelerator, and do nothing for CPUs.
+    """
+    return 100 if cpu_only() else 500
+
+
+def peak_memory() -> float:
+    """The most memory this process has held, in MiB.
+
+    The accelerator's where there is one, else the resident set.
+    """
+    if cpu_only():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    return torch.accelerator.max_memory_allocated() / 2**20
+
+
+def wait() -> None:
+    """Until the accelerator, if any, has done what it was told."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """One run."""
+    wait()
+    start = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - start

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from PIL import Image
+
+from maskgit import plots
+from maskgit.pictures import SMALLEST, image_grid, pairs
+
+PLOTS = {
+    "curves": lambda path: plots.curves({"run": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]}, path),
+    "dots": lambda path: plots.dots({"place": {"ours": (1, 0.5, 2), "theirs": (0.8, 0.4, 1)}}, path, x="ratio"),
+    "bar_chart": lambda path: plots.bar_chart([1, 3, 2], path, x="code", y="share"),
+    "heat_maps": lambda path: plots.heat_maps(torch.rand(2, 3, 2, 4), path, row_names=["a", "b"]),
+    "lines": lambda path: plots.lines({"halton": [(1, 10, 1), (5, 3, 0.1)]}, path, x="seconds", y="fid"),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_is_a_png_and_no_figure_stays_open(name, tmp_path):
+    import matplotlib.pyplot as plt
+
+    path = PLOTS[name](tmp_path / "plot.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG" and min(image.size) > 100
+    assert not plt.get_fignums() and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_plot_that_fails_leaves_the_old_one(tmp_path):
+    import matplotlib.pyplot as plt
+
+    path = plots.bar_chart([1, 2], tmp_path / "bars.png", x="", y="")
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError), plots.figure(path, (3, 2)):
+        _ = 1 / 0
+    assert path.read_bytes() == before and not plt.get_fignums()
+
+
+def test_what_is_not_there_is_grey(tmp_path):
+    values = torch.full((1, 2, 3, 5), 1.0)
+    values[0, 0] = torch.nan
+    with Image.open(plots.heat_maps(values, tmp_path / "heat.png")) as image:
+        colours = {colour[:3] for _, colour in image.convert("RGB").getcolors(1 << 20)}
+    assert (191, 191, 191) in colours
+
+
+def test_small_images_are_enlarged_and_rows_are_named():
+    images = torch.zeros(6, 1, 7, 14)
+    plain = image_grid(images, num_columns=3)
+    assert plain.width >= 3 * SMALLEST and plain.height < plain.width
+    assert image_grid(images, num_columns=3, row_names=["a", "b"]).width > plain.width
+
+
+def test_pairs_stand_in_double_rows():
+    originals = torch.zeros(4, 3, 56, 56)
+    one, two = (pairs(originals, originals, num_columns=number) for number in (4, 2))
+    assert one.height == 2 * 56 + 3 * 4 and two.height == 4 * 56 + 5 * 4
