@@ -9,10 +9,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -20,14 +19,12 @@ from maskgit.conditions import Condition, batch_of, each, leaves, where
 from maskgit.critic import TARGETS, SelfCritic, Target, compose, critic_loss, critic_targets, draw_at
 from maskgit.guidance import Guided
 from maskgit.likelihood import bits
-from maskgit.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently, stratified_times
+from maskgit.masking import stratified_times
+from maskgit.objective import Normalization, Objective
 from maskgit.predictor import Conditioned
 from maskgit.samplers import SAMPLERS, Predictor, critic_of, rounds_of
-from maskgit.schedules import ScheduleSpec, get_schedule, mdlm_weight
+from maskgit.schedules import ScheduleSpec, get_schedule
 from vqgan.registry import Share, choose
-
-Normalization = Literal["cell", "image"]
-NORMALIZATIONS = get_args(Normalization)
 
 
 class Losses(NamedTuple):
@@ -89,8 +86,6 @@ class NonAutoregressiveWrapper(nn.Module):
         condition_dropout: Share = 0.1,
     ) -> None:
         super().__init__()
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(f"normalization is one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
         if critic_target not in TARGETS:
             raise ValueError(f"critic_target is one of {', '.join(TARGETS)}, not {critic_target!r}")
         if token_critic is not None and self_token_critic:
@@ -99,12 +94,17 @@ class NonAutoregressiveWrapper(nn.Module):
             raise ValueError("can_mask_prev_unmasked needs a critic: without one, nothing scores the cells known")
         self.net: Any = net  # any module with the surface named above
         self.mask_id, self.steps = mask_id, steps
-        self.schedule = get_schedule(schedule)
+        self.objective = Objective(
+            get_schedule(schedule),
+            normalization,
+            label_smoothing,
+            visible_weight,
+            no_replace_prob,
+            random_token_prob,
+            use_simple_mdlm_loss_weight,
+        )
         self.sampling_schedule = get_schedule(schedule if sampling_schedule is None else sampling_schedule)
-        self.no_replace_prob, self.random_token_prob = no_replace_prob, random_token_prob
-        self.label_smoothing, self.visible_weight = label_smoothing, visible_weight
-        self.normalization, self.condition_dropout = normalization, condition_dropout
-        self.mdlm = use_simple_mdlm_loss_weight
+        self.condition_dropout = condition_dropout
         self.self_cond, self.self_cond_train_prob = self_cond, self_cond_train_prob
         dim: Any = net.emb_dim if self_cond or self_token_critic else 0
         if self_cond:
@@ -177,7 +177,7 @@ class NonAutoregressiveWrapper(nn.Module):
         """codes: (batch, *grid) int64 in [0, num_codes) -> Losses. condition: of each image (maskgit.conditions).
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed loss is divided
-        by, when this call is one part of a larger step (see `weight_of`); by default this call's own weight.
+        by, when this call is one part of a larger step (see `objective.weight_of`); by default this call's own weight.
         num_parts: in how many equal calls the step is made; the critic's loss, a mean, is divided by it.
         conditioning (`embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic,
         as it is. only_train_critic: no gradient reaches the generator through its own loss.
@@ -185,15 +185,16 @@ class NonAutoregressiveWrapper(nn.Module):
         if t is None:
             t = stratified_times(len(codes), generator)
         t = t.to(codes.device)
-        inputs, hidden = self._corrupt(codes, t, generator)
+        objective = self.objective if self.training else self.objective.evaluated
+        inputs, hidden = objective.hide(codes, t, self.mask_id, generator)
         if condition is not None:
             conditioning["condition"] = self.drop(condition, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
             last = self.self_condition(inputs, generator, conditioning)
-            counted = torch.ones_like(hidden) if self._visible_weight else hidden
+            counted = objective.counted(hidden)
             logits = self.to_logits(self.embed(inputs, last, counted, **conditioning))
-            normalizer = self.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
-            loss = self._loss(logits, counted, codes, hidden, t) / normalizer
+            normalizer = objective.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
+            loss = objective.loss(logits, codes, hidden, t) / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
         temperatures = torch.full((len(codes),), generator_sample_temperature, device=codes.device)
@@ -203,15 +204,6 @@ class NonAutoregressiveWrapper(nn.Module):
         judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
         total = judged if only_train_critic else loss + self.critic_loss_weight * judged
         return Losses(total, loss.detach(), judged.detach())
-
-    def _corrupt(self, codes: Tensor, t: Tensor, generator: torch.Generator | None) -> Corrupted:
-        if self.mdlm:
-            hidden = hide_independently(codes, self.schedule(t), generator)
-        else:
-            hidden = hide_exactly(codes, count_hidden(self.schedule, t, codes[0].numel()), generator)
-        noise = {"no_replace_prob": self.no_replace_prob, "random_token_prob": self.random_token_prob}
-        ids = {"mask_id": self.mask_id, "num_codes": self.num_codes}
-        return corrupt(codes, hidden, **ids, **(noise if self.training else {}), generator=generator)  # type: ignore[arg-type]
 
     def self_condition(
         self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
@@ -239,33 +231,6 @@ class NonAutoregressiveWrapper(nn.Module):
         device = leaves(condition)[0].device
         dropped = torch.rand(batch_of(condition), generator=generator, device=device) < self.condition_dropout
         return where(dropped, self.net.null(condition), condition)
-
-    def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
-        """What the loss of images at progress t (batch,) is divided by: the weights of their cells, or the images."""
-        if self.mdlm or self.normalization == "image":
-            return torch.tensor(float(len(t) * (num_cells if self.mdlm else 1)), device=t.device)
-        return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()
-
-    def _cell_weights(self, num_hidden: Tensor, num_cells: int) -> Tensor:
-        """The weights of all cells of each image together: (batch,)."""
-        return num_hidden + (num_cells - num_hidden) * self._visible_weight
-
-    @property
-    def _visible_weight(self) -> float:
-        """What a visible cell costs in this mode."""
-        return self.visible_weight if self.training and not self.mdlm else 0.0
-
-    def _loss(self, logits: Tensor, counted: Tensor, codes: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
-        """The summed and weighted cross-entropy of the counted cells, whose logits are given: hidden ones, or all."""
-        of_images = self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
-        if self.mdlm:
-            weights = mdlm_weight(self.schedule, t).float()
-        else:
-            weights = 1 / of_images if self.normalization == "image" else torch.ones_like(t, dtype=torch.float32)
-        smoothing = self.label_smoothing if self.training and not self.mdlm else 0.0
-        losses = F.cross_entropy(logits, codes[counted], reduction="none", label_smoothing=smoothing)
-        of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(hidden, 1.0, self._visible_weight)
-        return (losses * of_cells[counted]).sum()
 
     def bits(
         self,

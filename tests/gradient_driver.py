@@ -29,7 +29,7 @@ wrapper = NonAutoregressiveWrapper(
 )
 codes, labels = torch.randint(16, (16, 4, 6), generator=generator(1)), torch.arange(16) % 3
 t = stratified_times(16, generator(2))
-total = wrapper.weight_of(t, 24)
+total = wrapper.objective.weight_of(t, 24)
 ddp = DistributedDataParallel(wrapper)
 mine = range(rank, 16, world)
 for number, i in enumerate(mine):  # one image at a time, so that each has its own draws whatever the processes

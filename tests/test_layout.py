@@ -33,7 +33,7 @@ LAYERS = [
     {"transformer"},
     {"predictor"},
     {"passes"},
-    {"likelihood"},
+    {"likelihood", "objective"},
     {"masking", "critic"},
     {"guidance", "samplers", "precision"},
     {"conditions"},

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 
 from maskgit.critic import compose, critic_targets, draw_at
 from maskgit.masking import count_hidden, hide_exactly, stratified_times
+from maskgit.objective import NORMALIZATIONS
 from maskgit.transformer import Transformer
-from maskgit.wrapper import NORMALIZATIONS, NonAutoregressiveWrapper
+from maskgit.wrapper import NonAutoregressiveWrapper
 from tests.conftest import OracleNet, all_grids, free_port, repo
 
 with warnings.catch_warnings():
@@ -35,10 +37,11 @@ def ours(grid=(4, 6), num_codes=16, **options):
 
 def loss_of(wrapper, embeddings, codes, hidden):
     """The mean cross-entropy of given embeddings: over hidden cells and weighted visible ones, or over images."""
-    weight = wrapper.visible_weight
-    counted = torch.ones_like(hidden) if weight else hidden
-    total = wrapper._loss(wrapper.to_logits(embeddings[counted]), counted, codes, hidden, torch.zeros(len(codes)))
-    return total / (len(codes) if wrapper.normalization == "image" else hidden.sum() + weight * (~hidden).sum())
+    objective, weight = wrapper.objective, wrapper.objective.visible_weight
+    total = objective.loss(
+        wrapper.to_logits(embeddings[objective.counted(hidden)]), codes, hidden, torch.zeros(len(codes))
+    )
+    return total / (len(codes) if objective.normalization == "image" else hidden.sum() + weight * (~hidden).sum())
 
 
 def draws(seed=0):
@@ -94,13 +97,13 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
     """What accumulation and several processes rely on."""
     wrapper = ours(normalization=normalization, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
-    total = wrapper.weight_of(t, 24)
+    total = wrapper.objective.weight_of(t, 24)
 
     def loss(part, seed):
         return wrapper(codes[part], t=t[part], normalizer=total, generator=draws(seed)).loss
 
     parts = [loss(slice(i, i + 1), i) for i in range(8)]
-    counts = count_hidden(wrapper.schedule, t, 24)
+    counts = count_hidden(wrapper.objective.schedule, t, 24)
     masks = torch.cat([hide_exactly(codes[i : i + 1], counts[i : i + 1], draws(i)) for i in range(8)])
     inputs = codes.masked_fill(masks, 16)
     whole = loss_of(wrapper, wrapper.net(inputs, return_embeddings=True), codes, masks)
@@ -148,7 +151,7 @@ def test_normalisations_weigh_images_as_they_say():
     one, many = losses[0][hidden[0]], losses[1][hidden[1]]
 
     def ours_as(normalization):
-        wrapper.normalization = normalization
+        wrapper.objective = replace(wrapper.objective, normalization=normalization)
         return loss_of(wrapper, embeddings, codes, hidden).item()
 
     assert ours_as("cell") == pytest.approx(torch.cat((one, many)).mean().item(), rel=1e-5)
@@ -270,7 +273,7 @@ def test_the_mdlm_loss_is_positive_where_theirs_is_not():
 def test_parts_of_an_mdlm_step_add_up_to_the_step():
     wrapper = ours(use_simple_mdlm_loss_weight=True, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
-    total = wrapper.weight_of(t, 24)
+    total = wrapper.objective.weight_of(t, 24)
     assert total == 8 * 24
     parts = [wrapper(codes[i : i + 1], t=t[i : i + 1], generator=draws(i)).loss for i in range(8)]
     scaled = [wrapper(codes[i : i + 1], t=t[i : i + 1], normalizer=total, generator=draws(i)).loss for i in range(8)]
@@ -333,7 +336,7 @@ def test_the_critic_sees_the_composed_grid_and_the_label():
     wrapper = ours(token_critic=critic, condition_dropout=0.0)
     codes = torch.randint(16, (8, 4, 6), generator=draws())
     wrapper(codes, condition=LABELS, generator=draws(), t=torch.full((8,), 0.9))
-    hidden = hide_exactly(codes, count_hidden(wrapper.schedule, torch.full((8,), 0.9), 24), draws())
+    hidden = hide_exactly(codes, count_hidden(wrapper.objective.schedule, torch.full((8,), 0.9), 24), draws())
     assert torch.equal(critic.codes[~hidden], codes[~hidden]) and (critic.codes[hidden] < 16).all()
     assert torch.equal(critic.conditioning["condition"], LABELS)
 

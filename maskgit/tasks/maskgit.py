@@ -68,7 +68,7 @@ class MaskGITTask:
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
-        total = learner.module.weight_of(all_t, self.num_units)
+        total = learner.module.objective.weight_of(all_t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
         for number, (batch, t) in enumerate(zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)):
             with learner.together(number == len(parts) - 1):
