@@ -31,7 +31,7 @@ LAYERS = [
     {"passes"},
     {"masking", "critic"},
     {"guidance", "samplers"},
-    {"schedules", "precision"},
+    {"schedules", "precision", "tables"},
     {"randomness", "processes"},
 ]
 DOORS = {

@@ -186,5 +186,5 @@ def _write(lines: Mapping[str, Sequence[Mapping[str, Any]]], out: Path, count: i
     """settings.json and settings.md."""
     first = next(iter(lines.values()))[0]
     floors = ["" if first[key]["floor"] is None else f"{first[key]['floor']:.4g}" for key in COLUMNS]
-    rows = write_table(lines, COLUMNS, out, "settings", {"count": count}, floors)
-    return "\n".join([*rows, "", *(str(out / f"settings.{end}") for end in ("json", "md", "png"))])
+    table = write_table(lines, COLUMNS, out, "settings", {"count": count}, floors)
+    return "\n".join([table, "", *(str(out / f"settings.{end}") for end in ("json", "md", "png"))])
