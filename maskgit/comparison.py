@@ -27,6 +27,7 @@ from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
 from maskgit.precision import seconds_of
 from maskgit.processes import gather_rows, on_threads, this_process, usual_batch
+from maskgit.report import write_report
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
@@ -167,7 +168,7 @@ class _Place:
         self.options = pipeline.settings(**found)._asdict()  # as they are now, whatever `tune` writes meanwhile
         self.request = Evaluation(
             run=asked.run, count=asked.count, features=asked.features, weights=asked.weights, judge=asked.judge,
-            precision=pipeline.precision, out=self.out, options=self.options,
+            precision=pipeline.precision, options=self.options,
         )  # fmt: skip
         self.found, weights = instruments(self.request), pipeline_hashes(asked.run)
         preset = pipeline.presets.get(found.get("preset", ""))
@@ -198,8 +199,9 @@ class _Place:
         fits = int(self.longest * quick * state.num_processes / 100) * 100
         count = min(cast(int, self.request.count), max(100, fits))
         metrics = ("fid", "prdc", *(["agreement"] if self.found["judge"] else []))
-        evaluate(replace(self.request, count=count, metrics=metrics))
-        if state.is_main_process:
+        results = evaluate(replace(self.request, count=count, metrics=metrics))
+        if results is not None:
+            write_report(results, self.out)
             with replacing(path) as aside:
                 aside.write_text(json.dumps({"count": count, "made of": self.made, "from": self.origin}) + "\n")
 

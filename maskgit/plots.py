@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def dots(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, *, x: 
     return path
 
 
-def bar_chart(heights: Sequence[float], path: Path, *, x: str, y: str) -> Path:
+def bar_chart(heights: Sequence[float], *, x: str, y: str) -> Image.Image:
     """A bar for each number, side by side."""
     import matplotlib
 
@@ -114,10 +115,10 @@ def bar_chart(heights: Sequence[float], path: Path, *, x: str, y: str) -> Path:
     axis.fill_between(range(len(heights)), heights, step="mid")
     axis.set(xlabel=x, ylabel=y, xlim=(-0.5, max(1, len(heights)) - 0.5), ylim=(0, None))
     axis.grid(alpha=0.3)
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
     plt.close(figure)
-    return path
+    return Image.open(drawn)
 
 
 def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -194,7 +193,6 @@ class _Study:
 
     def _value(self, settings: Mapping[str, Any]) -> float:
         search = self.search
-        out = search.run / "tuning" / f".trial-{self.name}"
         request = Evaluation(
             run=search.run,
             count=search.count,
@@ -203,14 +201,12 @@ class _Study:
             features=search.features,
             weights=search.weights,
             precision=search.precision,
-            out=out,
             options=dict(settings),
             pictures=False,
         )
-        evaluate(request)
-        numbers = json.loads((out / "results.json").read_text())["numbers"]
-        shutil.rmtree(out)
-        return float(numbers[search.metric]["value"])
+        results = evaluate(request)
+        assert results is not None  # there is one process
+        return results.numbers[search.metric].value
 
     def _keep(self) -> Path:
         """Write the best trial as a preset."""

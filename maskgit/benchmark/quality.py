@@ -34,6 +34,7 @@ from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.plots import image_grid
 from maskgit.processes import this_process
+from maskgit.report import write_report
 from maskgit.sampling import Request, draw_grid, load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
@@ -136,8 +137,10 @@ def _draw_ours(data: str, count: int, judge: Path, out: Path, clock: _Clock) -> 
     run = out / "maskgit"
 
     def measure(number: int, name: str, metrics: Sequence[str], choice: dict[str, Any]) -> dict[str, Any]:
-        common = {"features": "classifier", "weights": judge, "out": out / name, "options": choice}
-        evaluate(Evaluation(run=run, count=number, metrics=metrics, **common))  # type: ignore[arg-type]
+        common = {"features": "classifier", "weights": judge, "options": choice}
+        results = evaluate(Evaluation(run=run, count=number, metrics=metrics, **common))  # type: ignore[arg-type]
+        assert results is not None
+        write_report(results, out / name)
         return _numbers(out / name)
 
     tried = [measure(min(FEW, count), "ours-few", ("fid",), choice)["fid"]["value"] for choice in OUR_CHOICES]
@@ -211,12 +214,11 @@ def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_cla
     return write_npz(path, batches(), (count, 1, 28, 28), labels.tolist())
 
 
-def _measure(samples: Path, data: str, judge: Path, out: Path, metrics: Sequence[str]) -> str | None:
-    return evaluate(
-        Evaluation(
-            samples=samples, reference=f"{data}/vqgan", metrics=metrics, features="classifier", weights=judge, out=out
-        )
-    )
+def _measure(samples: Path, data: str, judge: Path, out: Path, metrics: Sequence[str]) -> None:
+    common = {"features": "classifier", "weights": judge}
+    results = evaluate(Evaluation(samples=samples, reference=f"{data}/vqgan", metrics=metrics, **common))  # type: ignore[arg-type]
+    assert results is not None
+    write_report(results, out)
 
 
 def _numbers(folder: Path) -> dict[str, Any]:

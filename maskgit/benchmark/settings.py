@@ -21,6 +21,7 @@ from maskgit.config import Config, MaskGITConfig, load
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.images import save_png
 from maskgit.plots import image_grid
+from maskgit.report import write_report
 from maskgit.sampling import load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
@@ -155,7 +156,7 @@ def _measured(
     if not (out / "results.json").is_file():
         # a pipeline of the critic task asks its critic by default
         options = _options(place, sampler)
-        evaluate(
+        found = evaluate(
             Evaluation(
                 run=run,
                 count=count,
@@ -163,10 +164,11 @@ def _measured(
                 metrics=METRICS if not first else ("fid",),
                 features="classifier",
                 weights=place.run("classifier"),
-                out=out,
                 options=options,
             )
         )
+        assert found is not None
+        write_report(found, out)
     results = json.loads((out / "results.json").read_text())
     return dict(results["numbers"]) | {"sampler": results["samples"]["sampler"]}
 
