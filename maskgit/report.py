@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
 from maskgit.plots import image_grid
-from vqgan.weights import replacing
+from maskgit.tables import markdown, shown, write_json, write_text
 
 PICTURED, NEAREST = 10, 5
 
@@ -55,10 +54,8 @@ class Results:
 
 def write_report(results: Results, out: Path) -> str:
     """Write out/results.json, results.md and the pictures -> the table, with the paths of all that lies in `out`."""
-    with replacing(out / "results.json") as aside:
-        aside.write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    with replacing(out / "results.md") as aside:
-        aside.write_text("\n".join(_markdown(results)) + "\n")
+    write_json(out / "results.json", results.as_json())
+    write_text(out / "results.md", _row(results))
     for name, picture in results.pictures.items():
         save_png(picture, out / name)
     written = [out / name for name in ("results.json", "results.md", *results.pictures)]
@@ -66,17 +63,15 @@ def write_report(results: Results, out: Path) -> str:
     return "\n".join([*_table(results), *worst, *results.notes, "", *map(str, written)])
 
 
-def _markdown(results: Results) -> list[str]:
+def _row(results: Results) -> str:
     """A row of the numbers, and below it the same of real images."""
-    about, numbers = results.about, results.numbers
-    heads = ["of", "samples", *numbers]
-    row = [about["of"], str(about["samples"]["count"]), *map(_shown, numbers.values())]
-    floors = ["real images", "", *map(_floor, numbers.values())]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), row, floors)]
-
-
-def _floor(number: Number) -> str:
-    return "" if number.floor is None else f"{number.floor:.4g}"
+    about, numbers = results.about, results.numbers.values()
+    values = [shown(number.value, number.half_width) for number in numbers]
+    rows = [
+        [about["of"], about["samples"]["count"], *values],
+        ["real images", "", *(shown(number.floor) for number in numbers)],
+    ]
+    return markdown(["of", "samples", *results.numbers], rows)
 
 
 def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -97,13 +92,9 @@ def _table(results: Results) -> list[str]:
     for name, number in results.numbers.items():
         low, high = number.value - number.half_width, number.value + number.half_width
         interval = "too few images" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        row = f"{name:<18}{number.value:>10.4g}  {interval:<20}{_floor(number):>12}"
+        row = f"{name:<18}{number.value:>10.4g}  {interval:<20}{shown(number.floor):>12}"
         lines.append(f"{row}  {number.better} is better")
     return lines
-
-
-def _shown(number: Number) -> str:
-    return f"{number.value:.4g}" + ("" if math.isnan(number.half_width) else f" ± {number.half_width:.2g}")
 
 
 def _words(about: Any) -> str:
@@ -121,12 +112,12 @@ def draw_pictures(real: ImageSet, fake: ImageSet, sets: Mapping[str, FeatureSet]
     images = _some(fake, range(min(fake.num_images, 10 * PICTURED)))
     grid = image_grid(to_float(images), num_columns=PICTURED)
     last = len(sets["fake"].features) - 1
-    shown = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
-    near = neighbours(sets["real"], sets["fake"].take(torch.tensor(shown)), NEAREST).indices
-    samples = _some(fake, sets["fake"].indices[shown].tolist())
+    chosen = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
+    near = neighbours(sets["real"], sets["fake"].take(torch.tensor(chosen)), NEAREST).indices
+    samples = _some(fake, sets["fake"].indices[chosen].tolist())
     nearest = _some(real, near.flatten().tolist()).unflatten(0, near.shape)
     rows = torch.cat((samples[:, None], nearest), dim=1).flatten(0, 1)
-    names = [f"sample {number}, nearest {near.shape[1]}" for number in shown]
+    names = [f"sample {number}, nearest {near.shape[1]}" for number in chosen]
     beside = image_grid(to_float(rows), num_columns=1 + near.shape[1], row_names=names)
     return {"samples.png": grid, "neighbours.png": beside}
 

@@ -25,15 +25,18 @@ def _line(cells: Iterable[object]) -> str:
     return "|" + "|".join(f" {cell} " if str(cell) else " " for cell in cells) + "|"
 
 
-def with_width(value: float, half_width: float | None, digits: int = 4) -> str:
-    """`4.163 ± 0.18`; the value alone where half of its interval is not known (none, or nan)."""
+def shown(value: float | None, half_width: float | None = None, digits: int = 4) -> str:
+    """`4.163 ± 0.18`; alone where half of its interval is not known (none, or nan); empty for
+    none."""
+    if value is None:
+        return ""
     width = "" if half_width is None or math.isnan(half_width) else f" ± {half_width:.2g}"
     return f"{value:.{digits}g}{width}"
 
 
 def over_seeds(values: Sequence[float]) -> str:
     """The mean, and half of the range; an empty cell if there are none."""
-    return with_width(mean(values), (max(values) - min(values)) / 2) if values else ""
+    return shown(mean(values), (max(values) - min(values)) / 2) if values else ""
 
 
 def write_text(path: Path, text: str) -> None:

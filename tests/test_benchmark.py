@@ -242,7 +242,7 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
     assert lines["token-critic"][0]["sampler"]["name"] == "critic"
     assert lines["token-critic, not asked"][0]["sampler"]["name"] == "confidence"
     assert (out / "settings.png").is_file() and "| real images |" in text
-    monkeypatch.setattr(settings, "evaluate", None)
+    monkeypatch.setattr(settings, "measured", None)
     assert settings.compare(place, 0.002, 1, 20) == text
 
 

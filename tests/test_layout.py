@@ -11,6 +11,7 @@ LAYERS = [
     {"cli"},
     {"benchmark"},
     {"quickstart", "overview", "edits", "comparison"},
+    {"places"},
     {"tuning", "reconstruction"},
     {"evaluation"},
     {"sampling", "report"},

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from maskgit.tables import keep, kept, known, markdown, over_seeds, with_width, write_json
+from maskgit.tables import keep, kept, known, markdown, over_seeds, shown, write_json
 
 
 def test_a_table_in_markdown():
@@ -14,12 +14,10 @@ def test_a_table_in_markdown():
 
 def test_a_number_and_half_of_its_interval():
     assert (
-        with_width(4.16273, 0.1849) == "4.163 ± 0.18"
-        and with_width(4.16273, 0.1849, digits=3) == "4.16 ± 0.18"
+        shown(4.16273, 0.1849) == "4.163 ± 0.18"
+        and shown(4.16273, 0.1849, digits=3) == "4.16 ± 0.18"
     )
-    assert with_width(4.16273, None) == with_width(4.16273, math.nan) == "4.163", (
-        "of too few images"
-    )
+    assert shown(4.16273, None) == shown(4.16273, math.nan) == "4.163", "of too few images"
     assert (
         over_seeds([1.0, 2.0, 6.0]) == "3 ± 2.5"
         and over_seeds([1.5]) == "1.5 ± 0"

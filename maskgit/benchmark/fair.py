@@ -1,6 +1,6 @@
 """Fair shares of time: how many training steps fit, by alternating turns; and tables over seeds.
 
-And what a data set's tokenizer is trained with before that.
+And what is trained before that and measured after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from maskgit.benchmark.timing import Work, alternate
 from maskgit.config import Config, load
 from maskgit.data import StepOrder, batches
+from maskgit.evaluation import Evaluation, evaluate
+from maskgit.report import Results, write_report
 from maskgit.tables import kept, markdown, over_seeds, write_json, write_text
 from maskgit.tasks import TASKS
 from maskgit.trainer import make_accelerator, train, with_precision
@@ -61,6 +63,15 @@ def seconds_a_step(
         return {key: median(turns) / STEPS_A_TURN for key, turns in found.items()}
 
     return dict(kept(path, {"steps a turn": STEPS_A_TURN}, measure))
+
+
+def measured(request: Evaluation, out: Path | None = None) -> Results:
+    """What `maskgit evaluate` says, on a benchmark's one process; its report is put in `out`."""
+    results = evaluate(request)
+    assert results is not None
+    if out is not None:
+        write_report(results, out)
+    return results
 
 
 def write_table(
