@@ -1,6 +1,6 @@
 """evaluate: samples of a run, or of any other program, against real images -> numbers that say how they were made.
 
-out/results.json  results.md (one row)  samples.png  neighbours.png (samples beside their nearest reference images)
+Pictures: samples.png  neighbours.png (samples beside their nearest reference images)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
-from maskgit.report import Number, draw_pictures, write_report
+from maskgit.report import Number, Results, draw_pictures
 from maskgit.runs import pipeline_hashes
 from maskgit.sampling import load_pipeline, warn_of_preset
 from maskgit.sources import SPLITS, load_source
@@ -71,13 +71,12 @@ class Evaluation:
     judge: Path | None = None
     precision: str = "fp32"  # of the generator's weights
     batch_size: int | None = None  # maskgit.machine.usual_batch
-    out: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
     pictures: bool = True  # draw samples.png and neighbours.png
 
 
-def evaluate(request: Evaluation) -> str | None:
-    """Measure, write the results -> a table on the main process, none on the others.
+def evaluate(request: Evaluation) -> Results | None:
+    """Measure -> the results on the main process, none on the others; nothing is written.
 
     ValueError or FileNotFoundError before any work if something asked for cannot be measured.
     """
@@ -88,7 +87,7 @@ def evaluate(request: Evaluation) -> str | None:
         return None
     measurement.results["seconds"] = round(time.perf_counter() - start, 1)
     notes = [f"left out: {name}: {reason}" for name, reason in measurement.left_out.items()]
-    return write_report(measurement.out, measurement.results, found, notes, measurement.pictures)
+    return Results(measurement.results, found, tuple(notes), measurement.pictures)
 
 
 def beside(run: Path | None) -> Path | None:
@@ -139,7 +138,6 @@ class _Measurement:
         self.metrics, self.left_out = self._metrics()
         self.wanted = {side for name in self.metrics for side in METRICS[name].sets}
         self.network = self._network()
-        self.out = request.out or (request.run / "evaluation" if request.run else Path("evaluation"))
         state = this_process()
         self.results: dict[str, Any] = {
             "of": str(request.run or request.samples),
@@ -267,7 +265,7 @@ class _Measurement:
         if "fake" in sets:
             self.results["by class"] = by_class(sets["real"], sets["fake"], self._class_names())
         drawn = self.request.pictures and "fake" in sets
-        self.pictures = draw_pictures(self.out, self.real, self.fake, sets) if drawn else []
+        self.pictures = draw_pictures(self.real, self.fake, sets) if drawn else {}
         return found
 
     def _floor(self, metric: Metric, sets: dict[str, FeatureSet]) -> dict[str, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vqgan.weights import replacing
@@ -19,7 +21,7 @@ CURVES = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes
 
 @contextmanager
 def figure(
-    path: Path,
+    path: Path | io.BytesIO,
     size: tuple[float, float],
     rows: int = 1,
     columns: int = 1,
@@ -37,7 +39,7 @@ def figure(
     drawn, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     try:
         yield drawn, axes
-        with replacing(path) as aside:
+        with replacing(path) if isinstance(path, Path) else nullcontext(path) as aside:
             drawn.savefig(aside, format="png", dpi=110)
     finally:
         plt.close(drawn)
@@ -103,13 +105,14 @@ def dots(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, *, x: 
     return path
 
 
-def bar_chart(heights: Sequence[float], path: Path, *, x: str, y: str) -> Path:
+def bar_chart(heights: Sequence[float], *, x: str, y: str) -> Image.Image:
     """A bar for each number, side by side."""
-    with figure(path, (8, 3)) as (_, [[axis]]):
+    drawn = io.BytesIO()
+    with figure(drawn, (8, 3)) as (_, [[axis]]):
         axis.fill_between(range(len(heights)), heights, step="mid")
         axis.set(xlabel=x, ylabel=y, xlim=(-0.5, max(1, len(heights)) - 0.5), ylim=(0, None))
         axis.grid(alpha=0.3)
-    return path
+    return Image.open(drawn)
 
 
 def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:

@@ -1,19 +1,21 @@
 """evaluate of a tokenizer: what its codes lose on held-out images, and how its codebook is used.
 
-out/results.json  results.md (one row)  reconstructions.png  codes.png (how often each code occurs)
+Pictures: reconstructions.png  codes.png (how often each code occurs)
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,13 +24,13 @@ from maskgit.data import spread
 from maskgit.evaluation import Evaluation, library_versions
 from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
 from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
-from maskgit.images import save_png, to_float, to_uint8
+from maskgit.images import to_float, to_uint8
 from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, check_libraries, estimate
 from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, share_out, this_process
-from maskgit.report import Number, write_report
+from maskgit.report import Number, Results
 from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data
 from vqgan.losses import LPIPS
@@ -85,6 +87,39 @@ PIXEL_METRICS = {
 KNOWN = (*PIXEL_METRICS, "rfid", "codes")
 
 
+@dataclass(frozen=True)
+class TokenizerEvaluation:
+    """What to measure of a tokenizer: its run, or the file of its weights.
+
+    count: held-out images, all by default. metrics: of KNOWN, none for all that apply. features:
+    an entry of FEATURES, by default the classifier that lies beside the run; without one, rFID is left out.
+    """
+
+    run: Path
+    count: int | None = None
+    metrics: Sequence[str] = ()
+    features: str | None = None
+    weights: Path | None = None
+    batch_size: int | None = None  # maskgit.processes.usual_batch
+    pictures: bool = True  # draw reconstructions.png and codes.png
+
+
+def tokenizer_request(asked: Evaluation) -> TokenizerEvaluation:
+    """What was asked of a run that is a tokenizer; ValueError if anything asked for is a generator's."""
+    assert asked.run is not None
+    if asked.options or asked.samples or asked.reference or asked.seed is not None:
+        raise ValueError(f"{asked.run} is a tokenizer: it draws nothing, so no sampler, seed or reference applies")
+    return TokenizerEvaluation(
+        run=asked.run,
+        count=asked.count,
+        metrics=asked.metrics,
+        features=asked.features,
+        weights=asked.weights,
+        batch_size=asked.batch_size,
+        pictures=asked.pictures,
+    )
+
+
 def is_tokenizer(run: Path) -> bool:
     """Whether a folder is the run of a tokenizer, or a file its weights, and no generator."""
     return run.suffix == ".safetensors" or (
@@ -92,16 +127,13 @@ def is_tokenizer(run: Path) -> bool:
     )
 
 
-def evaluate_tokenizer(request: Evaluation) -> str | None:
-    """Measure, write the results -> a table on the main process, none on the others.
+def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
+    """Measure -> the results on the main process, none on the others; nothing is written.
 
     Of the validation split, its first `count` images spread evenly; pixels are rounded to 8 bits, as a PNG holds them.
     rFID is in the features of `request.features`, left out if nobody names a network and no classifier lies beside the
     run. ValueError before any work if something cannot be measured.
     """
-    assert request.run is not None
-    if request.options or request.samples or request.reference or request.seed is not None:
-        raise ValueError(f"{request.run} is a tokenizer: it draws nothing, so no sampler, seed or reference applies")
     for name in request.metrics:
         choose(dict.fromkeys(KNOWN), name, "metric of a tokenizer")
     check_libraries()
@@ -110,7 +142,6 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
     images = from_source(tokenizer_data(weights), "validation", request.count)
     wanted, left_out = _wanted(request, images)
     network = load_features(*_network(request)) if "rfid" in wanted else None  # type: ignore[misc]
-    out = request.out or (request.run if request.run.is_dir() else request.run.parent) / "evaluation"
     numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, request.batch_size or usual_batch())
     if not this_process().is_main_process:
         return None
@@ -125,7 +156,8 @@ def evaluate_tokenizer(request: Evaluation) -> str | None:
         "versions": library_versions(),
     }
     notes = [f"left out: {name}: {reason}" for name, reason in left_out.items()]
-    return write_report(out, results, numbers, notes, _pictures(tokenizer, images, counts, out))
+    pictures = _pictures(tokenizer, images, counts) if request.pictures else {}
+    return Results(results, numbers, tuple(notes), pictures)
 
 
 def measure_tokenizer(
@@ -153,13 +185,13 @@ def measure_tokenizer(
     return numbers, counts
 
 
-def _beside(request: Evaluation) -> Path | None:
+def _beside(request: TokenizerEvaluation) -> Path | None:
     """The classifier that lies beside the run."""
-    path = Path(str(request.run)).parent / "classifier"
+    path = request.run.parent / "classifier"
     return path if (path / "classifier.safetensors").is_file() else None
 
 
-def _network(request: Evaluation) -> tuple[str, Path | None] | None:
+def _network(request: TokenizerEvaluation) -> tuple[str, Path | None] | None:
     """The feature network to use, and its weights."""
     if request.features is not None:
         own = request.features == "classifier" and request.weights is None
@@ -168,7 +200,7 @@ def _network(request: Evaluation) -> tuple[str, Path | None] | None:
     return None if beside is None else ("classifier", beside)
 
 
-def _wanted(request: Evaluation, images: ImageSet) -> tuple[list[str], dict[str, str]]:
+def _wanted(request: TokenizerEvaluation, images: ImageSet) -> tuple[list[str], dict[str, str]]:
     """What to measure, and why rFID is left out if it is."""
     cannot = {}
     if _network(request) is None:
@@ -227,12 +259,11 @@ def _use(counts: Tensor, quantizer: str) -> Mapping[str, Number]:
     return {k: Number(value, float("nan"), None, better[k]) for k, value in metrics.code_health(counts).items()}
 
 
-def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, out: Path, num_images: int = 30) -> list[str]:
+def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, num_images: int = 30) -> dict[str, Image.Image]:
     """Originals beside reconstructions, and the codes by how often they occur."""
     numbers = spread(images.num_images, num_images)
     originals = to_float(torch.cat(list(images.read([range(i, i + 1) for i in numbers]))))
     decoded = tokenizer.decode(tokenizer.encode(originals.to(this_process().device))).cpu()
-    save_png(pairs(originals, decoded), out / "reconstructions.png")
     shares = (counts.flatten().sort(descending=True).values.double() / counts.sum() * 100).tolist()
-    bar_chart(shares, out / "codes.png", x="codes, the most frequent first", y="% of the codes")
-    return ["reconstructions.png", "codes.png"]
+    chart = bar_chart(shares, x="codes, the most frequent first", y="% of the codes")
+    return {"reconstructions.png": pairs(originals, decoded), "codes.png": chart}

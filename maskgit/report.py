@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from maskgit.data import spread
@@ -18,7 +19,7 @@ from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
 from maskgit.pictures import image_grid
-from vqgan.weights import replacing
+from maskgit.tables import markdown, shown, write_json, write_text
 
 PICTURED, NEAREST = 10, 5
 
@@ -31,28 +32,46 @@ class Number(NamedTuple):
     floor: float | None  # the same number for real images
     better: str  # "lower" or "higher"
 
+    def as_json(self) -> dict[str, Any]:
+        """JSON values; where there is no interval, its half width is none."""
+        width = None if math.isnan(self.half_width) else self.half_width
+        return {**self._asdict(), "half_width": width}
 
-def write_report(
-    out: Path, results: Mapping[str, Any], found: Mapping[str, Number], notes: Sequence[str], pictures: Sequence[str]
-) -> str:
-    """Write out/results.json and out/results.md -> the table, with the paths of all that lies in `out`.
 
-    results: how the numbers were made, JSON values; notes: lines under the table.
-    """
-    numbers = {name: number._asdict() for name, number in found.items()}
-    for values in numbers.values():
-        values["half_width"] = None if math.isnan(values["half_width"]) else values["half_width"]
-    with replacing(out / "results.json") as aside:
-        aside.write_text(json.dumps({**results, "numbers": numbers}, indent=1) + "\n")
-    heads = ["of", "samples", *found]
-    row = [results["of"], str(results["samples"]["count"]), *map(_shown, found.values())]
-    floors = ["real images", "", *("" if n.floor is None else f"{n.floor:.4g}" for n in found.values())]
-    lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), row, floors)]
-    with replacing(out / "results.md") as aside:
-        aside.write_text("\n".join(lines) + "\n")
-    written = [out / name for name in ("results.json", "results.md", *pictures)]
-    worst = _worst(results.get("by class") or {})
-    return "\n".join([*_table(results, found), *worst, *notes, "", *map(str, written)])
+@dataclass(frozen=True)
+class Results:
+    """What `evaluate` and `evaluate_tokenizer` return; `write_report` writes it down, and nobody reads it back."""
+
+    about: dict[str, Any]  # JSON values: how the numbers were made: of, date, command, weights, ...
+    numbers: dict[str, Number]
+    notes: tuple[str, ...]  # lines under the table
+    pictures: dict[str, Image.Image]  # file name -> picture
+
+    def as_json(self) -> dict[str, Any]:
+        """What results.json holds."""
+        return self.about | {"numbers": {name: number.as_json() for name, number in self.numbers.items()}}
+
+
+def write_report(results: Results, out: Path) -> str:
+    """Write out/results.json, results.md and the pictures -> the table, with the paths of all that lies in `out`."""
+    write_json(out / "results.json", results.as_json())
+    write_text(out / "results.md", _row(results))
+    for name, picture in results.pictures.items():
+        save_png(picture, out / name)
+    written = [out / name for name in ("results.json", "results.md", *results.pictures)]
+    worst = _worst(results.about.get("by class") or {})
+    return "\n".join([*_table(results), *worst, *results.notes, "", *map(str, written)])
+
+
+def _row(results: Results) -> str:
+    """A row of the numbers, and below it the same of real images."""
+    about, numbers = results.about, results.numbers.values()
+    values = [shown(number.value, number.half_width) for number in numbers]
+    rows = [
+        [about["of"], about["samples"]["count"], *values],
+        ["real images", "", *(shown(number.floor) for number in numbers)],
+    ]
+    return markdown(["of", "samples", *results.numbers], rows)
 
 
 def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -66,20 +85,16 @@ def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [f"furthest class: {name} ({shift})"]
 
 
-def _table(results: Mapping[str, Any], found: Mapping[str, Number]) -> list[str]:
+def _table(results: Results) -> list[str]:
     titles = ("of", "samples", "reference", "held out", "features", "judge", "floor")
-    lines = [f"{title:<10} {_words(results[title])}" for title in titles if results.get(title)]
+    lines = [f"{title:<10} {_words(results.about[title])}" for title in titles if results.about.get(title)]
     lines += ["", f"{'':<18}{'value':>10}  {'95 % interval':<20}{'real images':>12}"]
-    for name, number in found.items():
+    for name, number in results.numbers.items():
         low, high = number.value - number.half_width, number.value + number.half_width
         interval = "too few images" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        real = "" if number.floor is None else f"{number.floor:.4g}"
-        lines.append(f"{name:<18}{number.value:>10.4g}  {interval:<20}{real:>12}  {number.better} is better")
+        row = f"{name:<18}{number.value:>10.4g}  {interval:<20}{shown(number.floor):>12}"
+        lines.append(f"{row}  {number.better} is better")
     return lines
-
-
-def _shown(number: Number) -> str:
-    return f"{number.value:.4g}" + ("" if math.isnan(number.half_width) else f" ± {number.half_width:.2g}")
 
 
 def _words(about: Any) -> str:
@@ -89,23 +104,22 @@ def _words(about: Any) -> str:
     return about[:16] if isinstance(about, str) and len(about) == 64 else str(about)
 
 
-def draw_pictures(out: Path, real: ImageSet, fake: ImageSet, sets: Mapping[str, FeatureSet]) -> list[str]:
-    """Draw samples.png and neighbours.png, some samples beside their nearest reference images -> their names.
+def draw_pictures(real: ImageSet, fake: ImageSet, sets: Mapping[str, FeatureSet]) -> dict[str, Image.Image]:
+    """samples.png, and neighbours.png: some samples beside their nearest reference images.
 
     sets: what the network sees of both, "real" and "fake".
     """
     images = _some(fake, range(min(fake.num_images, 10 * PICTURED)))
-    save_png(image_grid(to_float(images), num_columns=PICTURED), out / "samples.png")
+    grid = image_grid(to_float(images), num_columns=PICTURED)
     last = len(sets["fake"].features) - 1
-    shown = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
-    near = neighbours(sets["real"], sets["fake"].take(torch.tensor(shown)), NEAREST).indices
-    samples = _some(fake, sets["fake"].indices[shown].tolist())
+    chosen = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
+    near = neighbours(sets["real"], sets["fake"].take(torch.tensor(chosen)), NEAREST).indices
+    samples = _some(fake, sets["fake"].indices[chosen].tolist())
     nearest = _some(real, near.flatten().tolist()).unflatten(0, near.shape)
     rows = torch.cat((samples[:, None], nearest), dim=1).flatten(0, 1)
-    names = [f"sample {number}, nearest {near.shape[1]}" for number in shown]
-    picture = image_grid(to_float(rows), num_columns=1 + near.shape[1], row_names=names)
-    save_png(picture, out / "neighbours.png")
-    return ["samples.png", "neighbours.png"]
+    names = [f"sample {number}, nearest {near.shape[1]}" for number in chosen]
+    beside = image_grid(to_float(rows), num_columns=1 + near.shape[1], row_names=names)
+    return {"samples.png": grid, "neighbours.png": beside}
 
 
 def _some(images: ImageSet, numbers: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
-"""tune: search a sampler's settings against a number of `maskgit evaluate` (Optuna), and keep the best as presets.
+"""tune: search a sampler's settings (Optuna) by a number of `evaluate`; keep the best as presets.
 
-RUN/pipeline/presets/<sampler>-<rounds>.yaml  RUN/tuning/<sampler>-<rounds>.log (every trial, so that it continues)
+RUN/pipeline/presets/<sampler>-<rounds>.yaml
+RUN/tuning/<sampler>-<rounds>.log (every trial, so that it continues)
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ SPACES: dict[str, Range | tuple[str, ...]] = {
     "kind": ("cap", "rescale", "conf"),
     "schedule": ("cosine", "arccos", "linear", "square"),
 }
-"""The options of samplers that are searched, each in the samplers that have it; all others stay as they are."""
+"""The options that are searched, each in the samplers that have it; all others stay as they are."""
 
 SCALES = Range(1.0, 4.0)
 GUIDANCES = ("constant", "linear", "power_cosine")
@@ -73,7 +73,7 @@ def preset_name(sampler: str, rounds: int) -> str:
 
 
 def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -> Iterator[Path]:
-    """A preset for each sampler and number of rounds; yields its path as soon as its search is over."""
+    """A preset for each sampler and number of rounds; yields its path when its search is over."""
     if this_process().num_processes > 1:
         raise ValueError("tune runs on one process")
     try:
@@ -94,7 +94,7 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
 
 
 def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
-    """The value itself, or the nearest in the space (of a ramp, its start); none for what is not in it."""
+    """The value (of a ramp, its start), or the nearest in the space; none for a name not in it."""
     value = value[0] if isinstance(value, list | tuple) else value
     if isinstance(space, Range):
         return min(max(float(value), space.low), space.high)
@@ -102,9 +102,10 @@ def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
 
 
 def _identity(search: Search, options: Mapping[str, Any]) -> str:
-    """What trials of one study have in common: the metric, what is measured with, the model's weights, the space."""
-    found = instruments(Evaluation(run=search.run, features=search.features, weights=search.weights))
-    parts = [search.metric, search.count, found, search.precision, pipeline_hashes(search.run), options]
+    """What trials of one study have in common: metric, networks, the model's weights, the space."""
+    asked = Evaluation(run=search.run, features=search.features, weights=search.weights)
+    found, weights = instruments(asked), pipeline_hashes(search.run)
+    parts = [search.metric, search.count, found, search.precision, weights, options]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"{search.metric} of {search.count} samples, {digest[:16]}"
 
@@ -137,7 +138,10 @@ class _Study:
         settings = self.pipeline.settings(sampler=self.sampler, steps=self.steps)
         defaults = {key: known.default for key, known in options_of(SAMPLERS[self.sampler]).items()}
         found = {key: (defaults | settings.sampler)[key] for key in self._options()}
-        found |= {"scale": settings.guidance.get("scale", 1.0), "guidance": settings.guidance.get("schedule")}
+        found |= {
+            "scale": settings.guidance.get("scale", 1.0),
+            "guidance": settings.guidance.get("schedule"),
+        }
         spaces = self._options() | {"scale": SCALES, "guidance": GUIDANCES}
         return {key: value for key, space in spaces.items() if (value := _nearest(found[key], space)) is not None}
 
@@ -167,13 +171,14 @@ class _Study:
         while (number := self._completed()) < self.search.trials:
             if path is not None and end is not None and time.monotonic() > end:
                 break
-            # a sampler of its own for each trial, so that a search that was stopped goes on as if it had not been
+            # a sampler of its own for each trial, so that a search that was stopped goes on alike
             self.study.sampler = optuna.samplers.TPESampler(seed=mixed_seed(self.steps, number) % 2**32)
             trial = self.study.ask()
             settings = self._settings(trial)
             value = self._value(settings)
             trial.set_user_attr("settings", settings)
-            line = f"{self.name}: trial {number + 1} of {self.search.trials}: {self.search.metric} {value:.4g}"
+            line = f"{self.name}: trial {number + 1} of {self.search.trials}: "
+            line += f"{self.search.metric} {value:.4g}"
             if math.isfinite(value):
                 self.study.tell(trial, value)
                 path = self._keep()
@@ -186,15 +191,18 @@ class _Study:
         return path
 
     def _completed(self, *, failed: bool = True) -> int:
-        """How many trials are done, with those whose number is not finite or without; killed ones are not."""
+        """How many trials are done, with those whose number is not finite or without; killed ones
+        are not."""
         import optuna
 
-        states = (optuna.trial.TrialState.COMPLETE, *([optuna.trial.TrialState.FAIL] if failed else []))
+        states = (
+            optuna.trial.TrialState.COMPLETE,
+            *([optuna.trial.TrialState.FAIL] if failed else []),
+        )
         return len(self.study.get_trials(states=states))
 
     def _value(self, settings: Mapping[str, Any]) -> float:
         search = self.search
-        out = search.run / "tuning" / f".trial-{self.name}"
         request = Evaluation(
             run=search.run,
             count=search.count,
@@ -203,14 +211,12 @@ class _Study:
             features=search.features,
             weights=search.weights,
             precision=search.precision,
-            out=out,
             options=dict(settings),
             pictures=False,
         )
-        evaluate(request)
-        numbers = json.loads((out / "results.json").read_text())["numbers"]
-        shutil.rmtree(out)
-        return float(numbers[search.metric]["value"])
+        results = evaluate(request)
+        assert results is not None  # there is but one process
+        return results.numbers[search.metric].value
 
     def _keep(self) -> Path:
         """Write the best trial as a preset."""
@@ -223,5 +229,9 @@ class _Study:
             "weights": pipeline_hashes(self.search.run),
             "precision": self.search.precision,
         }
-        preset = Preset(sampler=settings.sampler, guidance=GuidanceConfig(**settings.guidance), measured=measured)
+        preset = Preset(
+            sampler=settings.sampler,
+            guidance=GuidanceConfig(**settings.guidance),
+            measured=measured,
+        )
         return save_preset(pipeline_folder(self.search.run), self.name, preset)

@@ -71,7 +71,7 @@ def test_a_run_writes_tables_json_and_a_picture(tiny_sides, tmp_path, monkeypatc
     plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0)
     monkeypatch.setattr(parts, "matmul_peak", lambda *_: 1e9)
     text = benchmark.run_benchmark(["training", "sampling"], plan, tmp_path)
-    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["found"]["rows"]
     assert {row["side"] for row in rows if row["part"] == "sampling"} == set(SIDES)
     ours = next(row for row in rows if row["part"] == "training" and row["side"] == "maskgit")
     assert ours["time over ours"]["median"] == 1 and ours["share of peak"] > 0 and ours["peak memory MiB"] > 0
@@ -94,7 +94,7 @@ def test_pieces_in_one_folder_stand_side_by_side(tmp_path, monkeypatch):
 
     def found(**plan):
         benchmark.run_benchmark(["training"], Plan(**{"batch": (2,), **plan}), tmp_path)
-        rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+        rows = json.loads((tmp_path / "benchmark.json").read_text())["found"]["rows"]
         return [(row.get("batch"), row["side"], row.get("time over ours", {}).get("high")) for row in rows][1:]
 
     two = [(2, "maskgit", 8.0), (2, "theirs", 8.0)]
@@ -242,7 +242,7 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
     assert lines["token-critic"][0]["sampler"]["name"] == "critic"
     assert lines["token-critic, not asked"][0]["sampler"]["name"] == "confidence"
     assert (out / "settings.png").is_file() and "| real images |" in text
-    monkeypatch.setattr(settings, "evaluate", None)
+    monkeypatch.setattr(settings, "measured", None)
     assert settings.compare(place, 0.002, 1, 20) == text
 
 

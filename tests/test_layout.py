@@ -11,6 +11,7 @@ LAYERS = [
     {"cli"},
     {"benchmark"},
     {"quickstart", "overview", "edits", "comparison"},
+    {"places"},
     {"tuning", "reconstruction"},
     {"evaluation"},
     {"sampling", "report"},
@@ -37,7 +38,7 @@ LAYERS = [
     {"masking", "critic"},
     {"guidance", "samplers", "precision"},
     {"conditions"},
-    {"schedules", "machine"},
+    {"schedules", "machine", "tables"},
     {"randomness", "processes"},
 ]
 DOORS = {

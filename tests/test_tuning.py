@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from maskgit import tuning
 from maskgit.cli import main
 from maskgit.presets import load_presets
 from maskgit.randomness import mixed_seed
+from maskgit.report import Number, Results
 from maskgit.samplers import SAMPLERS
 from maskgit.tuning import Search, run_tuning
 
@@ -27,8 +29,7 @@ def measured(monkeypatch):
         requests.append(request)
         found, guidance = request.options["sampler"], request.options["guidance"]
         value = 100 * (found["temperature"] - 0.9) ** 2 + (guidance["scale"] - 2.0) ** 2
-        request.out.mkdir(parents=True)
-        (request.out / "results.json").write_text(json.dumps({"numbers": {"fid": {"value": value}}}))
+        return Results({}, {"fid": Number(value, math.nan, None, "lower")}, (), {})
 
     monkeypatch.setattr(tuning, "evaluate", formula)
     monkeypatch.setattr(tuning, "instruments", lambda request: {"features": str(request.features)})
@@ -115,9 +116,10 @@ def test_a_number_that_is_not_finite_is_a_failed_trial(run, measured, monkeypatc
     formula = tuning.evaluate
 
     def sometimes(request):
-        formula(request)
+        found = formula(request)
         if len(measured) != 2:
-            (request.out / "results.json").write_text('{"numbers": {"fid": {"value": NaN}}}')
+            return Results({}, {"fid": Number(math.nan, math.nan, None, "lower")}, (), {})
+        return found
 
     monkeypatch.setattr(tuning, "evaluate", sometimes)
     [path] = run_tuning(Search(run, trials=4), ["halton"], [4])
@@ -183,7 +185,7 @@ def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
 
 
 def evaluate_never(request):
-    raise AssertionError(f"{request.out} was there already")
+    raise AssertionError(f"{request} was measured already")
 
 
 def test_seeds_of_trials_are_apart_from_those_of_evaluate():

@@ -2,17 +2,18 @@
 
     out/benchmark.json  benchmark.md  benchmark.png
 
-What earlier calls measured into the same folder, on the same machine with the same versions, stays beside it.
+What earlier calls measured into the same folder, on the same machine with the same versions, stays
+beside it.
 
-Every line is the median of alternating turns, with the extremes; every side in its own best precision and attention.
+Every line is the median of alternating turns, with the extremes; every side in its own best
+precision and attention.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,15 +25,16 @@ from maskgit.benchmark.parts import OURS, PARTS, Plan, Row, machine, talk
 from maskgit.benchmark.timing import Spread
 from maskgit.plots import dots
 from maskgit.processes import this_process
+from maskgit.tables import keep, known, markdown, write_text
 from vqgan.registry import choose
-from vqgan.weights import replacing
 
 QUICK = Plan(cells=(64, 256), params=(5,), batch=(8,), rounds=(8,), seconds=4.0, longest=90.0)
 """Few sizes: the whole picture in five minutes."""
 
 
 def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
-    """Run the parts (all, if none is named) -> tables in Markdown, also written to `out` with JSON and a picture."""
+    """Run the parts (all, if none is named) -> tables in Markdown, also written to `out` with JSON
+    and a picture."""
     parts = [choose(PARTS, name, "part") for name in (only or PARTS)]
     rows = _merged(_kept(out), list(machine(plan)))
     for part in parts:
@@ -45,8 +47,7 @@ def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
 def show(rows: Sequence[Row], out: Path) -> str:
     """Tables in Markdown, also written to `out` with a picture."""
     text = tables(rows)
-    with replacing(out / "benchmark.md") as aside:
-        aside.write_text(text + "\n")
+    write_text(out / "benchmark.md", text)
     compared = [row for row in rows if "time over ours" in row]
     paths = [out / "benchmark.json", out / "benchmark.md"]
     if compared:
@@ -55,8 +56,8 @@ def show(rows: Sequence[Row], out: Path) -> str:
 
 
 def _place(row: Row) -> str:
-    rounds = f", {row['rounds']} rounds" if "rounds" in row else ""
-    return f"{row['part']}: {row['cells']} cells, {row['million parameters']} M, batch {row['batch']}{rounds}"
+    sizes = f"{row['cells']} cells, {row['million parameters']} M, batch {row['batch']}"
+    return f"{row['part']}: {sizes}" + (f", {row['rounds']} rounds" if "rounds" in row else "")
 
 
 def _dots(rows: Sequence[Row]) -> dict[str, dict[str, Spread]]:
@@ -78,7 +79,8 @@ def _shape(row: Row) -> tuple[int, ...]:
 
 
 def _merged(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Both, in order of the shapes; of equal lines, and of one that says "all" were left out, the newest counts."""
+    """Both, in order of the shapes; of equal lines, and of one that says "all" were left out, the
+    newest counts."""
     found = {(_shape(row), row["side"]): row for row in rows}
     for row in new:
         shape, all_sides = _shape(row), (_shape(row), "all")
@@ -98,13 +100,12 @@ def _about() -> dict[str, Any]:
 def _kept(out: Path) -> list[Row]:
     """The rows of earlier calls."""
     path = out / "benchmark.json"
-    if not path.is_file():
-        return []
-    found = json.loads(path.read_text())
-    if {key: found.get(key) for key in _about()} != _about():
+    found = known(path, _about())
+    if found is not None:
+        return [_with_values(row, lambda v: Spread(**v) if isinstance(v, dict) else v) for row in found["rows"]]
+    if path.is_file():
         talk(f"{path} is of another machine or other versions: it is overwritten")
-        return []
-    return [{k: Spread(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in found["rows"]]
+    return []
 
 
 def versions() -> dict[str, str]:
@@ -118,21 +119,24 @@ def versions() -> dict[str, str]:
 
 
 def _write(rows: Sequence[Row], out: Path) -> None:
-    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **_about()}
-    plain = [{k: v._asdict() if isinstance(v, Spread) else v for k, v in row.items()} for row in rows]
-    with replacing(out / "benchmark.json") as aside:
-        aside.write_text(json.dumps(about | {"rows": plain}, indent=1) + "\n")
+    plain = [_with_values(row, lambda v: v._asdict() if isinstance(v, Spread) else v) for row in rows]
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    keep(out / "benchmark.json", _about(), {"date": date, "rows": plain})
+
+
+def _with_values(row: Row, change: Callable[[Any], Any]) -> Row:
+    return {key: change(value) for key, value in row.items()}
 
 
 def tables(rows: Sequence[Row]) -> str:
     """A Markdown table for each part."""
-    lines: list[str] = []
+    found = []
     for part in dict.fromkeys(row["part"] for row in rows):
         mine = [row for row in rows if row["part"] == part]
         heads = list(dict.fromkeys(key for row in mine for key in row if key != "part"))
-        lines += ["", f"**{part}**", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-        lines += [f"| {' | '.join(_cell(row.get(head, '')) for head in heads)} |" for row in mine]
-    return "\n".join(lines).strip()
+        table = markdown(heads, [[_cell(row.get(head, "")) for head in heads] for row in mine])
+        found.append(f"**{part}**\n\n{table}")
+    return "\n\n".join(found)
 
 
 def _cell(value: Any) -> str:

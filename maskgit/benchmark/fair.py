@@ -1,29 +1,30 @@
-"""Fair shares of time: how many training steps fit, measured in alternating turns; and tables over seeds.
+"""Fair shares of time: how many training steps fit, by alternating turns; and tables over seeds.
 
-And what a data set's tokenizer is trained with before that.
+And what is trained before that and measured after it.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from maskgit.benchmark.timing import Work, alternate
 from maskgit.config import Config, load
 from maskgit.data import StepOrder, batches
+from maskgit.evaluation import Evaluation, evaluate
+from maskgit.report import Results, write_report
+from maskgit.tables import kept, markdown, over_seeds, write_json, write_text
 from maskgit.tasks import TASKS
 from maskgit.trainer import make_accelerator, train, with_precision
-from vqgan.weights import replacing
 
 STEPS_A_TURN = 5
 
 
 def with_perceptual(data: str, folder: Path, *overrides: str) -> list[str]:
-    """Overrides of DATA/vqgan: where its perceptual loss finds its classifier, which is trained in `folder` first.
+    """Overrides of DATA/vqgan: where its perceptual loss finds its classifier, trained in `folder`.
 
     overrides: of the classifier. None where the config has no such loss.
     """
@@ -49,29 +50,26 @@ def turn(config: Config, folder: Path) -> Work:
 
 
 def seconds_a_step(works: Callable[[], Mapping[str, Work]], path: Path, seconds: float) -> dict[str, float]:
-    """Of each work, a turn of STEPS_A_TURN: the median of alternating turns. Measured once, and kept in a file.
+    """Of each work, a turn of STEPS_A_TURN: the median of alternating turns.
 
-    So what the machine does later hits no line of a table more than another.
+    Measured once, and kept in a file: what the machine does later hits all lines of a table alike.
     """
-    if path.is_file():
-        return dict(json.loads(path.read_text()))
-    print("== how many steps fit", file=sys.stderr, flush=True)
-    found = alternate(works(), seconds=min(60.0, seconds), least=3, most=50)
-    times = {key: median(turns) / STEPS_A_TURN for key, turns in found.items()}
-    with replacing(path) as aside:
-        aside.write_text(json.dumps(times, indent=1) + "\n")
-    return times
+
+    def measure() -> dict[str, float]:
+        print("== how many steps fit", file=sys.stderr, flush=True)
+        found = alternate(works(), seconds=min(60.0, seconds), least=3, most=50)
+        return {key: median(turns) / STEPS_A_TURN for key, turns in found.items()}
+
+    return dict(kept(path, {"steps a turn": STEPS_A_TURN}, measure))
 
 
-def kept(path: Path, made_of: Mapping[str, Any], work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What `work` returns, from the file at `path` if that was made of the same; else it is written there."""
-    wanted = json.loads(json.dumps(made_of))
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if known.get("made of") != wanted or "found" not in known:
-        known = {"made of": wanted, "found": work()}
-        with replacing(path) as aside:
-            aside.write_text(json.dumps(known, indent=1) + "\n")
-    return dict(known["found"])
+def measured(request: Evaluation, out: Path | None = None) -> Results:
+    """What `maskgit evaluate` says, on a benchmark's one process; its report is put in `out`."""
+    results = evaluate(request)
+    assert results is not None
+    if out is not None:
+        write_report(results, out)
+    return results
 
 
 def write_table(
@@ -81,24 +79,24 @@ def write_table(
     name: str,
     about: Mapping[str, Any],
     floors: Sequence[str] = (),
-) -> list[str]:
-    """out/name.json and out/name.md: for each line the mean over seeds and half of their range, and its steps.
+) -> str:
+    """out/name.json and out/name.md: for each line the mean over seeds and half of their range, and
+    its steps.
 
-    lines: line -> for each seed a mapping with "steps" and, for each key of `columns`, {"value": ...}. floors: the same
-    numbers for real images. -> the rows of the table.
+    lines: line -> for each seed a mapping with "steps" and, for each key of `columns`, {"value":
+    ...}. floors: the same numbers for real images. -> the table in Markdown.
     """
-    with replacing(out / f"{name}.json") as aside:
-        aside.write_text(json.dumps({**about, "lines": lines}, indent=1) + "\n")
-    rows = [f"| | {' | '.join(columns.values())} | steps |", "|" + "---|" * (len(columns) + 2)]
-    for line, found in lines.items():
-        cells = [_spread([one[key]["value"] for one in found if key in one]) for key in columns]
-        rows.append(f"| {line} | {' | '.join(cells)} | {found[0]['steps']} |")
+    write_json(out / f"{name}.json", {**about, "lines": lines})
+    rows = [
+        [
+            line,
+            *(over_seeds([one[key]["value"] for one in found if key in one]) for key in columns),
+            found[0]["steps"],
+        ]
+        for line, found in lines.items()
+    ]
     if floors:
-        rows.append(f"| real images | {' | '.join(floors)} | |")
-    with replacing(out / f"{name}.md") as aside:
-        aside.write_text("\n".join(rows) + "\n")
-    return rows
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.4g} ± {(max(values) - min(values)) / 2:.2g}" if values else ""
+        rows.append(["real images", *floors, ""])
+    text = markdown(["", *columns.values(), "steps"], rows)
+    write_text(out / f"{name}.md", text)
+    return text

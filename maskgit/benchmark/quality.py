@@ -1,43 +1,44 @@
-"""Time to quality: the same wall time for our pipeline and for the plain one, on Fashion-MNIST, then `evaluate`.
+"""Time to quality: the same wall time for our pipeline and for the plain one, on Fashion-MNIST.
 
-Both are trained, one right after the other; then both are drawn and measured.
+Both are trained, one right after the other; then both are drawn and measured as by `evaluate`.
 
-out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten of each class)  quality.json  .md
+out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten of each class)
+out/quality.json  quality.md
 
-Run again, it does only what is not there yet (ours_trained.json, plain_trained.json, ours.json, plain.json): so both
-may be trained on one machine and drawn on another, to which `out` was copied.
+Run again, it does only what is not there yet (ours_trained.json, plain_trained.json, ours.json,
+plain.json): so both may be trained on one machine and drawn on another, to which `out` was copied.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from maskgit import runs
-from maskgit.benchmark.fair import kept, with_perceptual
+from maskgit.benchmark.fair import measured, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.codes import CodeDataset
 from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load, to_dict
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import Evaluation
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.pictures import image_grid
 from maskgit.processes import this_process
 from maskgit.sampling import Request, draw_grid, load_pipeline
+from maskgit.tables import kept, markdown, shown, write_json, write_text
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
-from vqgan.weights import replacing
 
 CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
@@ -68,59 +69,84 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - start
         return result
 
+    def kept(self, path: Path, made_of: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """As `maskgit.tables.kept`, with the seconds of all stages up to then."""
+        found = kept(path, made_of, lambda: work() | {"seconds": dict(self.seconds)})
+        self.seconds = found["seconds"] | self.seconds
+        return dict(found)
+
+
+class _Place(NamedTuple):
+    """A data set, and where everything of it lies."""
+
+    data: str
+    out: Path
+    clock: _Clock
+
+    @property
+    def judge(self) -> Path:
+        """The classifier that both are measured with."""
+        return self.out / "judge"
+
 
 def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fashion_mnist") -> str:
-    """Train both for minutes[0] (tokenizer) and minutes[1] (generator), draw `count` samples each -> a table."""
-    judge, clock = out / "judge", _Clock()
-    clock.run("judge", lambda: train(load(f"{data}/classifier", [f"run={judge}", *OVERRIDES["classifier"]])))
+    """Train both, draw `count` samples of each and measure them -> a table.
+
+    minutes: of the tokenizer and of the generator.
+    """
+    place = _Place(data, out, _Clock())
+    config = load(f"{data}/classifier", [f"run={place.judge}", *OVERRIDES["classifier"]])
+    place.clock.run("judge", lambda: train(config))
     recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
-    trained: dict[str, dict[str, Any]] = {}
-    lines: dict[str, dict[str, Any]] = {}
-
-    def stage(path: Path, made_of: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        found = kept(path, made_of, lambda: work() | {"seconds": dict(clock.seconds)})
-        clock.seconds |= {name: taken for name, taken in found["seconds"].items() if name not in clock.seconds}
-        return found
-
+    made_of = {"minutes": minutes, "data": data, "configs": recipe}
+    trained, lines = {}, {}
     for side, training in (("ours", _train_ours), ("plain", _train_plain)):
-        made_of = {"minutes": minutes, "data": data, "configs": recipe}
-        work = partial(training, data, [60 * m for m in minutes], out, clock)
-        trained[side] = stage(out / f"{side}_trained.json", made_of, work)
-    for side, drawing, choices in (("ours", _draw_ours, OUR_CHOICES), ("plain", _draw_plain, CHOICES)):
+        work = partial(training, place, [60 * m for m in minutes])
+        trained[side] = place.clock.kept(out / f"{side}_trained.json", made_of, work)
+    for side, drawing, choices in (
+        ("ours", _draw_ours, OUR_CHOICES),
+        ("plain", _draw_plain, CHOICES),
+    ):
         drawn_of = {"trained": trained[side], "count": count, "choices": choices, "few": FEW}
-        work = partial(drawing, data, count, judge, out, clock)
-        lines[side] = stage(out / f"{side}.json", drawn_of, work)["numbers"] | {"steps": trained[side]["steps"]}
-    return _report(lines, clock.seconds, out)
+        work = partial(drawing, place, count)
+        drawn = place.clock.kept(out / f"{side}.json", drawn_of, work)
+        lines[side] = drawn["numbers"] | {"steps": trained[side]["steps"]}
+    return _report(lines, place.clock.seconds, out)
 
 
 def _steps_for(config: Config, seconds: float, out: Path) -> Config:
-    """The config with as many steps as fit, by the speed of a short run in a folder that is removed again."""
+    """The config with as many steps as fit, by the speed of a short run that is removed again."""
     scratch = out / "calibration"
     shutil.rmtree(scratch, ignore_errors=True)
-    never = 10**9
-    few = {"steps": CALIBRATION, "eval_every": never, "preview_every": never, "save_every": never, "trackers": ()}
-    short = config.model_copy(update={"run": str(scratch), "train": config.train.model_copy(update=few)})
-    train(short)
+    never = dict.fromkeys(("eval_every", "preview_every", "save_every"), 10**9)
+    few = config.train.model_copy(update={"steps": CALIBRATION, "trackers": (), **never})
+    train(config.model_copy(update={"run": str(scratch), "train": few}))
     rows = [row for row in runs.read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
-    cells = math.prod(CodeDataset(config.codes, "train").grid) if isinstance(config, MaskGITConfig) else 1
-    key = "images_per_second" if cells == 1 else "cells_per_second"
-    rate = median(row[key] for row in rows) / (config.train.batch_size * cells)
     shutil.rmtree(scratch)
+    key, cells = "images_per_second", 1
+    if isinstance(config, MaskGITConfig):
+        key, cells = "cells_per_second", math.prod(CodeDataset(config.codes, "train").grid)
+    rate = median(row[key] for row in rows) / (config.train.batch_size * cells)
     steps = int(0.96 * rate * seconds)  # the rest is for validation, previews and checkpoints
     often = max(1, steps // 4)
     found = {"steps": steps, "eval_every": steps, "preview_every": often, "save_every": often}
     return config.model_copy(update={"train": config.train.model_copy(update=found)})
 
 
-def _train_ours(data: str, seconds: Sequence[float], out: Path, clock: _Clock) -> dict[str, Any]:
-    """The configs of the data set, with as many steps as fit; what the tokenizer's perceptual loss sees is trained
-    within its time."""
+def _train_ours(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
+    """The configs of the data set, with as many steps as fit.
+
+    What the tokenizer's perceptual loss sees is trained within the tokenizer's time.
+    """
+    data, out, clock = place
     folders = {"run": f"{out}/maskgit", "tokenizer": f"{out}/vqgan", "codes": f"{out}/codes"}
     places = [f"{key}={value}" for key, value in folders.items()]
     maskgit = cast(MaskGITConfig, load(f"{data}/maskgit", [*places, *OVERRIDES["maskgit"]]))
-    for path in (*folders.values(), f"{out}/perceptual"):
+    seen = out / "perceptual"
+    for path in (*folders.values(), str(seen)):
         shutil.rmtree(path, ignore_errors=True)
-    first = clock.run("ours: perceptual", lambda: with_perceptual(data, out / "perceptual", *OVERRIDES["classifier"]))
+    perceptual = partial(with_perceptual, data, seen, *OVERRIDES["classifier"])
+    first = clock.run("ours: perceptual", perceptual)
     found = load(f"{data}/vqgan", [f"run={folders['tokenizer']}", *first, *OVERRIDES["vqgan"]])
     rest = max(1.0, seconds[0] - clock.seconds["ours: perceptual"])
     vqgan = cast(TokenizerConfig, _steps_for(cast(TokenizerConfig, found), rest, out))
@@ -131,29 +157,38 @@ def _train_ours(data: str, seconds: Sequence[float], out: Path, clock: _Clock) -
     return {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}"}
 
 
-def _draw_ours(data: str, count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+def _draw_ours(place: _Place, count: int) -> dict[str, Any]:
     """With the best of OUR_CHOICES."""
-    run = out / "maskgit"
-
-    def measure(number: int, name: str, metrics: Sequence[str], choice: dict[str, Any]) -> dict[str, Any]:
-        common = {"features": "classifier", "weights": judge, "out": out / name, "options": choice}
-        evaluate(Evaluation(run=run, count=number, metrics=metrics, **common))  # type: ignore[arg-type]
-        return _numbers(out / name)
-
-    tried = [measure(min(FEW, count), "ours-few", ("fid",), choice)["fid"]["value"] for choice in OUR_CHOICES]
-    shutil.rmtree(out / "ours-few")
-    best = OUR_CHOICES[tried.index(min(tried))]
-    numbers = clock.run("ours: evaluate", lambda: measure(count, "ours", METRICS, best))
+    run, few = place.out / "maskgit", min(FEW, count)
+    of_few = Evaluation(run=run, count=few, metrics=("fid",))
+    tried = [_measured(place, replace(of_few, options=choice))["fid"] for choice in OUR_CHOICES]
+    best = _best(OUR_CHOICES, tried)
+    request = Evaluation(run=run, count=count, metrics=METRICS, options=best)
+    numbers = place.clock.run("ours: evaluate", lambda: _measured(place, request, "ours"))
     pipeline = load_pipeline(run)
     labels = list(range(len(pipeline.class_names)))
-    draw_grid(pipeline, Request(labels, 10, 0, 100, best), out / "ours.png")
-    settings = f"{best or 'that of the config'} (FID of {min(FEW, count)}: {_choices(OUR_CHOICES, tried)})"
+    draw_grid(pipeline, Request(labels, 10, 0, 100, best), place.out / "ours.png")
+    settings = f"{best or 'that of the config'} ({_fids(OUR_CHOICES, tried, few)})"
     return {"numbers": numbers | {"sampler": settings}}
 
 
-def _choices(choices: Sequence[Any], fids: Sequence[float]) -> str:
+def _measured(place: _Place, request: Evaluation, name: str | None = None) -> dict[str, Any]:
+    """The numbers of `evaluate` by the judge, in JSON; its report is written to out/name, if
+    any."""
+    asked = replace(request, features="classifier", weights=place.judge, pictures=name is not None)
+    results = measured(asked, None if name is None else place.out / name)
+    return dict(results.as_json()["numbers"])
+
+
+def _best(choices: Sequence[Any], tried: Sequence[Mapping[str, float]]) -> Any:
+    """The first choice of the least FID."""
+    return min(zip(choices, tried, strict=True), key=lambda pair: pair[1]["value"])[0]
+
+
+def _fids(choices: Sequence[Any], tried: Sequence[Mapping[str, float]], few: int) -> str:
     """Each choice of settings with its FID."""
-    return ", ".join(f"{choice or 'config'} {fid:.3g}" for choice, fid in zip(choices, fids, strict=True))
+    fids = [f"{a or 'config'} {fid['value']:.3g}" for a, fid in zip(choices, tried, strict=True)]
+    return f"FID of {few}: {', '.join(fids)}"
 
 
 def _plain(data: str) -> PlainPipeline:
@@ -166,42 +201,43 @@ def _plain(data: str) -> PlainPipeline:
     return PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
 
 
-def _train_plain(data: str, seconds: Sequence[float], out: Path, clock: _Clock) -> dict[str, Any]:
+def _train_plain(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
     """For exactly as long as ours took, of which `seconds` is only the plan."""
-    plain = _plain(data)
-    perceptual, tokenizer, generator = (clock.seconds[f"ours: {x}"] for x in ("perceptual", "tokenizer", "generator"))
-    first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(perceptual + tokenizer))
+    plain, clock = _plain(place.data), place.clock
+    ours = {x: clock.seconds[f"ours: {x}"] for x in ("perceptual", "tokenizer", "generator")}
+    for_tokenizer = ours["perceptual"] + ours["tokenizer"]
+    first = clock.run("plain: tokenizer", lambda: plain.train_tokenizer(for_tokenizer))
     clock.run("plain: tokenise", plain.tokenize)
-    second = clock.run("plain: generator", lambda: plain.train_generator(generator))
-    plain.save(out / "plain.safetensors")
+    second = clock.run("plain: generator", lambda: plain.train_generator(ours["generator"]))
+    plain.save(place.out / "plain.safetensors")
     return {"steps": f"{first} + {second}"}
 
 
-def _draw_plain(data: str, count: int, judge: Path, out: Path, clock: _Clock) -> dict[str, Any]:
+def _draw_plain(place: _Place, count: int) -> dict[str, Any]:
     """With the best of CHOICES."""
-    plain = _plain(data)
+    out, few = place.out, min(FEW, count)
+    plain = _plain(place.data)
     plain.load(out / "plain.safetensors")
-    tried, few, num_classes = [], min(FEW, count), plain.num_classes
+    reference = f"{place.data}/vqgan"
+    of_few = Evaluation(samples=out / "plain-few.npz", reference=reference, metrics=("fid",))
+    tried = []
     for choice in CHOICES:
-        path = _draw(plain, few, choice, num_classes, out / "plain-few.npz")
-        _measure(path, data, judge, out / "plain-few", ("fid",))
-        tried.append(_numbers(out / "plain-few")["fid"]["value"])
-    shutil.rmtree(out / "plain-few")
+        _draw(plain, few, choice, out / "plain-few.npz")
+        tried.append(_measured(place, of_few)["fid"])
     (out / "plain-few.npz").unlink()
-    best = CHOICES[tried.index(min(tried))]
-    path = clock.run("plain: sample", lambda: _draw(plain, count, best, num_classes, out / "plain.npz"))
-    clock.run("plain: measure", lambda: _measure(path, data, judge, out / "plain", METRICS))
-    columns = max(1, min(10, count // num_classes))
-    many = torch.cat(list(from_npz(path, channels=1).read([range(columns * num_classes)])))
-    rows = many.unflatten(0, (columns, num_classes)).transpose(0, 1).flatten(0, 1)
+    best = _best(CHOICES, tried)
+    path = place.clock.run("plain: sample", lambda: _draw(plain, count, best, out / "plain.npz"))
+    request = Evaluation(samples=path, reference=reference, metrics=METRICS)
+    numbers = place.clock.run("plain: measure", lambda: _measured(place, request, "plain"))
     names = load_pipeline(out / "maskgit").class_names
-    save_png(image_grid(to_float(rows), num_columns=columns, row_names=names), out / "plain.png")
-    settings = f"(start_temperature, filter_thres) {best} (FID of {few}: {_choices(CHOICES, tried)})"
-    return {"numbers": _numbers(out / "plain") | {"sampler": settings}}
+    _draw_grid(path, max(1, min(10, count // plain.num_classes)), names, out / "plain.png")
+    settings = f"(start_temperature, filter_thres) {best} ({_fids(CHOICES, tried, few)})"
+    return {"numbers": numbers | {"sampler": settings}}
 
 
-def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_classes: int, path: Path) -> Path:
-    labels = torch.arange(count) % num_classes
+def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], path: Path) -> Path:
+    """Samples of all classes in turn, in an .npz file."""
+    labels = torch.arange(count) % plain.num_classes
     torch.manual_seed(0)
 
     def batches() -> Iterator[Tensor]:
@@ -211,31 +247,35 @@ def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], num_cla
     return write_npz(path, batches(), (count, 1, 28, 28), labels.tolist())
 
 
-def _measure(samples: Path, data: str, judge: Path, out: Path, metrics: Sequence[str]) -> str | None:
-    return evaluate(
-        Evaluation(
-            samples=samples, reference=f"{data}/vqgan", metrics=metrics, features="classifier", weights=judge, out=out
-        )
-    )
+def _draw_grid(samples: Path, num_columns: int, names: Sequence[str], path: Path) -> None:
+    """A row for each class, of samples of all classes in turn."""
+    shape = (num_columns, len(names))
+    many = torch.cat(list(from_npz(samples, channels=1).read([range(math.prod(shape))])))
+    rows = many.unflatten(0, shape).transpose(0, 1).flatten(0, 1)
+    save_png(image_grid(to_float(rows), num_columns=num_columns, row_names=names), path)
 
 
-def _numbers(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "results.json").read_text())["numbers"])
-
-
-def _report(lines: dict[str, dict[str, Any]], seconds: dict[str, float], out: Path) -> str:
-    with replacing(out / "quality.json") as aside:
-        aside.write_text(json.dumps({"lines": lines, "seconds": seconds}, indent=1) + "\n")
+def _report(lines: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float], out: Path) -> str:
+    """quality.json and quality.md."""
+    write_json(out / "quality.json", {"lines": lines, "seconds": seconds})
     names = [name for name, value in lines["ours"].items() if isinstance(value, dict)]
-    rows = [f"| | {' | '.join(names)} | steps |", "|" + "---|" * (len(names) + 2)]
-    for side, line in lines.items():
-        values = [f"{line[name]['value']:.4g} ± {line[name]['half_width'] or math.nan:.2g}" for name in names]
-        rows.append(f"| {side} | {' | '.join(values)} | {line['steps']} |")
-    floors = [f"{lines['ours'][name]['floor']:.4g}" for name in names]
-    rows.append(f"| real images | {' | '.join(floors)} | |")
-    rows += ["", *(f"{name}: {value:.0f} s" for name, value in seconds.items())]
-    rows += [f"sampler of {side}: {line['sampler']}" for side, line in lines.items()]
-    with replacing(out / "quality.md") as aside:
-        aside.write_text("\n".join(rows) + "\n")
+    rows = [
+        [
+            side,
+            *(shown(line[name]["value"], line[name]["half_width"]) for name in names),
+            line["steps"],
+        ]
+        for side, line in lines.items()
+    ]
+    rows.append(["real images", *(shown(lines["ours"][name]["floor"]) for name in names), ""])
+    text = "\n".join(
+        [
+            markdown(["", *names, "steps"], rows),
+            "",
+            *(f"{name}: {value:.0f} s" for name, value in seconds.items()),
+            *(f"sampler of {side}: {line['sampler']}" for side, line in lines.items()),
+        ]
+    )
+    write_text(out / "quality.md", text)
     paths = [out / name for name in ("quality.json", "quality.md", "ours.png", "plain.png")]
-    return "\n".join([*rows, "", *map(str, paths)])
+    return "\n".join([text, "", *map(str, paths)])

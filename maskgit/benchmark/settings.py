@@ -1,32 +1,39 @@
-"""What the wrapper's settings are worth: each trained for the same time on the same codes, then `evaluate`.
+"""What the wrapper's settings are worth: each trained for as long on the same codes, then measured.
 
-out/settings/<setting>-<seed>/ (runs and their results)  settings.json  settings.md  settings.png (a row for each)
+out/settings/<setting>-<seed>/ (runs and their results)
+out/settings/settings.json  settings.md  settings.png (a row for each)
 
-How many steps fit is measured first, all settings in turn, and kept: what the machine does later hits no setting more
-than another. Run again, it continues.
+How many steps fit is measured first, all settings in turn, and kept: what the machine does later
+hits no setting more than another. Run again, it continues.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 
-from maskgit.benchmark.fair import seconds_a_step, turn, with_perceptual, write_table
+from maskgit.benchmark.fair import measured, seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
 from maskgit.config import Config, MaskGITConfig, load
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import Evaluation
 from maskgit.images import save_png
 from maskgit.pictures import image_grid
+from maskgit.runs import pipeline_hashes
 from maskgit.sampling import load_pipeline
+from maskgit.tables import kept, shown
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 
 METRICS = ("bits", "agreement", "fid", "prdc")
-COLUMNS = {"bits_per_code": "bits a code", "class_agreement": "class agreement", "fid": "FID", "coverage": "coverage"}
+COLUMNS = {
+    "bits_per_code": "bits a code",
+    "class_agreement": "class agreement",
+    "fid": "FID",
+    "coverage": "coverage",
+}
 NOISES = (1.0, 4.0, 10.0)
 """Noise scales of the critic sampler, of which the best is taken, by the FID of other seeds."""
 
@@ -52,7 +59,7 @@ WITH_CRITIC = {"self-critic": "self_critic", "token-critic": "critic"}
 
 
 class _Place(NamedTuple):
-    """Where everything lies; `common` are overrides of every generator and critic, with which tests make them small."""
+    """Where everything lies; `common`: overrides of all generators and critics, for tests."""
 
     data: str
     out: Path
@@ -61,8 +68,16 @@ class _Place(NamedTuple):
     def config(self, stage: Stage, setting: str, seed: int, extra: Sequence[str] = ()) -> Config:
         """The config of a stage."""
         folder = self.out / f"{setting}-{seed}"
-        runs = {"maskgit": [f"tokenizer={self.run('vqgan')}"], "critic": [f"generator={folder / 'maskgit'}"]}
-        given = [f"run={folder / stage.name}", f"codes={self.run('codes')}", f"seed={seed}", *runs[stage.name]]
+        runs = {
+            "maskgit": [f"tokenizer={self.run('vqgan')}"],
+            "critic": [f"generator={folder / 'maskgit'}"],
+        }
+        given = [
+            f"run={folder / stage.name}",
+            f"codes={self.run('codes')}",
+            f"seed={seed}",
+            *runs[stage.name],
+        ]
         return load(f"{self.data}/{stage.name}", [*given, *self.common, *stage.overrides, *extra])
 
     def run(self, name: str) -> Path:
@@ -71,7 +86,7 @@ class _Place(NamedTuple):
 
 
 def run_settings(minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist") -> str:
-    """Train and measure all SETTINGS for `minutes` each, with `seeds` seeds, by `count` samples -> a table."""
+    """Train all SETTINGS for `minutes` each, with so many seeds, and measure them -> a table."""
     place = _Place(data, out / "settings")
     perceptual = with_perceptual(data, place.run("perceptual"))
     train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}", *perceptual]))
@@ -124,16 +139,19 @@ def _steps(place: _Place, seconds: float) -> dict[str, int]:
 
 
 def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
-    """(name of the line, sampler): the config's own, and for a critic its own with the best noise."""
+    """(line, sampler): the config's own, and for a critic its own with the best noise."""
     yield (f"{setting}, not asked" if setting in WITH_CRITIC else setting), None
     if setting in WITH_CRITIC:
-        choices = [{"name": WITH_CRITIC[setting], "noise_scale": noise} for noise in NOISES]
-        fids = [
-            _measured(place, setting, 0, f"noise {c['noise_scale']}", c, max(10, count // 4), first=10**6)
-            for c in choices
-        ]
-        best = min(range(len(choices)), key=lambda i: fids[i]["fid"]["value"])
-        yield setting, choices[best]
+        few = max(10, count // 4)
+
+        def fid(noise: float) -> float:
+            found = _measured(place, setting, 0, f"noise {noise}", asking(noise), few, first=10**6)
+            return float(found["fid"]["value"])
+
+        def asking(noise: float) -> dict[str, Any]:
+            return {"name": WITH_CRITIC[setting], "noise_scale": noise}
+
+        yield setting, asking(min(NOISES, key=fid))
 
 
 def _run_of(place: _Place, setting: str, seed: int) -> Path:
@@ -141,7 +159,7 @@ def _run_of(place: _Place, setting: str, seed: int) -> Path:
 
 
 def _options(place: _Place, sampler: Any) -> dict[str, Any]:
-    """Those of the generator's config, by its sampler if no other is given: the same guidance for every setting."""
+    """The same guidance for every setting; the sampler is the config's, if no other is given."""
     config = cast(MaskGITConfig, load(f"{place.data}/maskgit"))
     return {"sampler": sampler or config.sampler, "guidance": config.guidance.model_dump()}
 
@@ -152,23 +170,22 @@ def _measured(
     """The numbers of `evaluate`, measured unless they are there."""
     run = _run_of(place, setting, seed)
     out = run.parent / name.replace(" ", "-").replace(",", "")
-    if not (out / "results.json").is_file():
-        # a pipeline of the critic task asks its critic by default
-        options = _options(place, sampler)
-        evaluate(
-            Evaluation(
-                run=run,
-                count=count,
-                seed=first,
-                metrics=METRICS if not first else ("fid",),
-                features="classifier",
-                weights=place.run("classifier"),
-                out=out,
-                options=options,
-            )
-        )
-    results = json.loads((out / "results.json").read_text())
-    return dict(results["numbers"]) | {"sampler": results["samples"]["sampler"]}
+    request = Evaluation(
+        run=run,
+        count=count,
+        seed=first,
+        metrics=METRICS if not first else ("fid",),
+        features="classifier",
+        weights=place.run("classifier"),
+        options=_options(place, sampler),  # a pipeline of the critic task asks its critic by default
+    )
+
+    def measure() -> dict[str, Any]:
+        found = measured(request, out).as_json()
+        return dict(found["numbers"]) | {"sampler": found["samples"]["sampler"]}
+
+    made_of = {"weights": pipeline_hashes(run), "options": request.options}
+    return kept(out / "numbers.json", made_of | {"count": count, "seed": first}, measure)
 
 
 @torch.no_grad()
@@ -179,12 +196,15 @@ def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
         pipeline = load_pipeline(_run_of(place, setting, 0))
         labels = [i % len(pipeline.class_names) for i in range(10)]
         rows += list(pipeline.stream(labels, range(10), **_options(place, lines[setting][0]["sampler"])))
-    save_png(image_grid(torch.stack(rows), num_columns=10, row_names=list(SETTINGS)), place.out / "settings.png")
+    save_png(
+        image_grid(torch.stack(rows), num_columns=10, row_names=list(SETTINGS)),
+        place.out / "settings.png",
+    )
 
 
 def _write(lines: Mapping[str, Sequence[Mapping[str, Any]]], out: Path, count: int) -> str:
     """settings.json and settings.md."""
     first = next(iter(lines.values()))[0]
-    floors = ["" if first[key]["floor"] is None else f"{first[key]['floor']:.4g}" for key in COLUMNS]
-    rows = write_table(lines, COLUMNS, out, "settings", {"count": count}, floors)
-    return "\n".join([*rows, "", *(str(out / f"settings.{end}") for end in ("json", "md", "png"))])
+    floors = [shown(first[key]["floor"]) for key in COLUMNS]
+    table = write_table(lines, COLUMNS, out, "settings", {"count": count}, floors)
+    return "\n".join([table, "", *(str(out / f"settings.{end}") for end in ("json", "md", "png"))])

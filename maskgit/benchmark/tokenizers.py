@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskgit.benchmark.fair import kept, seconds_a_step, turn, write_table
+from maskgit.benchmark.fair import seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
 from maskgit.benchmark.timing import Work
 from maskgit.config import TokenizerConfig, load
@@ -29,6 +29,7 @@ from maskgit.pictures import image_grid
 from maskgit.precision import best_precision
 from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer
+from maskgit.tables import kept
 from maskgit.tasks.tokenizer import image_datasets
 from maskgit.trainer import train
 from vqgan.registry import choose
@@ -177,9 +178,9 @@ def compare(
             numbers = _measured(place, line, seed, steps[line], tokenizer, images, network)
             found.setdefault(line, []).append(numbers | {"steps": steps[line]})
             about = {"reference": images.about, "count": images.num_images, "features": network.about}
-            rows = write_table(found, COLUMNS, place.out, "tokenizers", about)
+            table = write_table(found, COLUMNS, place.out, "tokenizers", about)
     path = _draw(firsts, images, place.out / "tokenizers.png")
-    return "\n".join([*rows, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)])
+    return "\n".join([table, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)])
 
 
 def _steps(place: _Place, seconds: float) -> dict[str, int]:

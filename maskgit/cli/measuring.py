@@ -62,21 +62,31 @@ def evaluate(
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
     """
     from maskgit.evaluation import Evaluation
-    from maskgit.evaluation import evaluate as run_evaluation
-    from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer
+    from maskgit.evaluation import evaluate as evaluate_generator
+    from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer, tokenizer_request
+    from maskgit.report import write_report
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     more = {"negative": negative, "top_k": top_k, "top_p": top_p}
     options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
-    request = Evaluation(
-        run=run, samples=samples, reference=reference, split=split, count=count, seed=seed, metrics=names,
-        features=features, weights=weights, judge=judge, precision=precision, batch_size=batch_size, out=out,
-        options=options,
+    asked = Evaluation(
+        run=run, samples=samples, reference=reference, split=split, count=count, seed=seed,
+        metrics=names, features=features, weights=weights, judge=judge, precision=precision,
+        batch_size=batch_size, options=options,
     )  # fmt: skip
     if run is not None and is_tokenizer(run):
-        print_once(evaluate_tokenizer(request))
-        return
-    print_once(run_evaluation(request))
+        results = evaluate_tokenizer(tokenizer_request(asked))
+    else:
+        results = evaluate_generator(asked)
+    if results is not None:
+        print(write_report(results, out or _results_folder(run)))
+
+
+def _results_folder(run: Path | None) -> Path:
+    """Where the results of a run go, if nobody says: beside its weights; of samples, into the working folder."""
+    if run is None:
+        return Path("evaluation")
+    return (run.parent if run.is_file() else run) / "evaluation"
 
 
 @app.command()
@@ -122,7 +132,8 @@ def compare(
 
     Run again, it continues.
     """
-    from maskgit.comparison import Comparison, run_comparison
+    from maskgit.comparison import run_comparison
+    from maskgit.places import Comparison
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out)
