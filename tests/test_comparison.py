@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from maskgit import comparison, places
-from maskgit.comparison import network_calls, plan, run_comparison
-from maskgit.places import Comparison
+from maskgit.comparison import network_calls, run_comparison
+from maskgit.places import Comparison, plan
 from maskgit.report import Number, Results
 from maskgit.samplers import SAMPLERS
 from maskgit.transformer import Transformer
@@ -37,7 +37,7 @@ def test_network_calls_count_whole_grids(call, positions):
 def test_network_calls_of_several_codes_a_cell_and_of_a_critic(tiny_pipeline):
     halves = {"sampler": "halton", "refresh": 2}
     assert network_calls(make_pipeline(codes_per_cell=2), halves) == pytest.approx(3.25)
-    critic = Transformer(**{**tiny_pipeline.transformer.config, "num_outputs": 1}).eval()
+    critic = Transformer(**{**tiny_pipeline.net.config, "num_outputs": 1}).eval()
     tiny_pipeline.model.token_critic = critic
     assert network_calls(tiny_pipeline, {"sampler": "critic"}) == 7.0
     assert network_calls(tiny_pipeline, {"sampler": "critic", "guidance": 2.0}) == 11.0
@@ -48,12 +48,7 @@ class Other(torch.nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.net, self.grid, self.num_classes, self.positions = (
-            net,
-            net.grid,
-            net.num_classes,
-            net.positions,
-        )
+        self.net, self.grid, self.any_grid, self.null = net, net.grid, net.any_grid, net.null
         self.to_logits, self.check_grid = net.to_logits, net.check_grid
 
     def forward(self, codes, labels=None, **given):
