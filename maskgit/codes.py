@@ -23,8 +23,9 @@ from maskgit.data import Batch, ImageDataset, batches
 from maskgit.images import MIRRORED, PLAIN, Transform, to_float
 from maskgit.randomness import choices
 from maskgit.sources import Source
+from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import content_hash, replacing
+from vqgan.weights import content_hash
 
 FORMAT = "maskgit-codes-1"
 SHARD_ROWS = 8192

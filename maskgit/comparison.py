@@ -27,13 +27,13 @@ from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
 from maskgit.precision import seconds_of
 from maskgit.processes import gather_rows, on_threads, this_process, usual_batch
-from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline
+from maskgit.saved import pipeline_hashes
 from maskgit.transformer import Transformer
 from maskgit.tuning import preset_name
+from vqgan.files import replacing
 from vqgan.registry import options_of
-from vqgan.weights import replacing
 
 COLUMNS = {
     "fid": "FID", "class_agreement": "class agreement", "precision": "precision", "recall": "recall",

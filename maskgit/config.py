@@ -17,8 +17,8 @@ from yaml import YAMLError
 
 from maskgit.choices import Choice, member, names, table
 from maskgit.overrides import overridden, refuse_interpolation
+from vqgan.files import replacing
 from vqgan.registry import choose, suggest
-from vqgan.weights import replacing
 
 ScheduleChoice = Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])]
 Share = Annotated[float, Field(ge=0, le=1)]

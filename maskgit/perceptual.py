@@ -11,8 +11,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from maskgit.classifier import Classifier
-from maskgit.runs import weights_of
 from vqgan import losses
+from vqgan.weights import weights_of
 
 
 class ClassifierDistance(losses.FeatureDistance):

@@ -26,13 +26,14 @@ from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset, choose_preset, load_presets, save_preset
 from maskgit.processes import one_thread_each
-from maskgit.runs import pipeline_folder
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
+from maskgit.saved import pipeline_folder
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
+from vqgan.files import replacing
 from vqgan.registry import check, choose, split, suggest
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, replacing, save_weights
+from vqgan.weights import load_weights, save_weights
 
 FORMAT = "maskgit-pipeline-2"
 ONE_THREAD = 64 * 64
@@ -233,7 +234,6 @@ class Pipeline:
         self.transformer.check_grid(*codes.shape[1:])
         if negative is not None:
             found.check_negative()
-
         there = torch.tensor(labels, device=self.device)
         mixed = None
         if mixed_with is not None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from maskgit.images import to_pil
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 SMALLEST = 56
 """Images are enlarged by a whole factor until a side is at least this many pixels."""

@@ -27,12 +27,11 @@ from maskgit.metrics import METRICS, check_libraries, estimate
 from maskgit.plots import bar_chart, pairs
 from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.report import Number, write_report
-from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data
 from vqgan.losses import LPIPS
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import content_hash
+from vqgan.weights import content_hash, weights_of
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
 from maskgit.plots import image_grid
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 PICTURED, NEAREST = 10, 5
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from maskgit.images import save_png
 from maskgit.pipeline import Pipeline
 from maskgit.plots import heat_maps, image_grid
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 SECONDS, LAST_SECONDS = 0.3, 2.0
 """How long a round stands in a moving picture, and how long the finished grid."""

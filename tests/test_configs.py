@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskgit.checkpoints import load_latest
 from maskgit.config import find_config, known_configs, load, parse, to_dict
-from maskgit.runs import load_latest
 from maskgit.tasks import MaskGITTask
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train

@@ -21,7 +21,7 @@ LAYERS = [
     {"features"},
     {"image_sets"},
     {"pipeline"},
-    {"codes", "plots", "ema", "runs", "presets", "editing"},
+    {"codes", "plots", "ema", "checkpoints", "metrics_log", "saved", "presets", "editing"},
     {"data", "classifier", "config"},
     {"overrides"},
     {"sources", "choices"},

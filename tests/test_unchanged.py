@@ -19,7 +19,7 @@ from maskgit.classifier import Classifier
 from maskgit.cli import main
 from maskgit.config import load, parse, to_dict
 from maskgit.editing import EDITS
-from maskgit.runs import read_metrics
+from maskgit.metrics_log import read_metrics
 from maskgit.samplers import SAMPLERS
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train

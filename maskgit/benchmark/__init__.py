@@ -24,8 +24,8 @@ from maskgit.benchmark.parts import OURS, PARTS, Plan, Row, machine, talk
 from maskgit.benchmark.timing import Spread
 from maskgit.plots import dots
 from maskgit.processes import this_process
+from vqgan.files import replacing
 from vqgan.registry import choose
-from vqgan.weights import replacing
 
 QUICK = Plan(cells=(64, 256), params=(5,), batch=(8,), rounds=(8,), seconds=4.0, longest=90.0)
 """Few sizes: the whole picture in five minutes."""

@@ -17,7 +17,7 @@ from maskgit.config import Config, load
 from maskgit.data import StepOrder, batches
 from maskgit.tasks import TASKS
 from maskgit.trainer import make_accelerator, train, with_precision
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 STEPS_A_TURN = 5
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from maskgit.precision import best_precision
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 CODES, CELLS, WIDTH = 512, 49, 64
 

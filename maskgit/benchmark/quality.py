@@ -24,7 +24,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from maskgit import runs
 from maskgit.benchmark.fair import kept, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.codes import CodeDataset
@@ -32,12 +31,13 @@ from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, 
 from maskgit.evaluation import Evaluation, evaluate
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
+from maskgit.metrics_log import read_metrics
 from maskgit.plots import image_grid
 from maskgit.processes import this_process
 from maskgit.sampling import Request, draw_grid, load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
@@ -101,7 +101,7 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
     few = {"steps": CALIBRATION, "eval_every": never, "preview_every": never, "save_every": never, "trackers": ()}
     short = config.model_copy(update={"run": str(scratch), "train": config.train.model_copy(update=few)})
     train(short)
-    rows = [row for row in runs.read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
+    rows = [row for row in read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
     cells = math.prod(CodeDataset(config.codes, "train").grid) if isinstance(config, MaskGITConfig) else 1
     key = "images_per_second" if cells == 1 else "cells_per_second"
     rate = median(row[key] for row in rows) / (config.train.batch_size * cells)

@@ -31,9 +31,9 @@ from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer
 from maskgit.tasks.tokenizer import image_datasets
 from maskgit.trainer import train
+from vqgan.files import replacing
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import replacing
 
 COLUMNS = {"rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "codes_used": "codes used", "perplexity": "perplexity"}
 MEASURED = ["psnr", "ssim", "rfid", "codes"]

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from maskgit import runs
 from maskgit.classifier import Classifier
 from maskgit.config import ClassifierConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
 from maskgit.images import to_float
+from maskgit.metrics_log import read_metrics
 from maskgit.randomness import generator
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.tokenizer import image_datasets
@@ -85,7 +85,7 @@ class ClassifierTask:
 
     def export(self) -> None:
         """Write the averaged classifier with the class names and its newest accuracy."""
-        rows = runs.read_metrics(Path(self.config.run) / "metrics.jsonl")
+        rows = read_metrics(Path(self.config.run) / "metrics.jsonl")
         accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
         self.main.averaged.save(self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {}))

@@ -16,7 +16,7 @@ from maskgit.data import Batch, batches, in_order, spread
 from maskgit.masking import stratified_times
 from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
-from maskgit.runs import pipeline_folder
+from maskgit.saved import pipeline_folder
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import code_datasets
 from maskgit.transformer import Transformer

@@ -17,11 +17,11 @@ from maskgit.data import Batch, batches, in_order, spread
 from maskgit.masking import stratified_times
 from maskgit.pipeline import Pipeline, class_grid
 from maskgit.randomness import generator
-from maskgit.runs import weights_of
 from maskgit.tasks.learner import Learner
 from maskgit.transformer import Transformer
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
+from vqgan.weights import weights_of
 
 BITS_IMAGES = 2000
 """Validation images, about, that bits per code is estimated on while training; `maskgit evaluate` takes all."""
