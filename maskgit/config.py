@@ -78,7 +78,7 @@ class TokenizerLoss(Section):
     """What the tokenizer is trained on."""
 
     pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
-    perceptual: Annotated[Choice | None, names(table("maskgit.perceptual", "PERCEPTUAL"), "perceptual loss")] = None
+    perceptual: Annotated[Choice | None, names(table("vqgan.perceptual", "PERCEPTUAL"), "perceptual loss")] = None
     perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
     adversarial: AdversarialConfig | None = None
 

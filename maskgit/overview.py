@@ -21,7 +21,6 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.features import FEATURES
     from maskgit.guidance import GUIDANCE_SCHEDULES
     from maskgit.metrics import METRICS
-    from maskgit.perceptual import PERCEPTUAL
     from maskgit.reconstruction import PIXEL_METRICS
     from maskgit.samplers import SAMPLERS
     from maskgit.schedules import SCHEDULES
@@ -29,6 +28,7 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.tasks import TASKS
     from vqgan.discriminator import DISCRIMINATORS
     from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES
+    from vqgan.perceptual import PERCEPTUAL
     from vqgan.quantizers import QUANTIZERS
 
     return {

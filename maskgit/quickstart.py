@@ -17,8 +17,6 @@ from typing import Any
 
 import torch
 
-from maskgit import metrics
-from maskgit.classifier import Classifier
 from maskgit.codes import read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.data import ImageDataset, Quarantine, spread
@@ -31,7 +29,9 @@ from maskgit.seeing import Views
 from maskgit.sources import load_source
 from maskgit.tokenization import code_usage, tokenize_dataset
 from maskgit.trainer import train
+from vqgan.classifier import Classifier, class_agreement
 from vqgan.files import replacing
+from vqgan.health import psnr
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of
@@ -127,9 +127,9 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     return {
         "pictures": pictures,
         "codes": f"{code_usage(maskgit.codes):.1%} of {read_manifest(maskgit.codes)['codebook_size']}",
-        "psnr": metrics.psnr(decoded, images).mean().item(),
-        "agreement": metrics.class_agreement(classifier, drawn, torch.tensor(labels)),
-        "real": metrics.class_agreement(classifier, images, batch.labels),
+        "psnr": psnr(decoded, images).mean().item(),
+        "agreement": class_agreement(classifier, drawn, torch.tensor(labels)),
+        "real": class_agreement(classifier, images, batch.labels),
         "num_real": len(images),
         "per_second": NUM_JUDGED / seconds,
     }

@@ -146,7 +146,7 @@ def _num_rows(path: Path) -> int:
 def code_usage(folder: str | Path) -> float:
     """Share of the codebook that the training split of a cache uses."""
     from maskgit.codes import CodeDataset
-    from maskgit.metrics import code_counts, code_share
+    from vqgan.health import code_counts, code_share
 
     dataset = CodeDataset(folder, "train")
     size = dataset.manifest["codebook_size"]

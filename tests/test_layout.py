@@ -17,12 +17,12 @@ LAYERS = [
     {"seeing"},
     {"trainer", "tokenization"},
     {"tasks"},
-    {"metrics", "perceptual"},
+    {"metrics"},
     {"features"},
     {"image_sets"},
     {"pipeline"},
     {"codes", "plots", "ema", "checkpoints", "metrics_log", "saved", "presets", "editing"},
-    {"data", "classifier", "config"},
+    {"data", "config"},
     {"overrides"},
     {"sources", "choices"},
     {"images"},
@@ -36,7 +36,7 @@ LAYERS = [
 ]
 DOORS = {
     "x_transformers": {"maskgit/transformer.py", "maskgit/benchmark/peers.py", "maskgit/benchmark/plain.py"},
-    "vector_quantize_pytorch": {"vqgan/quantizers.py", "maskgit/benchmark/plain.py"},
+    "vector_quantize_pytorch": {"vqgan/quantizers/", "maskgit/benchmark/plain.py"},
     "muse_maskgit_pytorch": {"maskgit/benchmark/peers.py"},
     "diffusers": {"maskgit/benchmark/peers.py"},
     "torch_fidelity": {"maskgit/metrics.py", "maskgit/features.py"},
@@ -95,8 +95,10 @@ def test_arrows_go_down(path):
 
 @pytest.mark.parametrize("library", DOORS)
 def test_one_door_for_each_third_party(library):
-    found = {str(p.relative_to(repo())) for p in FILES if any(name.split(".")[0] == library for name in imports(p))}
-    assert found == DOORS[library]
+    """A door is a file, or a folder, which ends in a slash."""
+    users = {str(p.relative_to(repo())) for p in FILES if any(name.split(".")[0] == library for name in imports(p))}
+    folders = {door for door in DOORS[library] if door.endswith("/")}
+    assert {next((f for f in folders if user.startswith(f)), user) for user in users} == DOORS[library]
 
 
 def test_rooms_are_small():

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from maskgit.classifier import Classifier
 from maskgit.config import ClassifierConfig, to_dict
 from maskgit.data import Batch, batches, in_order, spread
 from maskgit.images import to_float
@@ -20,6 +19,7 @@ from maskgit.metrics_log import read_metrics
 from maskgit.randomness import generator
 from maskgit.tasks.learner import Learner
 from maskgit.tasks.tokenizer import image_datasets
+from vqgan.classifier import Classifier
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -34,7 +34,7 @@ def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
 
 
 class ClassifierTask:
-    """Trains maskgit.classifier.Classifier."""
+    """Trains vqgan.classifier.Classifier."""
 
     unit, num_units, made_from = "images", 1, ""
 

@@ -12,16 +12,16 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from maskgit import metrics
 from maskgit.config import TokenizerConfig, to_dict
 from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
 from maskgit.images import Transform, to_float
-from maskgit.perceptual import PERCEPTUAL
 from maskgit.plots import image_grid
 from maskgit.sources import load_source
 from maskgit.tasks.adversary import Adversary
 from maskgit.tasks.learner import Learner
+from vqgan import health
 from vqgan.losses import PIXEL_LOSSES
+from vqgan.perceptual import PERCEPTUAL
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 
@@ -139,14 +139,12 @@ class TokenizerTask:
             with self.accelerator.autocast():
                 codes = tokenizer.encode(images)
                 decoded = tokenizer.decode(codes).float()
-            counts += metrics.code_counts(codes, *sizes)
-            sums += torch.stack(
-                (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
-            )
+            counts += health.code_counts(codes, *sizes)
+            sums += torch.stack((health.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device)))
         counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
-        if self.accelerator.is_main_process and (warning := metrics.unused_codes(counts, tokenizer.quantizer_name)):
+        if self.accelerator.is_main_process and (warning := health.unused_codes(counts, tokenizer.remedy)):
             print(warning, file=sys.stderr, flush=True)
-        return {"psnr": (sums[0] / sums[1]).item(), **metrics.code_health(counts)}
+        return {"psnr": (sums[0] / sums[1]).item(), **health.code_health(counts)}
 
     @torch.no_grad()
     def preview(self, num_images: int = 16) -> Image.Image:
