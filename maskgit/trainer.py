@@ -28,12 +28,12 @@ from maskgit.checkpoints import check_same, checkpoints, clean, latest_good, loa
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
+from maskgit.learner import learning_rate_at
 from maskgit.metrics_log import MetricsLog
 from maskgit.precision import best_precision
 from maskgit.processes import cpu_only, peak_memory
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
-from maskgit.tasks.learner import learning_rate_at
 
 
 class Stopped(Exception):  # noqa: N818 (no error: it was asked for)

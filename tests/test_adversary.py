@@ -122,7 +122,7 @@ def test_a_discriminator_too_large_for_the_images_is_refused_at_the_start(tiny_c
 def test_the_discriminator_s_rate_runs_on_its_own_clock(tiny_configs, tmp_path):
     from accelerate import Accelerator
 
-    from maskgit.tasks.learner import learning_rate_at
+    from maskgit.learner import learning_rate_at
     from maskgit.tasks.tokenizer import TokenizerTask
 
     config = config_of(tiny_configs, tmp_path / "run", steps=1000, warmup_steps=100)

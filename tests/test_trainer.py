@@ -8,10 +8,10 @@ import torch
 
 from maskgit.checkpoints import checkpoints, load_latest
 from maskgit.config import parse, to_dict
+from maskgit.learner import decayed, learning_rate_at
 from maskgit.metrics_log import read_metrics
 from maskgit.pipeline import Pipeline
 from maskgit.tasks import TASKS
-from maskgit.tasks.learner import decayed, learning_rate_at
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import Stopped, train
 from maskgit.transformer import Transformer
