@@ -23,8 +23,9 @@ from maskgit.data import Batch, ImageDataset, batches
 from maskgit.images import MIRRORED, PLAIN, Transform, to_float
 from maskgit.randomness import choices
 from maskgit.sources import Source
+from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import content_hash, replacing
+from vqgan.weights import content_hash
 
 FORMAT = "maskgit-codes-1"
 SHARD_ROWS = 8192
@@ -175,3 +176,10 @@ class CodeDataset:
             rows = shards == shard
             grids[rows] = self.codes[shard][indices[rows] - self.starts[shard], views[rows]]
         return Batch(torch.from_numpy(grids), torch.from_numpy(self.labels[indices]))
+
+
+def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset, CodeDataset]:
+    """(training, validation) grids of a code cache; ValueError if another tokenizer than this file made it."""
+    train = CodeDataset(folder, "train", seed=seed, augment=True)
+    check_tokenizer(folder, train.manifest, tokenizer)
+    return train, CodeDataset(folder, "validation")

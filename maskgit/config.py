@@ -18,8 +18,8 @@ from yaml import YAMLError
 from maskgit.choices import entry, keywords, member, names, table
 from maskgit.overrides import overridden, refuse_interpolation
 from maskgit.signatures import Choice, Section, said
+from vqgan.files import replacing
 from vqgan.registry import Count, Positive, Share, choose, suggest
-from vqgan.weights import replacing
 
 ScheduleChoice = Annotated[Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])]
 
@@ -65,7 +65,7 @@ class TokenizerLoss(Section):
     """What the tokenizer is trained on."""
 
     pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
-    perceptual: Annotated[Choice | None, names(table("maskgit.perceptual", "PERCEPTUAL"), "perceptual loss")] = None
+    perceptual: Annotated[Choice | None, names(table("vqgan.perceptual", "PERCEPTUAL"), "perceptual loss")] = None
     perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
     adversarial: AdversarialConfig | None = None
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from maskgit.config import DataConfig
 from maskgit.images import Transform
 from maskgit.randomness import permutation
-from maskgit.sources import Source
+from maskgit.sources import Source, load_source
 
 
 class Batch(NamedTuple):
@@ -102,6 +103,17 @@ class ImageDataset:
             pixels.append(good[1])
             labels.append(self.source.labels[good[0]])
         return Batch(torch.from_numpy(np.stack(pixels)), torch.tensor(np.array(labels)))
+
+
+def image_datasets(data: DataConfig, run: Path, seed: int) -> tuple[ImageDataset, ImageDataset]:
+    """(training, validation) images of a run; validation images are never augmented."""
+    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
+    quarantine = Quarantine(run / "quarantine.jsonl")
+    train, validation = (load_source(data.source, split) for split in ("train", "validation"))
+    return (
+        ImageDataset(train, transform, seed=seed, augment=True, quarantine=quarantine),
+        ImageDataset(validation, transform, quarantine=quarantine),
+    )
 
 
 class StepOrder:

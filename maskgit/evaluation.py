@@ -40,8 +40,8 @@ from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.randomness import generator
 from maskgit.report import Number, Results, draw_pictures
-from maskgit.runs import pipeline_hashes
 from maskgit.sampling import load_pipeline, warn_of_preset
+from maskgit.saved import pipeline_hashes
 from maskgit.sources import SPLITS, load_source
 from vqgan.registry import choose
 

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from maskgit.classifier import Classifier
 from maskgit.data import spread
 from maskgit.image_sets import ImageSet, chunks_of, fingerprint
 from maskgit.images import to_float
 from maskgit.processes import gather_rows, share_out, this_process
-from maskgit.runs import weights_of
+from vqgan.classifier import Classifier
+from vqgan.files import replacing, sha256
 from vqgan.registry import choose
-from vqgan.weights import content_hash, replacing, sha256
+from vqgan.weights import content_hash, weights_of
 
 KEPT = 50_000
 """Images of a set whose features are kept; mean and covariance are of all of them, however many."""

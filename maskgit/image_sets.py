@@ -22,8 +22,8 @@ from maskgit.data import ImageDataset, Quarantine, batches, spread
 from maskgit.images import Transform, open_image, to_float, to_pixels, to_uint8
 from maskgit.pipeline import Pipeline
 from maskgit.sources import load_source
+from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import replacing
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 SAMPLE_NAME = re.compile(r"(\d{3,})_.+_\d{6,}")  # what `maskgit sample --out folder` writes

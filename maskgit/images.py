@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a 20 KB PNG can unfold to half a gigabyte."""

@@ -1,4 +1,4 @@
-"""METRICS: numbers about samples, by kept libraries, each with an interval; and numbers about codes and pixels.
+"""METRICS: numbers about samples, by kept libraries, each with an interval.
 
 A metric is a function of two FeatureSets, listed in the table with the pair of sets that it compares. Arithmetic on
 features is in float64.
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskgit.classifier import Classifier, predict
 from maskgit.data import spread
 from maskgit.features import FeatureSet
 from vqgan.registry import choose
@@ -210,66 +209,3 @@ def neighbours(real: FeatureSet, fake: FeatureSet, k: int) -> Neighbours:
         indices.append(real.indices[found.indices])
         distances.append(found.values)
     return Neighbours(torch.cat(indices), torch.cat(distances))
-
-
-def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB: (batch,). Both (batch, c, h, w) in [-1, 1], so the peak is 2."""
-    error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(1)
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
-
-
-def code_counts(codes: Tensor, codebook_size: int, codes_per_cell: int = 1) -> Tensor:
-    """How often each code occurs, apart for each of a cell's codes: (codes_per_cell, codebook_size) int64.
-
-    codes: (..., cells * codes_per_cell).
-    """
-    depths = codes.flatten().view(-1, codes_per_cell).T
-    return torch.stack([torch.bincount(depth, minlength=codebook_size) for depth in depths])
-
-
-def code_share(counts: Tensor) -> float:
-    """Share of the codebook that occurs at all; of several, of the least used one."""
-    return (counts > 0).double().mean(-1).min().item()
-
-
-def perplexity(counts: Tensor) -> float:
-    """exp of the entropy of the codes' frequencies, from 1 (one code) to codebook_size (all alike); the least one."""
-    p = counts.double() / counts.sum(-1, keepdim=True)
-    return torch.exp(torch.special.entr(p).sum(-1)).min().item()
-
-
-def code_health(counts: Tensor) -> dict[str, float]:
-    """codes_used (share), perplexity and dead_codes (number) of how often each code occurs, in the worst codebook."""
-    return {
-        "codes_used": code_share(counts),
-        "perplexity": perplexity(counts),
-        "dead_codes": float((counts == 0).sum(-1).max()),
-    }
-
-
-REMEDIES = {
-    "vq": "take fewer codes, fsq or sim_vq, or a lower codebook_dim",
-    "rvq": "take fewer codes or codes_per_cell, or a lower codebook_dim",
-    "sim_vq": "take fewer codes, or a lower codebook_dim",
-    "fsq": "take fewer levels",
-    "lfq": "take fewer codes, or a larger entropy_weight",
-    "bsq": "take fewer codes, or a larger entropy_weight",
-}
-
-
-FEW_CELLS = 16
-"""Fewer say nothing of a codebook's use."""
-
-
-def unused_codes(counts: Tensor, quantizer: str = "vq") -> str | None:
-    """A warning with the remedy if fewer codes are used than half of what as many draws at random would use."""
-    used, codebook_size = code_share(counts), counts.shape[-1]
-    expected = -math.expm1(-counts.sum().item() / len(counts) / codebook_size)
-    if used >= 0.5 * expected or counts.sum() < max(FEW_CELLS, codebook_size / 4):
-        return None
-    return f"only {used:.0%} of the codes are used: {REMEDIES.get(quantizer, REMEDIES['vq'])}"
-
-
-def class_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of images (n, c, h, w) in [-1, 1] that the classifier reads as their label (n,)."""
-    return (predict(classifier, images) == labels).double().mean().item()

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from maskgit import config as configs
-from maskgit import runs
+from maskgit.checkpoints import checkpoints
 from maskgit.codes import read_manifest
+from maskgit.metrics_log import read_metrics
 from maskgit.presets import load_presets
+from maskgit.saved import pipeline_folder
+from vqgan.weights import weights_of
 
 
 def _tables() -> dict[str, Mapping[str, Any]]:
@@ -18,7 +21,6 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.features import FEATURES
     from maskgit.guidance import GUIDANCE_SCHEDULES
     from maskgit.metrics import METRICS
-    from maskgit.perceptual import PERCEPTUAL
     from maskgit.reconstruction import PIXEL_METRICS
     from maskgit.samplers import SAMPLERS
     from maskgit.schedules import SCHEDULES
@@ -26,6 +28,7 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     from maskgit.tasks import TASKS
     from vqgan.discriminator import DISCRIMINATORS
     from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES
+    from vqgan.perceptual import PERCEPTUAL
     from vqgan.quantizers import QUANTIZERS
 
     return {
@@ -166,7 +169,7 @@ def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
     from vqgan.weights import load_weights
 
     try:
-        model = load_weights(runs.weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
+        model = load_weights(weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
     except FileNotFoundError:
         tokenizers = [c for c in map(configs.load, configs.known_configs()) if isinstance(c, configs.TokenizerConfig)]
         found = [_tokenizer_model(c) for c in tokenizers if c.run == config.tokenizer]
@@ -180,14 +183,14 @@ def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
 
 def _describe_run(path: Path) -> str:
     config = configs.load(path / "config.yaml")
-    found = runs.checkpoints(path)
+    found = checkpoints(path)
     lines = [f"{path}: a {config.task} run of {config.train.steps} steps"]
     lines.append(f"  checkpoints: {', '.join(p.name for p in found) or 'none yet'}")
     latest: dict[str, Any] = {}
-    for row in runs.read_metrics(path / "metrics.jsonl"):
+    for row in read_metrics(path / "metrics.jsonl"):
         latest |= row
     lines += [f"  {key}: {value:.5g}" for key, value in latest.items()]
-    if presets := load_presets(runs.pipeline_folder(path)):
+    if presets := load_presets(pipeline_folder(path)):
         lines.append(f"  presets: {', '.join(presets)}")
     for name in ("tokenizer.safetensors", "classifier.safetensors", "pipeline/model.safetensors"):
         if (path / name).is_file():

@@ -21,9 +21,8 @@ from maskgit.pictures import image_grid
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.predictor import Conditioned, Filled, Watched
 from maskgit.presets import Preset
-from maskgit.runs import pipeline_folder
 from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
-from maskgit.saved import Parts, read_parts, write_parts
+from maskgit.saved import Parts, pipeline_folder, read_parts, write_parts
 from maskgit.settings import Settings, settle
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.registry import split, suggest

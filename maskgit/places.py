@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from maskgit.evaluation import Evaluation, instruments
 from maskgit.pipeline import Pipeline
-from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
+from maskgit.saved import pipeline_hashes
 from maskgit.tables import known
 from maskgit.tuning import preset_name
 from vqgan.registry import options_of

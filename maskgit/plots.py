@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 CURVES = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes_used")
 """The numbers of a metrics.jsonl that `curves` shows."""

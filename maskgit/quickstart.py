@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 
-from maskgit import metrics, runs
-from maskgit.classifier import Classifier
 from maskgit.codes import read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
 from maskgit.data import ImageDataset, Quarantine, spread
 from maskgit.images import Transform, save_png, to_float
 from maskgit.machine import peak_memory
+from maskgit.metrics_log import read_metrics
 from maskgit.pictures import pairs
 from maskgit.plots import curves
 from maskgit.sampling import Request, draw_grid, draw_views, load_pipeline, stream_items
@@ -31,9 +30,12 @@ from maskgit.seeing import Views
 from maskgit.sources import load_source
 from maskgit.tokenization import code_usage, tokenize_dataset
 from maskgit.trainer import train
+from vqgan.classifier import Classifier, class_agreement
+from vqgan.files import replacing
+from vqgan.health import psnr
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import replacing
+from vqgan.weights import weights_of
 
 STAGES = ("vqgan", "maskgit", "classifier")
 COLUMNS = 10
@@ -107,10 +109,10 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     real = ImageDataset(load_source(data.source, "validation"), transform, quarantine=Quarantine())
     batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_REAL)])
     images = to_float(batch.data)
-    tokenizer = Tokenizer.load(runs.weights_of(vqgan.run, "tokenizer"))
+    tokenizer = Tokenizer.load(weights_of(vqgan.run, "tokenizer"))
     decoded = torch.cat([tokenizer.decode(tokenizer.encode(part)) for part in images.split(100)])
     some = spread(len(images), 30)
-    classifier, _ = Classifier.load(runs.weights_of(judge.run, "classifier"))
+    classifier, _ = Classifier.load(weights_of(judge.run, "classifier"))
     pipeline = load_pipeline(Path(maskgit.run))
     num_classes = len(pipeline.class_names)
     labels = [i % num_classes for i in range(NUM_JUDGED)]
@@ -121,14 +123,14 @@ def _measure(vqgan: TokenizerConfig, maskgit: MaskGITConfig, judge: ClassifierCo
     seconds = time.perf_counter() - start
     pictures = [
         save_png(pairs(images[some], decoded[some]), out / "reconstructions.png"),
-        curves({Path(run).name: runs.read_metrics(Path(run) / "metrics.jsonl") for run in folders}, out / "curves.png"),
+        curves({Path(run).name: read_metrics(Path(run) / "metrics.jsonl") for run in folders}, out / "curves.png"),
     ]
     return {
         "pictures": pictures,
         "codes": f"{code_usage(maskgit.codes):.1%} of {read_manifest(maskgit.codes)['codebook_size']}",
-        "psnr": metrics.psnr(decoded, images).mean().item(),
-        "agreement": metrics.class_agreement(classifier, drawn, torch.tensor(labels)),
-        "real": metrics.class_agreement(classifier, images, batch.labels),
+        "psnr": psnr(decoded, images).mean().item(),
+        "agreement": class_agreement(classifier, drawn, torch.tensor(labels)),
+        "real": class_agreement(classifier, images, batch.labels),
         "num_real": len(images),
         "per_second": NUM_JUDGED / seconds,
     }

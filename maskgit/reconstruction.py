@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit import metrics
 from maskgit.data import spread
 from maskgit.evaluation import Evaluation, library_versions
 from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
@@ -31,17 +30,17 @@ from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, share_out, this_process
 from maskgit.report import Number, Results
-from maskgit.runs import weights_of
 from maskgit.tokenization import tokenizer_data
-from vqgan.losses import LPIPS
+from vqgan import health
+from vqgan.perceptual import LPIPS
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import content_hash
+from vqgan.weights import content_hash, weights_of
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, in dB."""
-    return metrics.psnr(images, targets)
+    return health.psnr(images, targets)
 
 
 def ssim(images: Tensor, targets: Tensor) -> Tensor:
@@ -181,7 +180,7 @@ def measure_tokenizer(
             value = estimate(METRICS["rfid"], originals, decoded, intervals)["rfid"]
             numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
     if "codes" in wanted and this_process().is_main_process:
-        numbers |= _use(counts, tokenizer.quantizer_name)
+        numbers |= _use(counts, tokenizer.remedy)
     return numbers, counts
 
 
@@ -238,7 +237,7 @@ def _pixels_and_codes(
                 found = torch.stack(columns, 1) if columns else torch.empty(len(grids), 0)
                 codes = grids.flatten(1)
             rows.append(gather_rows(found).cpu())
-            counts += metrics.code_counts(gather_rows(codes).cpu(), *sizes)
+            counts += health.code_counts(gather_rows(codes).cpu(), *sizes)
             bar.update(len(rows[-1]))
     values = torch.cat(rows)
     return {name: values[:, k] for k, name in enumerate(names)}, counts
@@ -251,12 +250,12 @@ def _mean(values: Tensor, better: str) -> Number:
     return Number(values.mean().item(), half, None, better)
 
 
-def _use(counts: Tensor, quantizer: str) -> Mapping[str, Number]:
+def _use(counts: Tensor, remedy: str) -> Mapping[str, Number]:
     """How the codebook is used."""
-    if warning := metrics.unused_codes(counts, quantizer):
+    if warning := health.unused_codes(counts, remedy):
         print(warning, file=sys.stderr)
     better = {"codes_used": "higher", "perplexity": "higher", "dead_codes": "lower"}
-    return {k: Number(value, float("nan"), None, better[k]) for k, value in metrics.code_health(counts).items()}
+    return {k: Number(value, float("nan"), None, better[k]) for k, value in health.code_health(counts).items()}
 
 
 def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, num_images: int = 30) -> dict[str, Image.Image]:

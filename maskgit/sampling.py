@@ -17,7 +17,7 @@ from maskgit.images import save_png, to_pil, to_uint8
 from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
 from maskgit.processes import gather_rows, share_out, this_process
-from maskgit.runs import pipeline_hashes
+from maskgit.saved import pipeline_hashes
 from maskgit.seeing import Views, watched
 
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from maskgit.backbones import make_backbone, spec_of
 from maskgit.presets import Preset, load_presets, save_preset
 from maskgit.wrapper import NonAutoregressiveWrapper
+from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, replacing, save_weights
+from vqgan.weights import content_hash, load_weights, save_weights
 
 FORMAT = "maskgit-pipeline-2"
 
@@ -80,3 +81,15 @@ def write_parts(folder: Path, parts: Parts) -> Path:
     for name, preset in parts.presets.items():
         save_preset(folder, name, preset)
     return folder
+
+
+def pipeline_folder(run: Path) -> Path:
+    """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
+    return run / "pipeline" if (run / "pipeline").is_dir() else run
+
+
+def pipeline_hashes(run: Path) -> dict[str, str]:
+    """What a pipeline is made of: the hashes of its model, its tokenizer and its token critic, where there is one."""
+    kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
+    files = {name: pipeline_folder(run) / f"{name}.safetensors" for name in kinds}
+    return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}

@@ -15,7 +15,7 @@ from maskgit.images import save_png
 from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
 from maskgit.plots import heat_maps
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 SECONDS, LAST_SECONDS = 0.3, 2.0
 """How long a round stands in a moving picture, and how long the finished grid."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from vqgan.weights import replacing
+from vqgan.files import replacing
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

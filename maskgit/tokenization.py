@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from maskgit import runs
 from maskgit.codes import SHARD_ROWS, Views, describe, encode_images, shard_path, write_shard
 from maskgit.config import DataConfig, TokenizerConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform
 from maskgit.processes import PartialState, this_process
 from maskgit.sources import SPLITS, load_source
+from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, replacing
+from vqgan.weights import load_weights, weights_of
 
 
 def tokenizer_data(tokenizer: str | Path) -> DataConfig:
     """The data section that a tokenizer was trained with, from its weights' metadata."""
-    config, _ = load_weights(runs.weights_of(tokenizer, "tokenizer"), "tokenizer")
+    config, _ = load_weights(weights_of(tokenizer, "tokenizer"), "tokenizer")
     if "run" not in config:
         raise ValueError(f"{tokenizer} does not say what data it was trained on: pass a config with a data section")
     return TokenizerConfig.model_validate(config["run"]).data
@@ -46,7 +46,7 @@ def tokenize_dataset(
     holds the codes of another tokenizer, source or transform and not `overwrite`.
     """
     state, out = this_process(), Path(out)
-    weights = runs.weights_of(tokenizer, "tokenizer")
+    weights = weights_of(tokenizer, "tokenizer")
     model = Tokenizer.load(weights).to(state.device)
     data = data or tokenizer_data(tokenizer)
     if (data.channels, data.image_size % model.downscale) != (model.channels, 0):
@@ -146,7 +146,7 @@ def _num_rows(path: Path) -> int:
 def code_usage(folder: str | Path) -> float:
     """Share of the codebook that the training split of a cache uses."""
     from maskgit.codes import CodeDataset
-    from maskgit.metrics import code_counts, code_share
+    from vqgan.health import code_counts, code_share
 
     dataset = CodeDataset(folder, "train")
     size = dataset.manifest["codebook_size"]

@@ -24,16 +24,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from maskgit import config as configs
-from maskgit import runs
+from maskgit.checkpoints import check_same, checkpoints, clean, latest_good, load_latest, save_checkpoint
 from maskgit.config import Config, TrainConfig
 from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
+from maskgit.learner import learning_rate_at
 from maskgit.machine import peak_memory
+from maskgit.metrics_log import MetricsLog
 from maskgit.precision import best_precision
 from maskgit.processes import cpu_only
 from maskgit.randomness import mixed_seed
 from maskgit.tasks import TASKS, Task
-from maskgit.tasks.learner import learning_rate_at
 
 
 class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
@@ -107,8 +108,8 @@ class _Training:
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.train, self.accelerator = config, config.train, accelerator
         self.folder = Path(config.run)
-        if runs.checkpoints(self.folder):
-            runs.check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
+        if checkpoints(self.folder):
+            check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.step = self._resume()
@@ -124,8 +125,8 @@ class _Training:
         )
         if self.is_main:  # only now: a start that failed leaves no config to be compared with
             configs.save(config, self.folder / "config.yaml")
-            runs.clean(self.folder)
-            self.metrics = runs.MetricsLog(self.folder / "metrics.jsonl", self.step)
+            clean(self.folder)
+            self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.sums: dict[str, Tensor] = {}
         self.since, self.steps_since = time.perf_counter(), 0
         self.counts: Counter[str] = Counter()  # of what is in `sums`: a discriminator joins between two logs
@@ -136,7 +137,7 @@ class _Training:
 
     def _resume(self) -> int:
         """Load the newest checkpoint that verifies -> its step, 0 without one."""
-        found = runs.load_latest(self.folder)
+        found = load_latest(self.folder)
         if found is None:
             return 0
         if found.state["made_from"] != self.task.made_from:
@@ -205,7 +206,7 @@ class _Training:
             logs = self.task.update(self.step, parts)
         except FloatingPointError as error:
             rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
-            good = runs.latest_good(self.folder)
+            good = latest_good(self.folder)
             raise FloatingPointError(
                 f"{error} at step {self.step}, learning rate {rate:.3g}; "
                 + (f"the last good checkpoint is {good}" if good else "no checkpoint was written yet")
@@ -289,7 +290,7 @@ class _Training:
                 for part, values in learner.state().items()
             }
             state = {"processes": self.accelerator.num_processes, "made_from": self.task.made_from}
-            runs.save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
+            save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.accelerator.wait_for_everyone()
         self.since = time.perf_counter()

@@ -23,9 +23,9 @@ from maskgit.pipeline import Pipeline
 from maskgit.presets import Preset, save_preset
 from maskgit.processes import this_process
 from maskgit.randomness import mixed_seed
-from maskgit.runs import pipeline_folder, pipeline_hashes
 from maskgit.samplers import SAMPLERS
 from maskgit.sampling import load_pipeline
+from maskgit.saved import pipeline_folder, pipeline_hashes
 from vqgan.registry import choose, options_of
 
 

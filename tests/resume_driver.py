@@ -18,12 +18,12 @@ import torchvision  # noqa: F401 (here, so that no fork imports it again)
 
 torch.set_num_threads(1)
 
+from maskgit import checkpoints, trainer  # noqa: E402
 from maskgit import config as configs  # noqa: E402
-from maskgit import runs, trainer  # noqa: E402
 from maskgit.pipeline import Pipeline  # noqa: E402
 from tests.conftest import free_port  # noqa: E402
+from vqgan.files import sha256  # noqa: E402
 from vqgan.tokenizer import Tokenizer  # noqa: E402
-from vqgan.weights import sha256  # noqa: E402
 
 
 def die():
@@ -67,16 +67,16 @@ class Seen:
         self.__dict__.update(vars(module))
 
 
-runs.os = Seen(os)
+checkpoints.os = Seen(os)
 STEP = (trainer._Training, "_one_step")
 MOMENTS = {
     "before the first step": lambda: on_call(*STEP, 1, die),
     "in the middle of an epoch": lambda: on_call(*STEP, 5, die),
     "after a step, before its save": lambda: on_call(*STEP, 4, die, before=False),
-    "in the middle of a file of a save": lambda: cut_short(runs, "save_file", 4),
-    "before a finished save is renamed": lambda: on_call(runs.os, "rename", 2, die),
-    "between rename and pruning": lambda: on_call(runs, "remove_folder", 1, die),
-    "while old checkpoints are pruned": lambda: on_call(runs.os, "rename", 4, die, before=False),
+    "in the middle of a file of a save": lambda: cut_short(checkpoints, "save_file", 4),
+    "before a finished save is renamed": lambda: on_call(checkpoints.os, "rename", 2, die),
+    "between rename and pruning": lambda: on_call(checkpoints, "remove_folder", 1, die),
+    "while old checkpoints are pruned": lambda: on_call(checkpoints.os, "rename", 4, die, before=False),
     "while a tokenizer is exported": lambda: on_call(Tokenizer, "save", 2, die),
     "while a generator is exported": lambda: on_call(Pipeline, "save_pretrained", 2, die),
     "SIGTERM": lambda: on_call(*STEP, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)),
@@ -128,9 +128,9 @@ def run(config, world, patch=None, victim=0):
 
 def digests(folder):
     """What a run ends with: its last checkpoint's tensors."""
-    last = runs.checkpoints(folder)[-1]
-    assert runs.why_broken(last) is None
-    leftovers = [p.name for p in folder.rglob(f"{runs.TEMPORARY}*")]
+    last = checkpoints.checkpoints(folder)[-1]
+    assert checkpoints.why_broken(last) is None
+    leftovers = [p.name for p in folder.rglob(f"{checkpoints.TEMPORARY}*")]
     return {"step": last.name, "leftovers": leftovers} | {p.name: sha256(p) for p in sorted(last.glob("*.safetensors"))}
 
 

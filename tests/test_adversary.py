@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from maskgit import config as configs
-from maskgit import runs
+from maskgit.checkpoints import checkpoints
 from maskgit.config import parse, to_dict
+from maskgit.metrics_log import read_metrics
 from maskgit.trainer import make_accelerator, train
 from tests.conftest import free_port, repo
 
@@ -41,7 +42,7 @@ def config_of(tiny_configs, run, quantizer="fsq", **changed):
 
 def ends_with(run):
     """The last checkpoint's weights of both nets."""
-    files = sorted(runs.checkpoints(run)[-1].glob("*.safetensors"))
+    files = sorted(checkpoints(run)[-1].glob("*.safetensors"))
     return {f"{file.stem} {name}": tensor for file in files for name, tensor in load_file(file).items() if "module" in file.name}  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def whole(tiny_configs, tmp_path):
 def test_a_step_in_parts_is_the_whole_step(tiny_configs, tmp_path, whole, parts):
     train(config_of(tiny_configs, tmp_path / "parts", accumulate=parts))
     same(whole, ends_with(tmp_path / "parts"))
-    logs = [runs.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
     weights = [[row["adversarial_weight"] for row in rows if "adversarial_weight" in row] for rows in logs]
     assert weights[0] == pytest.approx(weights[1], rel=1e-2) and len(set(weights[0])) > 1
 
@@ -121,7 +122,7 @@ def test_a_discriminator_too_large_for_the_images_is_refused_at_the_start(tiny_c
 def test_the_discriminator_s_rate_runs_on_its_own_clock(tiny_configs, tmp_path):
     from accelerate import Accelerator
 
-    from maskgit.tasks.learner import learning_rate_at
+    from maskgit.learner import learning_rate_at
     from maskgit.tasks.tokenizer import TokenizerTask
 
     config = config_of(tiny_configs, tmp_path / "run", steps=1000, warmup_steps=100)

@@ -51,8 +51,8 @@ class Other(torch.nn.Module):
         self.net, self.grid, self.any_grid, self.null = net, net.grid, net.any_grid, net.null
         self.to_logits, self.check_grid = net.to_logits, net.check_grid
 
-    def forward(self, codes, labels=None, **given):
-        return self.net(codes, labels, **given)
+    def forward(self, codes, condition=None, **given):
+        return self.net(codes, condition, **given)
 
 
 def test_network_calls_of_any_net(tiny_pipeline):

@@ -1,7 +1,7 @@
 import pytest
 
+from maskgit.checkpoints import check_same
 from maskgit.config import flatten, known_configs, load, parse, save, to_dict
-from maskgit.runs import check_same
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from maskgit.backbones import make_backbone
+from maskgit.checkpoints import load_latest
 from maskgit.config import find_config, known_configs, load, parse, to_dict
-from maskgit.runs import load_latest
-from maskgit.tasks import MaskGITTask
+from maskgit.tasks.preview import first_classes
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from tests.test_sources import make_cifar, make_imagenet
@@ -68,7 +68,7 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monk
         if data == "cifar10"
         else make_imagenet(tmp_path / "imagenet", size=256)
     )
-    monkeypatch.setattr(MaskGITTask.preview, "__defaults__", (2, 2))
+    monkeypatch.setattr(first_classes, "__defaults__", (2, 2))
     small = {
         "steps": 2,
         "batch_size": 2,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from maskgit.config import load, parse, to_dict
+from maskgit.metrics_log import read_metrics
 from maskgit.pipeline import Pipeline
-from maskgit.runs import read_metrics
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import Stopped, _Training, train
 from tests.test_trainer import changed

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.classifier import Classifier
 from maskgit.cli import main
 from tests.conftest import repo
+from vqgan.classifier import Classifier
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from maskgit.classifier import Classifier
 from maskgit.features import FEATURES, ClassifierFeatures, extract, extract_cached, load_features
 from maskgit.image_sets import from_folder
+from vqgan.classifier import Classifier
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from torch import nn
 
 from vqgan.augmentation import NUM_DRAWS, augment, colour, cut_out, translate
 from vqgan.discriminator import DISCRIMINATORS, Judge, Judged
-from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, TorchvisionDistance, adaptive_weight
+from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES, adaptive_weight
 
 VALUES = {"l1": 0.5, "l2": 0.25, "l1_l2": 0.75}
 
@@ -50,38 +50,6 @@ def test_a_discriminator_gives_a_grid_of_logits_each_image_for_itself(name, chan
     logits = judge(images)
     assert logits.shape[:2] == (2, 1) and logits.ndim == 4
     assert torch.allclose(judge(images[:1]), logits[:1], atol=1e-5)
-
-
-def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path):
-    import torchvision
-
-    torch.manual_seed(0)
-    path = tmp_path / "net.pth"
-    torch.save(torchvision.models.get_model("squeezenet1_1").state_dict(), path)
-    loss = TorchvisionDistance(model="squeezenet1_1", weights=str(path), layers=(1, 4))
-    grey = torch.rand(2, 1, 32, 32) * 2 - 1
-    assert loss(grey, grey).item() == 0
-    other = (-grey).requires_grad_()
-    value = loss(other, grey)
-    value.backward()
-    assert value > 0 and other.grad.abs().sum() > 0
-    assert all(not p.requires_grad for p in loss.parameters())
-
-
-def test_missing_perceptual_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"):
-        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
-
-
-def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):
-    class Boom:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "executed"), "w"))
-
-    torch.save({"a": Boom()}, tmp_path / "bad.pth")
-    with pytest.raises(Exception, match="Weights only load failed"):
-        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "bad.pth"), layers=(1,))
-    assert not (tmp_path / "executed").exists()
 
 
 def test_patchgan_learns_to_tell(tmp_path):

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from maskgit.classifier import Classifier
 from maskgit.config import DataConfig
 from maskgit.features import FeatureSet, Seen, extract, moments
 from maskgit.image_sets import ImageSet, from_source
@@ -15,15 +14,13 @@ from maskgit.metrics import (
     METRICS,
     Metric,
     by_class,
-    code_counts,
-    code_health,
     estimate,
     fid,
     nearest_distance,
     neighbours,
     prdc,
-    unused_codes,
 )
+from vqgan.classifier import Classifier
 
 
 def feature_set(features, labels=None, judged=None):
@@ -275,23 +272,6 @@ def test_a_stream_gives_the_moments_of_the_whole(digits):
     assert np.allclose(found.covariance, np.cov(whole.numpy(), rowvar=False), rtol=1e-5, atol=1e-9)
     assert torch.allclose(found.features, whole[found.indices].float(), atol=1e-5)
     assert torch.equal(found.labels, found.indices % 10)
-
-
-def test_the_health_of_several_codes_a_cell_is_that_of_the_worst():
-    """The first depth uses all four codes alike, the second one code only."""
-    codes = torch.stack((torch.arange(40) % 4, torch.zeros(40, dtype=torch.int64)), 1).view(1, 2, 40)
-    counts = code_counts(codes, 4, codes_per_cell=2)
-    assert counts.tolist() == [[10, 10, 10, 10], [40, 0, 0, 0]]
-    assert code_health(counts) == {"codes_used": 0.25, "perplexity": pytest.approx(1.0), "dead_codes": 3.0}
-    assert "fewer codes or codes_per_cell" in unused_codes(counts, "rvq")
-    assert unused_codes(code_counts(codes, 4), "vq") is None
-
-
-def test_a_warning_comes_from_fewer_cells_than_codes_too():
-    codes = torch.arange(20_000) % 500
-    assert "larger entropy_weight" in unused_codes(code_counts(codes, 2**16), "lfq")
-    assert unused_codes(code_counts(torch.randint(2**16, (20_000,)), 2**16), "lfq") is None
-    assert unused_codes(code_counts(codes[:100], 2**16), "lfq") is None, "too few to tell"
 
 
 def test_each_class_is_told_by_its_own_mean():

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from maskgit.classifier import Classifier
 from maskgit.config import load
-from maskgit.perceptual import ClassifierDistance
+from vqgan.classifier import Classifier
+from vqgan.perceptual import ClassifierDistance, TorchvisionDistance
 
 
 @pytest.fixture
@@ -40,3 +40,35 @@ def test_what_is_wrong_is_said(weights, tmp_path):
 def test_a_config_may_choose_it(weights):
     config = load("mnist/vqgan", [f"loss.perceptual={{name: classifier, weights: {weights}}}"])
     assert config.loss.perceptual["name"] == "classifier"
+
+
+def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    path = tmp_path / "net.pth"
+    torch.save(torchvision.models.get_model("squeezenet1_1").state_dict(), path)
+    loss = TorchvisionDistance(model="squeezenet1_1", weights=str(path), layers=(1, 4))
+    grey = torch.rand(2, 1, 32, 32) * 2 - 1
+    assert loss(grey, grey).item() == 0
+    other = (-grey).requires_grad_()
+    value = loss(other, grey)
+    value.backward()
+    assert value > 0 and other.grad.abs().sum() > 0
+    assert all(not p.requires_grad for p in loss.parameters())
+
+
+def test_missing_perceptual_weights_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"):
+        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
+
+
+def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):
+    class Boom:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"a": Boom()}, tmp_path / "bad.pth")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "bad.pth"), layers=(1,))
+    assert not (tmp_path / "executed").exists()

@@ -7,6 +7,7 @@ import torch
 
 from tests.conftest import free_port
 from vqgan.quantizers import QUANTIZERS
+from vqgan.registry import options_of
 
 DIM = 8
 SMALL = {"vq": {"codebook_size": 16, "codebook_dim": 4}, "fsq": {"levels": [4, 4]}, "lfq": {"codebook_size": 16},
@@ -42,6 +43,12 @@ def test_shapes_types_and_range(name, batch):
     assert out.codes.shape == (batch, 3, columns) and out.codes.dtype == torch.int64
     assert out.codes.min() >= 0 and out.codes.max() < quantizer.codebook_size
     assert out.loss.shape == () and out.loss == 0, "no loss in eval mode"
+
+
+@each
+def test_the_remedy_for_unused_codes_names_an_option_of_its_own(name):
+    remedy = make(name).remedy
+    assert remedy.startswith("take ") and any(option in remedy for option in options_of(QUANTIZERS[name], ["dim"]))
 
 
 @each
@@ -262,7 +269,7 @@ def test_codes_of_18_bits_make_nothing_of_their_number(name):
 def test_many_distances_are_taken_part_by_part(name, monkeypatch):
     quantizer = trained(name)
     whole = quantizer(latents())
-    monkeypatch.setattr("vqgan.quantizers.MOST_DISTANCES", 16 * 7)
+    monkeypatch.setattr("vqgan.quantizers.codebooks.MOST_DISTANCES", 16 * 7)
     parts = quantizer(latents())
     assert torch.equal(whole.codes, parts.codes) and torch.allclose(whole.latents, parts.latents, atol=1e-6)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from maskgit import reconstruction
-from maskgit.classifier import Classifier
 from maskgit.cli import main
 from maskgit.reconstruction import PIXEL_METRICS
 from maskgit.trainer import train
 from tests.conftest import repo
+from vqgan.classifier import Classifier
 
 
 def call(*words):
@@ -123,7 +123,7 @@ def test_a_pixel_metric_is_of_each_image_and_worse_with_noise(name, channels, sq
 
 
 def test_lpips_is_zero_for_equal_images_only_and_trains(squeeze):
-    from vqgan.losses import LPIPS
+    from vqgan.perceptual import LPIPS
 
     loss = LPIPS(net="squeeze")
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -157,7 +157,7 @@ def test_closed_values():
 def test_little_use_of_the_codes_is_warned_of(capfd):
     from maskgit.reconstruction import _use
 
-    _use(torch.tensor([[20, 0, 0, 0, 5, 0]]), "vq")
+    _use(torch.tensor([[20, 0, 0, 0, 5, 0]]), "take fewer codes")
     assert "only 33% of the codes are used: take fewer codes" in capfd.readouterr().err
-    _use(torch.tensor([[10, 0, 0, 0, 5, 0]]), "vq")
+    _use(torch.tensor([[10, 0, 0, 0, 5, 0]]), "take fewer codes")
     assert capfd.readouterr().err == "", "so few cells say nothing"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskgit.checkpoints import checkpoints, load_latest
 from maskgit.config import parse, to_dict
+from maskgit.learner import decayed, learning_rate_at
+from maskgit.metrics_log import read_metrics
 from maskgit.pipeline import Pipeline
-from maskgit.runs import checkpoints, load_latest, read_metrics
 from maskgit.tasks import TASKS
-from maskgit.tasks.learner import decayed, learning_rate_at
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import Stopped, train
 from maskgit.transformer import Transformer

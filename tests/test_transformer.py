@@ -187,7 +187,7 @@ def test_levels_that_are_not_the_codes_are_refused():
 
 
 def test_the_matrix_of_shared_logits_decays_and_the_shared_vectors_do_not():
-    from maskgit.tasks.learner import decayed
+    from maskgit.learner import decayed
 
     net, plain = transformer(code_levels=(4, 4)), transformer()
     matrices = decayed(net)

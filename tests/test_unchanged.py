@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit.classifier import Classifier
 from maskgit.cli import main
 from maskgit.config import load, parse, to_dict
 from maskgit.editing import EDITS
-from maskgit.runs import read_metrics
+from maskgit.metrics_log import read_metrics
 from maskgit.samplers import SAMPLERS
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from maskgit.transformer import Transformer
 from tests.conftest import make_pipeline, repo
+from vqgan.classifier import Classifier
 
 GOLDEN = repo() / "tests" / "golden"
 LABELS, SEEDS = [0, 1, 2, 3, 1], [5, 0, 7, 2**40, 1]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqgan.weights import content_hash, load_weights, replacing, save_weights, sha256
+from vqgan.weights import content_hash, load_weights, save_weights, weights_of
 
 
 def test_weights_carry_their_config(tmp_path):
@@ -27,20 +27,6 @@ def test_what_is_not_ours_is_refused(tmp_path):
         load_weights(tmp_path / "nowhere", "maskgit")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(KeyError), replacing(path) as aside:
-        aside.write_text("half")
-        raise KeyError
-    assert path.read_text() == "old"
-
-
-def test_sha256_of_nothing(tmp_path):
-    (tmp_path / "empty").touch()
-    assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
-
-
 def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
     def write(name, value, run, model=1, **how):
         save_weights(
@@ -54,3 +40,8 @@ def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
     assert len({write(str(i), 1.0, i) for i in range(5)}) == 1
     assert write("x", 1.0, 0) == write("y", 1.0, 0, channels_last=True), "a file that knows more of how it is run"
     assert len({write("a", 1.0, 0), write("b", 2.0, 0), write("c", 1.0, 0, model=2)}) == 3
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tokenizer at .*: train it first"):
+        weights_of(tmp_path, "tokenizer")

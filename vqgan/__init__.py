@@ -11,7 +11,7 @@ _HOMES = {
     "QUANTIZERS": "quantizers",
     "DISCRIMINATORS": "discriminator",
     "PIXEL_LOSSES": "losses",
-    "PERCEPTUAL": "losses",
+    "PERCEPTUAL": "perceptual",
     "ADVERSARIAL": "losses",
 }
 __all__ = list(_HOMES)

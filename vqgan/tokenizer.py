@@ -13,9 +13,9 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
-from vqgan.quantized import is_distributed
 from vqgan.quantizers import QUANTIZERS
-from vqgan.registry import Count, OneOf, Positive, build, split
+from vqgan.quantizers.quantized import is_distributed
+from vqgan.registry import Count, OneOf, Positive, build
 from vqgan.weights import load_weights, save_weights
 
 
@@ -75,9 +75,9 @@ class Tokenizer(nn.Module):
         return self.grid_of(self.image_size, self.image_size)
 
     @property
-    def quantizer_name(self) -> str:
-        """The entry of QUANTIZERS."""
-        return split(self.config["quantizer"], "quantizer")[0]
+    def remedy(self) -> str:
+        """What to change where few of the codes are used."""
+        return str(self.quantizer.remedy)
 
     @property
     def code_levels(self) -> tuple[int, ...]:

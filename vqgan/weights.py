@@ -1,15 +1,13 @@
 """One .safetensors file that carries its own config; what it does not know, it refuses.
 
-Nothing is ever unpickled. A file is written under a temporary name and renamed, so a kill leaves the old one whole.
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqgan.files import replacing
+
 FORMAT = "maskgit-1"
 HOW_IT_RUNS = ("checkpointing", "channels_last")
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to the disk and renamed to it when the block ends well.
-
-    Whatever moment a process is killed at, `path` is the whole old file or the whole new one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".tmp-{path.name}")
-    yield aside
-    with open(aside, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def save_weights(path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]) -> None:
@@ -77,7 +62,10 @@ def content_hash(path: str | Path, kind: str) -> str:
     return digest.hexdigest()
 
 
-def sha256(path: str | Path) -> str:
-    """The hash of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def weights_of(path: str | Path, name: str) -> Path:
+    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to get it."""
+    path = Path(path)
+    weights = path if path.is_file() else path / f"{name}.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {name} at {weights}: train it first (`maskgit train <config>`)")
+    return weights

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from maskgit.precision import best_precision
-from vqgan.weights import replacing
+from vqgan.files import replacing
+from vqgan.quantizers.codebooks import VQ
 
 CODES, CELLS, WIDTH = 512, 49, 64
 
@@ -40,7 +41,7 @@ class _Residual(nn.Module):
 class PlainVQVAE(nn.Module):
     """Images <-> codes of 512, a quarter of the sides: 28 x 28 <-> 7 x 7."""
 
-    codebook_size, codes_per_cell, quantizer_name = CODES, 1, "vq"  # what vqgan.Tokenizer says of itself
+    codebook_size, codes_per_cell, remedy = CODES, 1, VQ.remedy  # what vqgan.Tokenizer says of itself
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()

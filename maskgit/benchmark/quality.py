@@ -25,7 +25,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from maskgit import runs
 from maskgit.benchmark.fair import measured, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.codes import CodeDataset
@@ -33,6 +32,7 @@ from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, 
 from maskgit.evaluation import Evaluation
 from maskgit.image_sets import chunks_of, from_npz, from_source, write_npz
 from maskgit.images import save_png, to_float, to_uint8
+from maskgit.metrics_log import read_metrics
 from maskgit.pictures import image_grid
 from maskgit.processes import this_process
 from maskgit.sampling import Request, draw_grid, load_pipeline
@@ -121,7 +121,7 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
     never = dict.fromkeys(("eval_every", "preview_every", "save_every"), 10**9)
     few = config.train.model_copy(update={"steps": CALIBRATION, "trackers": (), **never})
     train(config.model_copy(update={"run": str(scratch), "train": few}))
-    rows = [row for row in runs.read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
+    rows = [row for row in read_metrics(scratch / "metrics.jsonl") if "loss" in row][2:]
     shutil.rmtree(scratch)
     key, cells = "images_per_second", 1
     if isinstance(config, MaskGITConfig):

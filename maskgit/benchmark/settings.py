@@ -21,8 +21,8 @@ from maskgit.config import Config, MaskGITConfig, load
 from maskgit.evaluation import Evaluation
 from maskgit.images import save_png
 from maskgit.pictures import image_grid
-from maskgit.runs import pipeline_hashes
 from maskgit.sampling import load_pipeline
+from maskgit.saved import pipeline_hashes
 from maskgit.tables import kept, shown
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train

@@ -21,7 +21,7 @@ from maskgit.benchmark.fair import seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
 from maskgit.benchmark.timing import Work
 from maskgit.config import TokenizerConfig, load
-from maskgit.data import StepOrder, batches, spread
+from maskgit.data import StepOrder, batches, image_datasets, spread
 from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source
 from maskgit.images import save_png, to_float
@@ -30,11 +30,10 @@ from maskgit.precision import best_precision
 from maskgit.processes import this_process
 from maskgit.reconstruction import measure_tokenizer
 from maskgit.tables import kept
-from maskgit.tasks.tokenizer import image_datasets
 from maskgit.trainer import train
+from vqgan.files import replacing
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import replacing
 
 COLUMNS = {"rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "codes_used": "codes used", "perplexity": "perplexity"}
 MEASURED = ["psnr", "ssim", "rfid", "codes"]
@@ -231,7 +230,7 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
 def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1, 1]."""
     torch.manual_seed(seed)
-    dataset, _ = image_datasets(place.config(BASE, seed), place.out / "plain")
+    dataset, _ = image_datasets(place.config(BASE, seed).data, place.out / "plain", seed)
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
     device = this_process().device
     module = PlainVQVAE(place.config(BASE).data.channels).to(device)

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from maskgit.data import Batch, Dataset
+from maskgit.learner import Learner
 from maskgit.tasks.classifier import ClassifierTask
 from maskgit.tasks.critic import CriticTask
-from maskgit.tasks.learner import Learner
 from maskgit.tasks.maskgit import MaskGITTask
 from maskgit.tasks.tokenizer import TokenizerTask
 

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from maskgit.config import AdversarialConfig, TokenizerConfig
+from maskgit.learner import Learner
 from maskgit.randomness import generator
-from maskgit.tasks.learner import Learner
 from vqgan.augmentation import NUM_DRAWS, augment
 from vqgan.discriminator import DISCRIMINATORS, Judge
 from vqgan.losses import ADVERSARIAL, adaptive_weight

@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from maskgit import runs
-from maskgit.classifier import Classifier
+from maskgit.averages import Averages, shared_batches
 from maskgit.config import ClassifierConfig, to_dict
-from maskgit.data import Batch, batches, in_order, spread
+from maskgit.data import Batch, image_datasets
 from maskgit.images import to_float
+from maskgit.learner import Learner, check_finite
+from maskgit.metrics_log import read_metrics
 from maskgit.randomness import generator
-from maskgit.tasks.learner import Learner
-from maskgit.tasks.tokenizer import image_datasets
+from vqgan.classifier import Classifier
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -34,13 +34,13 @@ def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
 
 
 class ClassifierTask:
-    """Trains maskgit.classifier.Classifier."""
+    """Trains vqgan.classifier.Classifier."""
 
     unit, num_units, made_from = "images", 1, ""
 
     def __init__(self, config: ClassifierConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-        self.dataset, self.validation = image_datasets(config, Path(config.run))
+        self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         self.class_names = self.dataset.source.class_names
         classifier = Classifier(
             channels=config.data.channels, num_classes=len(self.class_names), width=config.model.width
@@ -59,20 +59,19 @@ class ClassifierTask:
                 loss = F.cross_entropy(learner.ddp(images), batch.labels.to(device), label_smoothing=0.05) / len(parts)
                 self.accelerator.backward(loss)
             total += loss.detach()
+        check_finite(total)
         return {"loss": total, "gradient_norm": learner.step(step)}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """accuracy on held-out real images."""
-        sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        indices = spread(len(self.validation), self.config.train.max_eval_images)
-        for batch in batches(self.validation, in_order(indices, 100, rank=rank, world=world)):
-            logits = self.main.averaged(to_float(batch.data.to(sums.device)))
-            right = (logits.argmax(-1) == batch.labels.to(sums.device)).double().sum()
-            sums += torch.stack((right, torch.tensor(float(len(logits)), device=sums.device)))
-        sums = self.accelerator.reduce(sums)
-        return {"accuracy": (sums[0] / sums[1]).item()}
+        device, most = self.accelerator.device, self.config.train.max_eval_images
+        averages = Averages(self.accelerator, "accuracy")
+        for _, batch in shared_batches(self.validation, most, self.accelerator):
+            logits = self.main.averaged(to_float(batch.data.to(device)))
+            right = logits.argmax(-1) == batch.labels.to(device)
+            averages.add("accuracy", right.double().sum(), len(right))
+        return averages.means()
 
     def preview(self) -> Image.Image | None:
         """A classifier has nothing to show."""
@@ -85,7 +84,7 @@ class ClassifierTask:
 
     def export(self) -> None:
         """Write the averaged classifier with the class names and its newest accuracy."""
-        rows = runs.read_metrics(Path(self.config.run) / "metrics.jsonl")
+        rows = read_metrics(Path(self.config.run) / "metrics.jsonl")
         accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
         self.main.averaged.save(self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {}))

@@ -11,15 +11,17 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from maskgit.averages import Averages, shared_batches
 from maskgit.backbones import SHAPE, make_critic
+from maskgit.codes import code_datasets
 from maskgit.config import CriticConfig, to_dict
-from maskgit.data import Batch, batches, in_order, spread
+from maskgit.data import Batch
+from maskgit.learner import Learner, check_finite
 from maskgit.masking import stratified_times
-from maskgit.pipeline import Pipeline, class_grid
+from maskgit.pipeline import Pipeline
 from maskgit.randomness import generator
-from maskgit.runs import pipeline_folder
-from maskgit.tasks.learner import Learner
-from maskgit.tasks.maskgit import code_datasets
+from maskgit.saved import pipeline_folder
+from maskgit.tasks.preview import first_classes
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.weights import content_hash
 
@@ -84,24 +86,24 @@ class CriticTask:
                 found = self._losses(self.training, batch, t=t, num_parts=len(parts), generator=draws)
                 self.accelerator.backward(found)
             loss += found.detach()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()}")
+        check_finite(loss)
         return {"loss": loss, "gradient_norm": learner.step(step)}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The critic's loss on completed validation grids, nats a cell: ln 2 is a coin's. The same draws every time."""
-        device, rank, world = self.accelerator.device, self.accelerator.process_index, self.accelerator.num_processes
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        """The critic's loss on completed validation grids, nats a cell: ln 2 is a coin's.
+
+        The same draws every time.
+        """
+        accelerator, most = self.accelerator, self.config.train.max_eval_images
+        averages = Averages(accelerator, "critic_loss")
         wrapper = self._wrapped(self.main.averaged).eval()
-        indices = spread(len(self.validation), self.config.train.max_eval_images)
-        for number, batch in enumerate(batches(self.validation, in_order(indices, 100, rank=rank, world=world))):
-            with self.accelerator.autocast():
-                loss = self._losses(wrapper, batch, generator=generator(0, number * world + rank, device=device))
-            size = len(batch.labels)
-            sums += torch.stack((loss.double() * size, torch.tensor(float(size), device=device).double()))
-        sums = self.accelerator.reduce(sums)
-        return {"critic_loss": (sums[0] / sums[1]).item()}
+        for number, batch in shared_batches(self.validation, most, accelerator):
+            draws = generator(0, number, device=accelerator.device)
+            with accelerator.autocast():
+                loss = self._losses(wrapper, batch, generator=draws)
+            averages.add("critic_loss", loss.double() * len(batch.labels), len(batch.labels))
+        return averages.means()
 
     def pipeline(self) -> Pipeline:
         """The generator as it was, a critic of its own included, with the averaged critic."""
@@ -118,9 +120,9 @@ class CriticTask:
             data=frozen.data,
         )
 
-    def preview(self, num_rows: int = 10, num_columns: int = 6) -> Image.Image:
-        """Samples of the first classes, one row a class, always of the same seeds."""
-        return class_grid(self.pipeline(), range(min(num_rows, len(self.frozen.class_names))), num_columns)
+    def preview(self) -> Image.Image:
+        """Samples of the first classes."""
+        return first_classes(self.pipeline())
 
     @property
     def exported(self) -> Path:

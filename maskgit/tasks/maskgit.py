@@ -11,27 +11,22 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from maskgit.averages import Averages, shared_batches
 from maskgit.backbones import make_backbone, make_critic
-from maskgit.codes import CodeDataset, check_tokenizer
+from maskgit.codes import code_datasets
 from maskgit.config import MaskGITConfig, to_dict
-from maskgit.data import Batch, batches, in_order, spread
+from maskgit.data import Batch
+from maskgit.learner import Learner, check_finite
 from maskgit.masking import stratified_times
-from maskgit.pipeline import Pipeline, class_grid
+from maskgit.pipeline import Pipeline
 from maskgit.randomness import generator
-from maskgit.runs import weights_of
-from maskgit.tasks.learner import Learner
+from maskgit.tasks.preview import first_classes
 from maskgit.wrapper import NonAutoregressiveWrapper
 from vqgan.tokenizer import Tokenizer
+from vqgan.weights import weights_of
 
 BITS_IMAGES = 2000
 """Validation images, about, that bits per code is estimated on while training; `maskgit evaluate` takes all."""
-
-
-def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset, CodeDataset]:
-    """(training, validation) grids of a code cache; ValueError if another tokenizer than this file made it."""
-    train = CodeDataset(folder, "train", seed=seed, augment=True)
-    check_tokenizer(folder, train.manifest, tokenizer)
-    return train, CodeDataset(folder, "validation")
 
 
 class MaskGITTask:
@@ -84,34 +79,33 @@ class MaskGITTask:
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        if not torch.isfinite(sums["loss"]):
-            raise FloatingPointError(f"the loss is {sums['loss'].item()}")
+        check_finite(sums["loss"])
         return {**sums, "gradient_norm": learner.step(step)}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The generator's loss on the validation split, nats a hidden cell, bits per code of a part of it, and the
-        critic's loss.
+        """The generator's loss on the validation split, nats a hidden cell, bits per code of a part
+        of it, and the critic's loss.
 
         The same cells are hidden every time.
         """
-        device, rank, world = self.accelerator.device, self.accelerator.process_index, self.accelerator.num_processes
-        sums = torch.zeros(5, dtype=torch.float64, device=device)
-        indices = spread(len(self.validation), self.config.train.max_eval_images)
-        order = in_order(indices, 100, rank=rank, world=world)
-        for number, batch in enumerate(batches(self.validation, order)):
-            codes, labels = batch.data.to(device), batch.labels.to(device)
-            draws = generator(0, number * world + rank, device=device)
-            with self.accelerator.autocast():
-                losses = self.main.averaged(codes, condition=labels, generator=draws)
-                few = number * world * len(codes) < BITS_IMAGES
-                bits = self.main.averaged.bits(codes, condition=labels, generator=draws) if few else codes.new_zeros(0)
-            judged = 0.0 if losses.critic_loss is None else losses.critic_loss * len(codes)
-            found = (losses.generator_loss * len(codes), len(codes), bits.sum(), len(bits), judged)
-            sums += torch.stack([torch.as_tensor(value, device=device).double() for value in found])
-        sums = self.accelerator.reduce(sums)
-        values = {"validation_loss": (sums[0] / sums[1]).item(), "bits_per_code": (sums[2] / sums[3]).item()}
-        return values | ({"critic_loss": (sums[4] / sums[1]).item()} if self.main.averaged.has_critic else {})
+        model, most = self.main.averaged, self.config.train.max_eval_images
+        accelerator = self.accelerator
+        device, world = accelerator.device, accelerator.num_processes
+        names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
+        averages = Averages(accelerator, *names)
+        for number, batch in shared_batches(self.validation, most, accelerator):
+            codes, labels, count = batch.data.to(device), batch.labels.to(device), len(batch.labels)
+            draws = generator(0, number, device=device)
+            with accelerator.autocast():
+                losses = model(codes, condition=labels, generator=draws)
+                averages.add("validation_loss", losses.generator_loss * count, count)
+                if model.has_critic:
+                    averages.add("critic_loss", losses.critic_loss * count, count)
+                if number // world * world * count < BITS_IMAGES:  # all processes alike
+                    bits = model.bits(codes, condition=labels, generator=draws)
+                    averages.add("bits_per_code", bits.sum(), count)
+        return averages.means()
 
     def pipeline(self) -> Pipeline:
         """The averaged generator with its tokenizer."""
@@ -125,9 +119,9 @@ class MaskGITTask:
             data={"source": self.dataset.manifest["source"], **self.dataset.manifest["transform"]},
         )
 
-    def preview(self, num_rows: int = 10, num_columns: int = 6) -> Image.Image:
-        """Samples of the first classes, one row a class, always of the same seeds."""
-        return class_grid(self.pipeline(), range(min(num_rows, len(self.class_names))), num_columns)
+    def preview(self) -> Image.Image:
+        """Samples of the first classes."""
+        return first_classes(self.pipeline())
 
     @property
     def exported(self) -> Path:

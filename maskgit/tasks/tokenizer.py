@@ -12,30 +12,18 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from maskgit import metrics
+from maskgit.averages import Averages, shared_batches
 from maskgit.config import TokenizerConfig, to_dict
-from maskgit.data import Batch, ImageDataset, Quarantine, batches, in_order, spread
-from maskgit.images import Transform, to_float
-from maskgit.perceptual import PERCEPTUAL
+from maskgit.data import Batch, image_datasets, spread
+from maskgit.images import to_float
+from maskgit.learner import Learner, check_finite
 from maskgit.pictures import image_grid
-from maskgit.sources import load_source
 from maskgit.tasks.adversary import Adversary
-from maskgit.tasks.learner import Learner
+from vqgan import health
 from vqgan.losses import PIXEL_LOSSES
+from vqgan.perceptual import PERCEPTUAL
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
-
-
-def image_datasets(config: Any, run: Path) -> tuple[ImageDataset, ImageDataset]:
-    """(training, validation) images of a config with a `data` section; validation images are never augmented."""
-    data = config.data
-    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
-    quarantine = Quarantine(run / "quarantine.jsonl")
-    train, validation = (load_source(data.source, split) for split in ("train", "validation"))
-    return (
-        ImageDataset(train, transform, seed=config.seed, augment=True, quarantine=quarantine),
-        ImageDataset(validation, transform, quarantine=quarantine),
-    )
 
 
 class TokenizerTask:
@@ -45,7 +33,7 @@ class TokenizerTask:
 
     def __init__(self, config: TokenizerConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-        self.dataset, self.validation = image_datasets(config, Path(config.run))
+        self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         tokenizer = Tokenizer(
             image_size=config.data.image_size, channels=config.data.channels, **config.model.model_dump()
         )
@@ -89,7 +77,7 @@ class TokenizerTask:
             part_logs["loss"] = total.detach()
             for key, value in part_logs.items():
                 logs[key] = logs.get(key, torch.zeros_like(value)) + value / len(parts)
-        _check_finite(logs["loss"])
+        check_finite(logs["loss"])
         logs["gradient_norm"] = learner.step(step)
         if judged is not None:
             logs |= judged.update(step, pairs)
@@ -128,25 +116,23 @@ class TokenizerTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """psnr (dB, mean over images) and the health of the codebook on the validation split."""
-        tokenizer, device = self.main.averaged, self.accelerator.device
+        tokenizer, accelerator = self.main.averaged, self.accelerator
+        most, workers = self.config.train.max_eval_images, self.config.data.workers
         sizes = (tokenizer.codebook_size, tokenizer.codes_per_cell)
-        counts = torch.zeros(sizes[::-1], dtype=torch.int64, device=device)
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
-        indices = spread(len(self.validation), self.config.train.max_eval_images)
-        order = in_order(indices, 100, rank=self.accelerator.process_index, world=self.accelerator.num_processes)
-        for batch in batches(self.validation, order, workers=self.config.data.workers):
-            images = to_float(batch.data.to(device))
-            with self.accelerator.autocast():
+        counts = torch.zeros(sizes[::-1], dtype=torch.int64, device=accelerator.device)
+        averages = Averages(accelerator, "psnr")
+        for _, batch in shared_batches(self.validation, most, accelerator, workers=workers):
+            images = self._images(batch)
+            with accelerator.autocast():
                 codes = tokenizer.encode(images)
                 decoded = tokenizer.decode(codes).float()
-            counts += metrics.code_counts(codes, *sizes)
-            sums += torch.stack(
-                (metrics.psnr(decoded, images).double().sum(), torch.tensor(len(images), device=device))
-            )
-        counts, sums = self.accelerator.reduce(counts), self.accelerator.reduce(sums)
-        if self.accelerator.is_main_process and (warning := metrics.unused_codes(counts, tokenizer.quantizer_name)):
+            counts += health.code_counts(codes, *sizes)
+            averages.add("psnr", health.psnr(decoded, images).double().sum(), len(images))
+        counts = accelerator.reduce(counts)
+        warning = health.unused_codes(counts, tokenizer.remedy)
+        if warning and accelerator.is_main_process:
             print(warning, file=sys.stderr, flush=True)
-        return {"psnr": (sums[0] / sums[1]).item(), **metrics.code_health(counts)}
+        return {**averages.means(), **health.code_health(counts)}
 
     @torch.no_grad()
     def preview(self, num_images: int = 16) -> Image.Image:
@@ -164,8 +150,3 @@ class TokenizerTask:
     def export(self) -> None:
         """Write the averaged tokenizer."""
         self.main.averaged.save(self.exported, {"run": to_dict(self.config)})
-
-
-def _check_finite(loss: Tensor) -> None:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}")

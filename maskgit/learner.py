@@ -37,6 +37,12 @@ def decayed(module: nn.Module) -> set[nn.Parameter]:
     return found
 
 
+def check_finite(loss: Tensor) -> None:
+    """FloatingPointError if a loss is not finite: before it reaches the weights."""
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()}")
+
+
 Module = TypeVar("Module", bound=nn.Module)
 
 

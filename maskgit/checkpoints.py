@@ -1,4 +1,4 @@
-"""A run folder: its resolved config, its metrics, its checkpoints.
+"""The checkpoints of a run folder, and what a resumed run may change.
 
     run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  checkpoints/step_00000500/  the exported weights
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskgit.config import Config, flatten, to_dict
-from vqgan.weights import content_hash, replacing, sha256
+from vqgan.files import sha256
 
 TEMPORARY = ".tmp-"
 MAY_CHANGE = {f"train.{key}" for key in (
@@ -123,27 +123,6 @@ def load_latest(run: Path) -> Checkpoint | None:
     return None
 
 
-def weights_of(path: str | Path, name: str) -> Path:
-    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to get it."""
-    path = Path(path)
-    weights = path if path.is_file() else path / f"{name}.safetensors"
-    if not weights.is_file():
-        raise FileNotFoundError(f"no {name} at {weights}: train it first (`maskgit train <config>`)")
-    return weights
-
-
-def pipeline_folder(run: Path) -> Path:
-    """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
-    return run / "pipeline" if (run / "pipeline").is_dir() else run
-
-
-def pipeline_hashes(run: Path) -> dict[str, str]:
-    """What a pipeline is made of: the hashes of its model, its tokenizer and its token critic, where there is one."""
-    kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
-    files = {name: pipeline_folder(run) / f"{name}.safetensors" for name in kinds}
-    return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}
-
-
 def check_same(old: Config, new: Config, run: str | Path) -> None:
     """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
@@ -159,31 +138,3 @@ def check_same(old: Config, new: Config, run: str | Path) -> None:
         raise ValueError(
             f"{run} was started with another config ({shown}): set run=... to start a new run, or delete that folder"
         )
-
-
-class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line, each with its step; rows after a resumed step are dropped."""
-
-    def __init__(self, path: Path, after_step: int) -> None:
-        self.path = path
-        rows = [row for row in read_metrics(path) if row["step"] <= after_step]
-        with replacing(path) as aside:
-            aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row and flush it."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line cut short by a kill is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows

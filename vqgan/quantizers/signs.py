@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn import all_reduce
 
-from vqgan.quantized import Quantized, check_range, is_distributed
+from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 GROUP_BITS = 10
 """Of at most so many bits is the entropy of all cells' codes taken exactly; longer codes are groups of them."""
@@ -19,6 +19,7 @@ GROUP_BITS = 10
 class _Signs(nn.Module):
     """The signs of log2(K) numbers: a code is a corner of a cube, its first bit the most significant."""
 
+    remedy = "take fewer codes, or a larger entropy_weight"
     bits: Tensor
     scale: float
     of_step: list[Tensor] | None = None  # the means of a whole step, while its parts are run

@@ -52,3 +52,8 @@ class Classifier(nn.Module):
 def predict(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
     """images: (n, channels, height, width) in [-1, 1] -> classes: (n,) int64."""
     return torch.cat([classifier(part).argmax(-1) for part in images.split(batch_size)])
+
+
+def class_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of images (n, c, h, w) in [-1, 1] that the classifier reads as their label (n,)."""
+    return (predict(classifier, images) == labels).double().mean().item()

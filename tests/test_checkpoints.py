@@ -1,9 +1,7 @@
-import json
-
 import pytest
 import torch
 
-from maskgit.runs import MetricsLog, checkpoints, clean, load_latest, read_metrics, save_checkpoint, weights_of
+from maskgit.checkpoints import checkpoints, clean, load_latest, save_checkpoint
 
 
 def save(run, step, keep=2):
@@ -56,23 +54,6 @@ def test_leftovers_are_removed(tmp_path):
 
 def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path):
     assert {p.suffix for p in save(tmp_path, 1).iterdir()} == {".json", ".safetensors"}
-
-
-def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(path, 0)
-    for step in (1, 2, 3):
-        log.write(step, {"loss": 1.0 / step})
-    with open(path, "a") as file:
-        file.write('{"step": 4, "lo')
-    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
-    MetricsLog(path, 2)
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
-
-
-def test_missing_weights_say_how_to_get_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no tokenizer at .*: train it first"):
-        weights_of(tmp_path, "tokenizer")
 
 
 def test_pruning_never_takes_the_new_one_for_a_broken_one(tmp_path):

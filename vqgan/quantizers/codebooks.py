@@ -1,9 +1,4 @@
-"""Latents -> codes -> latents: thin adapters over vector-quantize-pytorch, the only file that imports it.
-
-An adapter is a module with `codebook_size`, `forward(latents) -> Quantized` and `lookup(codes) -> latents`, and with
-`codes_per_cell` if it writes several codes, side by side, for a cell of the latents. All of them quantise in float32
-whatever autocast says: under bf16 some 2.5 % of the codes would change.
-"""
+"""Codes as vectors: the nearest neighbour in a codebook, one code a cell or several (RVQ)."""
 
 from __future__ import annotations
 
@@ -13,8 +8,7 @@ import vector_quantize_pytorch as vqp
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqgan.quantized import Quantized, check_range, is_distributed
-from vqgan.signs import BSQ, LFQ
+from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all of them, several times over."""
@@ -71,6 +65,8 @@ class VQ(nn.Module):
     In training, memory grows as cells times codes; for very many codes, take fsq, lfq or bsq.
     """
 
+    remedy = "take fewer codes, fsq or sim_vq, or a lower codebook_dim"
+
     def __init__(
         self,
         dim: int,
@@ -120,32 +116,14 @@ class VQ(nn.Module):
         return self.vq.project_out(self.vq.codebook[codes]).movedim(-1, 1)
 
 
-class FSQ(nn.Module):
-    """Round each latent dimension to a few levels (arXiv:2309.15505): no codebook, no loss, no collapse."""
-
-    def __init__(self, dim: int, *, levels: tuple[int, ...] = (8, 6, 5)) -> None:
-        super().__init__()
-        self.fsq = vqp.FSQ(levels=list(levels), dim=dim, preserve_symmetry=2 in levels)
-        self.codebook_size, self.code_levels = self.fsq.codebook_size, tuple(levels)
-
-    def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
-        """latents: (batch, dim, height, width) -> Quantized. `accumulate` changes nothing here."""
-        with torch.autocast(latents.device.type, enabled=False):
-            quantized, codes = self.fsq(latents.float())
-        return Quantized(quantized, codes.long(), quantized.new_zeros(()))
-
-    def lookup(self, codes: Tensor) -> Tensor:
-        """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
-        check_range(codes, self.codebook_size)
-        return self.fsq.indices_to_codes(codes)
-
-
 class SimVQ(nn.Module):
     """Nearest neighbour in a frozen random codebook behind one learned linear map (SimVQ, arXiv:2411.02038).
 
     All codes move together, so that none is left behind; gradients by the rotation trick (arXiv:2410.06424). In
     training, memory grows as cells times codes, as VQ's.
     """
+
+    remedy = "take fewer codes, or a lower codebook_dim"
 
     def __init__(
         self, dim: int, *, codebook_size: int = 1024, codebook_dim: int = 16, commitment: float = 0.25
@@ -178,6 +156,8 @@ class RVQ(nn.Module):
     The codes of a cell stand side by side in the grid, coarse to fine: a generator sees `codes_per_cell` times as many
     columns and needs no change. Each depth has a codebook of its own, by averages as in VQ, with Euclidean distance.
     """
+
+    remedy = "take fewer codes or codes_per_cell, or a lower codebook_dim"
 
     def __init__(
         self,
@@ -232,6 +212,3 @@ class RVQ(nn.Module):
         parts = rearrange(codes, "b h (w q) -> q b h w", q=self.codes_per_cell)
         found = [vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True)]  # type: ignore[index]
         return self.project_out(torch.stack(found).sum(0)).movedim(-1, 1)
-
-
-QUANTIZERS = {"vq": VQ, "fsq": FSQ, "lfq": LFQ, "bsq": BSQ, "sim_vq": SimVQ, "rvq": RVQ}
