@@ -32,7 +32,7 @@ LAYERS = [
     {"masking", "critic"},
     {"guidance", "samplers", "precision"},
     {"schedules", "machine"},
-    {"randomness", "processes"},
+    {"randomness", "processes", "keywords"},
 ]
 DOORS = {
     "x_transformers": {"maskgit/transformer.py", "maskgit/benchmark/peers.py", "maskgit/benchmark/plain.py"},
@@ -45,7 +45,12 @@ DOORS = {
     "datasets": {"maskgit/sources.py"},
     "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
     "pydantic": {"maskgit/config.py", "maskgit/choices.py", "maskgit/presets.py"},
-    "typer": {"maskgit/cli/options.py", "maskgit/cli/commands.py", "maskgit/cli/measuring.py"},
+    "typer": {
+        "maskgit/cli/options.py",
+        "maskgit/cli/derived.py",
+        "maskgit/cli/commands.py",
+        "maskgit/cli/measuring.py",
+    },
     "optuna": {"maskgit/tuning.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/tasks/learner.py", "maskgit/tasks/tokenizer.py", "maskgit/tasks/maskgit.py",
