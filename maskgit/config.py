@@ -190,7 +190,7 @@ class ClassifierConfig(Section):
     run: str = "runs/classifier"
     seed: Count = 0
     data: DataConfig = DataConfig()
-    model: Annotated[Any, keywords(table("maskgit.classifier", "Classifier"), ["channels", "num_classes"])] = DEFAULTS
+    model: Annotated[Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])] = DEFAULTS
     train: TrainConfig = TrainConfig()
 
 

@@ -8,10 +8,12 @@ all of it.) An image larger than the model's grid is filled window by window.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Len
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +26,10 @@ from vqgan.registry import choose
 
 KEEP_ROUND = 2**33
 """The round number of the noise that says which cells a variation keeps: no sampler uses it."""
+
+
+Sides = Annotated[Sequence[Annotated[int, Ge(0)]], Len(4, 4)]
+"""Pixels at the left, the top, the right and the bottom."""
 
 
 class Edit(NamedTuple):
@@ -71,9 +77,9 @@ def inpaint(
     *,
     label: int,
     seed: int = 0,
-    mask: Tensor | None = None,
-    box: Sequence[int] | None = None,
-    feather: int = 0,
+    mask: Annotated[Tensor | None, Path, "an image, white where to draw"] = None,
+    box: Annotated[Sides | None, "left,top,right,bottom in pixels"] = None,
+    feather: Annotated[int, Ge(0), "pixels over which the original fades out"] = 0,
     **options: Any,
 ) -> list[Edit]:
     """Draw the pixels of a mask or a box anew, as a part of an image of class `label`: another one swaps the class.
@@ -106,8 +112,8 @@ def outpaint(
     *,
     label: int,
     seed: int = 0,
-    margins: Sequence[int],
-    feather: int = 0,
+    margins: Annotated[Sides, "left,top,right,bottom in pixels"],
+    feather: Annotated[int, Ge(0), "pixels over which the original fades out"] = 0,
     **options: Any,
 ) -> list[Edit]:
     """Draw what lies around an image. margins: pixels at the left, top, right and bottom; others as in `inpaint`.
@@ -137,7 +143,13 @@ def outpaint(
 
 
 def variation(
-    pipeline: Pipeline, image: Tensor, *, label: int, seed: int = 0, keep: float = 0.5, **options: Any
+    pipeline: Pipeline,
+    image: Tensor,
+    *,
+    label: int,
+    seed: int = 0,
+    keep: Annotated[float, Ge(0), "share of cells kept"] = 0.5,
+    **options: Any,
 ) -> list[Edit]:
     """Keep a share of the cells, chosen at random by the seed, and draw the others anew; every pixel may change."""
     if not 0 <= keep < 1:
@@ -157,10 +169,10 @@ def interpolate(
     *,
     label: int,
     seed: int = 0,
-    other: Tensor | None = None,
-    other_label: int | None = None,
-    num_frames: int = 7,
-    keep: float = 0.5,
+    other: Annotated[Tensor | None, str, "the image to end with"] = None,
+    other_label: Annotated[int | None, str, "the label or class to end with"] = None,
+    num_frames: Annotated[int, Ge(2), "how many images"] = 7,
+    keep: Annotated[float, Ge(0), "share of cells kept"] = 0.5,
     **options: Any,
 ) -> list[Edit]:
     """From one image to another: the further, the more cells are of the other, and the more its label counts.

@@ -18,16 +18,16 @@ from maskgit.config import DataConfig
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.editing import EDITS, Edit, check_image
 from maskgit.images import Transform, open_image, save_png, to_float, to_mask, to_pil, to_pixels
+from maskgit.keywords import Keyword, keywords_of, option_name
 from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
 from maskgit.predictor import Filled
 from maskgit.seeing import Views, frames
 from maskgit.sources import load_source
-from vqgan.registry import choose, options_of
+from vqgan.registry import choose
 
 OF_DATA = re.compile(r"(train|validation):(\d+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-SHARED = ("pipeline", "image", "label", "seed", "options")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def plan(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Job]:
             jobs.append(Job(f"{title}_{seed:06d}", image, label, seed, options))
     if outputs.pairs is not None and len({job.image.shape for job in jobs}) > 1:
         raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
-    single = len(jobs) == 1 and "num_frames" not in options_of(EDITS[request.what])
+    single = len(jobs) == 1 and "num_frames" not in keywords_for(request.what)
     if outputs.one_file and not (single and str(outputs.out).lower().endswith(".png")):
         raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
     return jobs
@@ -127,25 +127,41 @@ def _titles(images: Sequence[str]) -> list[str]:
     return [f"{stem}-{k + 1}" if k else stem for stem, k in zip(stems, again, strict=True)]
 
 
+def edit_keywords() -> dict[str, Keyword]:
+    """What the edits take beside an image, its label, the seed and the sampler's options."""
+    return keywords_of(EDITS, given=("label", "seed"))
+
+
+def keywords_for(what: str) -> dict[str, Keyword]:
+    """What one edit takes; ValueError if there is no such edit."""
+    choose(EDITS, what, "edit")
+    return {name: word for name, word in edit_keywords().items() if what in word.entries}
+
+
 def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
-    """The edit's own options; ValueError if it does not know one, or if one that it needs is missing."""
-    entry = choose(EDITS, request.what, "edit")
-    known = options_of(entry, SHARED)
-    if wrong := next((key for key in request.options if key not in known), None):
-        shown = ", ".join(f"--{key.replace('_', '-')}" for key in known)
-        raise ValueError(f"{request.what} has no --{wrong.replace('_', '-')} (known: {shown})")
-    needed = [key for key, value in known.items() if value.default is value.empty and key not in request.options]
-    if needed:
-        raise ValueError(f"{request.what} needs --{needed[0].replace('_', '-')}")
-    options = dict(request.options)
-    if "mask" in options:
-        options["mask"] = _mask(pipeline, str(options["mask"]), request)
-    if "other" in options:
-        options["other"], own = _picture(pipeline, str(options["other"]), request.resize)
-        if own is not None:
-            options.setdefault("other_label", own)
-    if isinstance(name := options.get("other_label"), str):
-        options["other_label"] = pipeline.label(name)
+    """The edit's own options, read; an image of the run's data brings its own label.
+
+    ValueError if the edit does not know one, or if one that it needs is missing.
+    """
+    known = keywords_for(request.what)
+    for key in request.options:
+        if key not in known:
+            shown = ", ".join(word.option for word in known.values())
+            raise ValueError(f"{request.what} has no {option_name(key)} (known: {shown})")
+    for key, word in known.items():
+        if request.what in word.required_by and key not in request.options:
+            raise ValueError(f"{request.what} needs {word.option}")
+    options: dict[str, Any] = {}
+    for key, value in request.options.items():
+        written = known[key].mark(type)
+        if known[key].kind is not Tensor:
+            options[key] = pipeline.label(value) if written is str else value
+        elif written is Path:
+            options[key] = _mask(pipeline, str(value), request)
+        else:
+            options[key], own = _picture(pipeline, value, request.resize)
+            if own is not None and f"{key}_label" in known.keys() - request.options.keys():
+                options[f"{key}_label"] = own
     return options
 
 

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from maskgit.signatures import Choice
+from vqgan.registry import choose
 
 
 def overridden(config: Any, overrides: Sequence[str], where: str) -> dict[str, Any]:
@@ -47,3 +48,16 @@ def parse_choice(text: str, kind: str) -> Choice:
     values = overridden(OmegaConf.create(), [f"{kind}={text}"], f"--{kind}")
     found: Choice = values[kind]
     return found
+
+
+def parse_sections(words: Sequence[str], sections: Sequence[str], where: str) -> dict[str, Any]:
+    """`sampler.eta=.1` and the like -> the values of each section.
+
+    ValueError if a word names none of these sections, or no option of one.
+    """
+    values = overridden(OmegaConf.create(), words, where)
+    for section, found in values.items():
+        choose(dict.fromkeys(sections), section, f"section of {where}")
+        if not isinstance(found, Mapping):
+            raise ValueError(f"{where} is written {section}.option=value, not {section}={found}")
+    return values

@@ -1,9 +1,13 @@
+from typing import Annotated, Any
+
 import numpy as np
 import pytest
 import torch
+from annotated_types import Ge
 from PIL import Image
 
 from maskgit.cli import main
+from maskgit.editing import EDITS, Edit
 from maskgit.edits import Outputs, Retouch, _options, _picture, plan, retouch
 from maskgit.pipeline import Pipeline
 from maskgit.seeing import Views
@@ -97,6 +101,8 @@ def test_edits_can_be_seen(words, run, tmp_path, capfd):
         ("--top-p", 0.1),
         ("--temperature", "0"),
         ("--choice-temperature", "40,40", "--sampler", "confidence", "--steps", 3),
+        ("--set", "sampler.temperature=0"),
+        ("--set", "sampler.name=remask", "--set", "sampler.eta=0.5", "--set", "guidance.scale=4"),
     ],
     ids=str,
 )
@@ -179,6 +185,38 @@ def test_files_of_one_name_do_not_overwrite_each_other(run, photo, tmp_path, cap
     other.write_bytes(photo.read_bytes())
     status, lines, _ = call(capfd, "edit", "variation", run, photo, other, "--label", 0, "--out", tmp_path / "many")
     assert status == 0 and [line.rpartition("/")[2] for line in lines] == ["photo_000000.png", "photo-2_000000.png"]
+
+
+def mirror(
+    pipeline,
+    image,
+    *,
+    label: int,
+    seed: int = 0,
+    axis: Annotated[int, Ge(1), "which way"] = 1,
+    after: Annotated[torch.Tensor | None, "an image to follow it"] = None,
+    after_label: Annotated[int | None, str, "its label"] = None,
+    **options: Any,
+):
+    """An edit that no other file knows of."""
+    frames = [image.flip(axis), *([] if after is None else [torch.full_like(image, 50 * after_label)])]
+    nothing = torch.zeros(image.shape[1:], dtype=torch.bool)
+    return [Edit(frame, image, torch.zeros(4, 4), nothing, []) for frame in frames]
+
+
+def test_a_new_edit_is_one_function_and_one_line(run, photo, tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(EDITS, "mirror", mirror)
+    status, lines, _ = call(capfd, "edit", "--help")
+    text = " ".join(" ".join(lines).split())
+    assert status == 0 and "mirror: which way. [x>=1]" in text and "--after-label" in text
+    words = ("edit", "mirror", run, photo, "--label", 0)
+    assert call(capfd, *words, "--axis", 2, "--out", tmp_path / "m.png")[0] == 0
+    assert (pixels(tmp_path / "m.png") == pixels(photo)[:, ::-1]).all()
+    assert call(capfd, *words, "--after", photo, "--after-label", "shoe", "--out", tmp_path / "two")[0] == 0
+    assert (pixels(tmp_path / "two" / "photo_000000_frame-1.png") == 100).all()
+    status, _, error = call(capfd, *words, "--keep", 0.5, "--out", tmp_path / "m.png")
+    assert status == 2 and "mirror has no --keep (known: --axis, --after, --after-label)" in error
+    assert call(capfd, *words, "--axis", 0, "--out", tmp_path / "m.png")[0] == 2
 
 
 def test_the_plan_has_a_job_for_each_image_and_seed(run, tmp_path):

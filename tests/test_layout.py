@@ -42,7 +42,7 @@ LAYERS = [
     {"guidance", "samplers", "precision"},
     {"conditions"},
     {"schedules", "machine", "tables"},
-    {"randomness", "processes"},
+    {"randomness", "processes", "keywords"},
 ]
 DOORS = {
     "x_transformers": {"maskgit/transformer.py", "maskgit/benchmark/peers.py", "maskgit/benchmark/plain.py"},
@@ -55,7 +55,12 @@ DOORS = {
     "datasets": {"maskgit/sources.py"},
     "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
     "pydantic": {"maskgit/config.py", "maskgit/choices.py", "maskgit/presets.py", "maskgit/signatures.py"},
-    "typer": {"maskgit/cli/options.py", "maskgit/cli/commands.py", "maskgit/cli/measuring.py"},
+    "typer": {
+        "maskgit/cli/options.py",
+        "maskgit/cli/derived.py",
+        "maskgit/cli/commands.py",
+        "maskgit/cli/measuring.py",
+    },
     "optuna": {"maskgit/tuning.py"},
     "accelerate": {
         "maskgit/trainer.py", "maskgit/learner.py", "maskgit/averages.py", "maskgit/tasks/", "maskgit/processes.py",

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from maskgit.cli.derived import late_command, spread
 from maskgit.cli.options import (
     BatchSize,
-    Choice,
     Confidence,
     ConfigArgument,
     Gif,
-    Guidance,
     Labels,
-    Negative,
     Overrides,
     Precision,
-    Preset,
     RunArgument,
-    Sampler,
+    Sampling,
     Seed,
-    Steps,
     Strip,
-    Temperature,
-    TopK,
-    TopP,
     app,
     given,
-    numbers,
     print_once,
-    sampling_options,
 )
+from maskgit.keywords import Keyword
 
 
 @app.command()
@@ -72,23 +65,17 @@ def tokenize(
 
 
 @app.command()
+@spread
 def sample(
     run: RunArgument,
+    *,
     out: Annotated[
         Path, typer.Option(help="A .png for a grid with a row for each label, an ADM .npz, or a folder of PNGs.")
     ],
     labels: Labels = "",
     per_label: Annotated[int, typer.Option(help="Images for each label.", min=1)] = 8,
     seed: Seed = 0,
-    preset: Preset = None,
-    sampler: Sampler = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    negative: Negative = None,
-    temperature: Temperature = None,
-    choice_temperature: Choice = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
+    sampling: Sampling,
     height: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
     width: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
     precision: Precision = "fp32",
@@ -115,10 +102,8 @@ def sample(
     views.check()
     pipeline = load_pipeline(run, precision)
     chosen = pipeline.parse_labels(labels) if labels else list(range(len(pipeline.class_names)))
-    away = None if negative is None else pipeline.label(negative)
-    size = {"height": height, "width": width, "negative": away, "top_k": top_k, "top_p": top_p}
-    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **size)
-    warn_of_preset(pipeline, run, preset)
+    options = sampling.options(pipeline.label) | given(height=height, width=width)
+    warn_of_preset(pipeline, run, sampling.preset)
     request = Request(chosen, per_label, seed, batch_size, options)
     one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
     paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
@@ -126,38 +111,31 @@ def sample(
         print(path)
 
 
-@app.command()
+def edit_options() -> Mapping[str, Keyword]:
+    """What the edits take, by their signatures."""
+    from maskgit.edits import edit_keywords
+
+    return edit_keywords()
+
+
+@late_command(edit_options)
 def edit(
-    what: Annotated[str, typer.Argument(help="inpaint, outpaint, variation or interpolate.")],
+    what: Annotated[str, typer.Argument(help="Such as inpaint or variation (see `maskgit list`).")],
     run: RunArgument,
     images: Annotated[list[str], typer.Argument(help="Image files, or validation:17 for an image of the run's data.")],
+    *,
     out: Annotated[Path | None, typer.Option(help="A .png for one edit, else a folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="A .png of all edits, before and after.")] = None,
     label: Annotated[str | None, typer.Option(help="Label or class to draw; another one swaps the class.")] = None,
     seed: Seed = 0,
     number: Annotated[int, typer.Option(help="Edits of each image, each with its own seed.", min=1)] = 1,
     resize: Annotated[bool, typer.Option(help="Cut images to the model's own size first.")] = False,
-    box: Annotated[str | None, typer.Option(help="inpaint: left,top,right,bottom in pixels.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="inpaint: an image, white where to draw.")] = None,
-    margins: Annotated[str | None, typer.Option(help="outpaint: left,top,right,bottom in pixels.")] = None,
-    feather: Annotated[int | None, typer.Option(help="Pixels over which the original fades out.", min=0)] = None,
-    keep: Annotated[float | None, typer.Option(help="variation, interpolate: share of cells kept.", min=0)] = None,
-    other: Annotated[str | None, typer.Option(help="interpolate: the image to end with.")] = None,
-    other_label: Annotated[str | None, typer.Option(help="interpolate: the label to end with.")] = None,
-    num_frames: Annotated[int | None, typer.Option(help="interpolate: how many images.", min=2)] = None,
-    preset: Preset = None,
-    sampler: Sampler = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    negative: Negative = None,
-    temperature: Temperature = None,
-    choice_temperature: Choice = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
+    sampling: Sampling,
     precision: Precision = "fp32",
     strip: Strip = None,
     gif: Gif = None,
     confidence: Confidence = None,
+    **own: object,
 ) -> None:
     """Change a part of images: inside a mask or box, around them, by variation, or from one to another.
 
@@ -173,21 +151,10 @@ def edit(
     views.check()
     if not this_process().is_main_process:  # there is nothing to share
         return
-    own = given(
-        box=None if box is None else numbers(box, int, 4, least=0),
-        mask=mask,
-        margins=None if margins is None else numbers(margins, int, 4, least=0),
-        feather=feather,
-        keep=keep,
-        other=other,
-        other_label=other_label,
-        num_frames=num_frames,
-    )
     pipeline = load_pipeline(run, precision)
-    more = {"negative": None if negative is None else pipeline.label(negative), "top_k": top_k, "top_p": top_p}
-    sampling = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
-    warn_of_preset(pipeline, run, preset)
-    request = Retouch(what, images, label, seed, number, resize, own, sampling)
+    options = sampling.options(pipeline.label)
+    warn_of_preset(pipeline, run, sampling.preset)
+    request = Retouch(what, images, label, seed, number, resize, own, options)
     for path in retouch(pipeline, request, Outputs(out, pairs, views)):
         print(path)
 

@@ -8,31 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
+from maskgit.cli.derived import spread
 from maskgit.cli.options import (
     BatchSize,
-    Choice,
     Features,
-    Guidance,
-    Negative,
     Precision,
-    Preset,
     RunArgument,
-    Sampler,
-    Steps,
-    Temperature,
-    TopK,
-    TopP,
+    Sampling,
     app,
     given,
     numbers,
     print_once,
-    sampling_options,
 )
 
 
 @app.command()
+@spread
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")] = None,
+    *,
     samples: Annotated[Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")] = None,
     reference: Annotated[
         str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
@@ -44,15 +38,7 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
     judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
-    preset: Preset = None,
-    sampler: Sampler = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    negative: Negative = None,
-    temperature: Temperature = None,
-    choice_temperature: Choice = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
+    sampling: Sampling,
     precision: Precision = "fp32",
     batch_size: BatchSize | None = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
@@ -67,12 +53,10 @@ def evaluate(
     from maskgit.report import write_report
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    more = {"negative": negative, "top_k": top_k, "top_p": top_p}
-    options = sampling_options(preset, sampler, steps, guidance, temperature, choice_temperature, **more)
     asked = Evaluation(
         run=run, samples=samples, reference=reference, split=split, count=count, seed=seed,
         metrics=names, features=features, weights=weights, judge=judge, precision=precision,
-        batch_size=batch_size, options=options,
+        batch_size=batch_size, options=sampling.options(),
     )  # fmt: skip
     if run is not None and is_tokenizer(run):
         results = evaluate_tokenizer(tokenizer_request(asked))

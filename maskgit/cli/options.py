@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,25 +24,6 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Config overrides, e
 RunArgument = Annotated[Path, typer.Argument(help="The run folder of a trained generator.")]
 Labels = Annotated[str, typer.Option(help="Labels or class names: 0-9 or 3,3,7 or bag,coat. All classes by default.")]
 Seed = Annotated[int, typer.Option(help="Seed of the first image; the next ones follow it.")]
-Preset = Annotated[
-    str | None, typer.Option(help="Settings by name from RUN/pipeline/presets, such as confidence-12 (`maskgit tune`).")
-]
-Sampler = Annotated[
-    str | None, typer.Option(help="Another sampler than the run's own: halton, or {name: remask, eta: 0.1}.")
-]
-Steps = Annotated[int | None, typer.Option(help="Sampler rounds.", min=1)]
-Guidance = Annotated[
-    str | None,
-    typer.Option(help="Guidance scale s in u + s (c - u), 1 is none; or {scale: 3, schedule: linear}."),
-]
-Negative = Annotated[str | None, typer.Option(help="A label or class to lead away from, by guidance.")]
-Temperature = Annotated[
-    str | None,
-    typer.Option(help="Token temperature; or two, such as 1.2,0.8: at the start and at the end."),
-]
-Choice = Annotated[str | None, typer.Option(help="Choice temperature of the confidence sampler, or two numbers.")]
-TopK = Annotated[int | None, typer.Option(help="Draw from the k most likely codes only.", min=1)]
-TopP = Annotated[float | None, typer.Option(help="Draw from the likeliest codes of this probability.", min=0, max=1)]
 Precision = Annotated[str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")]
 Features = Annotated[
     str | None, typer.Option(help="Feature network: classifier, inception or mobilenet; the judge beside the run.")
@@ -51,6 +34,76 @@ Gif = Annotated[Path | None, typer.Option(help="Also a .gif of the same.")]
 Confidence = Annotated[
     Path | None, typer.Option(help="Also a .png: each code's probability when it was drawn, guided.")
 ]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The options of every command that draws: with what, instead of the run's own settings."""
+
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings by name in RUN/pipeline/presets, as confidence-12 (`maskgit tune`).",
+        ),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Another sampler than the run's own: halton, or {name: remask, eta: 0.1}.",
+        ),
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="Sampler rounds.", min=1)] = None
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="Guidance scale s in u + s (c - u), 1 is none; or {scale: 3, schedule: linear}.",
+        ),
+    ] = None
+    negative: Annotated[
+        str | None,
+        typer.Option(help="A label or class to lead away from, by guidance."),
+    ] = None
+    temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="Token temperature; or two, such as 1.2,0.8: at the start and at the end.",
+        ),
+    ] = None
+    choice_temperature: Annotated[
+        str | None,
+        typer.Option(help="Choice temperature of the confidence sampler, or two numbers."),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Draw from the k most likely codes only.", min=1),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the likeliest codes of this probability.", min=0, max=1),
+    ] = None
+    words: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any option of the sampler or of guidance, such as sampler.eta=.1; repeatable.",
+        ),
+    ] = None
+
+    def options(self, label: Callable[[str], object] = str) -> dict[str, Any]:
+        """What was given -> the options of Pipeline.stream; label: what reads a class name."""
+        from maskgit.overrides import parse_choice
+
+        readers: dict[str, Callable[[str], object]] = {
+            "sampler": partial(parse_choice, kind="sampler"),
+            "guidance": partial(parse_choice, kind="guidance"),
+            "negative": label,
+            "temperature": ramp,
+            "choice_temperature": ramp,
+        }
+        own = given(**vars(self))
+        words = own.pop("words", [])
+        found = {key: readers[key](text) if key in readers else text for key, text in own.items()}
+        return set_words(found, words) if words else found
 
 
 def print_once(result: object) -> None:
@@ -74,27 +127,22 @@ def numbers(text: str, kind: Callable[[str], Any], how_many: int = 0, least: flo
     return found
 
 
-def sampling_options(
-    preset: str | None,
-    sampler: str | None,
-    steps: int | None,
-    guidance: str | None,
-    temperature: str | None,
-    choice_temperature: str | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """What was given on the command line -> the options of Pipeline.settings, and `more` of them."""
-    from maskgit.overrides import parse_choice
+def set_words(options: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """`sampler.eta=.1` and `guidance.scale=3` on top of the options of Pipeline.stream."""
+    from maskgit.keywords import keywords_of
+    from maskgit.overrides import parse_sections
+    from maskgit.samplers import SAMPLERS
+    from vqgan.registry import choose
 
-    return given(
-        preset=preset,
-        sampler=None if sampler is None else parse_choice(sampler, "sampler"),
-        steps=steps,
-        guidance=None if guidance is None else parse_choice(guidance, "guidance"),
-        temperature=None if temperature is None else ramp(temperature),
-        choice_temperature=None if choice_temperature is None else ramp(choice_temperature),
-        **more,
-    )
+    found, sections = dict(options), parse_sections(words, ("sampler", "guidance"), "--set")
+    for key, value in sections.get("sampler", {}).items():
+        choose({"name": None, **keywords_of(SAMPLERS)}, key, "option of a sampler")
+        found["sampler" if key == "name" else key] = value
+    if "guidance" in sections:
+        before = found.get("guidance", {})
+        scale = before if isinstance(before, Mapping) else {"scale": before}
+        found["guidance"] = {**scale, **sections["guidance"]}
+    return found
 
 
 def ramp(text: str) -> float | tuple[float, float]:
@@ -108,6 +156,6 @@ def ramp(text: str) -> float | tuple[float, float]:
     return found[0] if len(found) == 1 else (found[0], found[1])
 
 
-def given(**options: object) -> dict[str, object]:
+def given(**options: Any) -> dict[str, Any]:
     """The options that were given on the command line."""
     return {key: value for key, value in options.items() if value is not None}
