@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,29 +72,29 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
 
 
 def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
-    """ADM's sample file, what other evaluation programs read: uint8 (n, height, width, 3) and labels."""
+    """ADM's sample file, what other programs read: uint8 (n, height, width, 3) and labels."""
     items, tokenizer = request.items(), pipeline.tokenizer
     size = pipeline.grid_of(request.options.get("height"), request.options.get("width"))
     shape = (len(items), tokenizer.channels, *tokenizer.size_of(size))
-
-    def rows() -> Iterator[Tensor]:
-        with tqdm(total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process) as bar:
-            for _, chunk in share_out(chunks_of(len(items), request.batch_size)):
-                mine = [] if chunk is None else items[chunk.start : chunk.stop]
-                labels, seeds = [label for label, _ in mine], [seed for _, seed in mine]
-                images = [
-                    to_uint8(image).flatten()
-                    for image in pipeline.stream(labels, seeds, batch_size=request.batch_size, **request.options)
-                ]
-                found = gather_rows(torch.stack(images) if images else torch.empty(0, 1, dtype=torch.uint8))
-                bar.update(len(found))
-                yield found.unflatten(1, shape[1:])
-
+    rows = (found.unflatten(1, shape[1:]) for found in _gathered_rows(pipeline, request))
     if this_process().is_main_process:
-        return write_npz(out, rows(), shape, [label for label, _ in items])
-    for _ in rows():
+        return write_npz(out, rows, shape, [label for label, _ in items])
+    for _ in rows:  # the part that the main process waits for
         pass
     return None
+
+
+def _gathered_rows(pipeline: Pipeline, request: Request) -> Iterator[Tensor]:
+    """All images in their order, as rows uint8 (n, numbers); the processes share the work."""
+    items, size = request.items(), request.batch_size
+    with _progress(len(items)) as bar:
+        for _, chunk in share_out(chunks_of(len(items), size)):
+            mine = [] if chunk is None else items[chunk.start : chunk.stop]
+            images = _stream(pipeline, mine, batch_size=size, **request.options)
+            rows = [to_uint8(image).flatten() for image in images]
+            found = gather_rows(torch.stack(rows) if rows else torch.empty(0, 1, dtype=torch.uint8))
+            bar.update(len(found))
+            yield found
 
 
 def draw_views(pipeline: Pipeline, request: Request, views: Views) -> list[Path]:
@@ -110,8 +110,23 @@ def draw_views(pipeline: Pipeline, request: Request, views: Views) -> list[Path]
     return views.draw(images, confidence, [pipeline.class_names[label] for label, _ in firsts])
 
 
-def stream_items(pipeline: Pipeline, items: list[tuple[int, int]], *, batch_size: int, **options: Any) -> Any:
+def stream_items(
+    pipeline: Pipeline,
+    items: list[tuple[int, int]],
+    *,
+    batch_size: int,
+    **options: Any,
+) -> Any:
     """Images (channels, height, width) of (label, seed) pairs, with a progress bar on the main process."""
+    return _progress(len(items), _stream(pipeline, items, batch_size=batch_size, **options))
+
+
+def _stream(pipeline: Pipeline, items: list[tuple[int, int]], **options: Any) -> Iterator[Tensor]:
     labels, seeds = [label for label, _ in items], [seed for _, seed in items]
-    images = pipeline.stream(labels, seeds, batch_size=batch_size, **options)
-    return tqdm(images, total=len(items), unit="image", desc="sample", disable=not this_process().is_main_process)
+    return pipeline.stream(labels, seeds, **options)
+
+
+def _progress(total: int, images: Iterable[Tensor] | None = None) -> Any:
+    """A progress bar on the main process."""
+    silent = not this_process().is_main_process
+    return tqdm(images, total=total, unit="image", desc="sample", disable=silent)
