@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from yaml import YAMLError
 
 from maskgit.choices import Choice, member, names, table
+from maskgit.marks import MAY_CHANGE
 from maskgit.overrides import overridden, refuse_interpolation
 from vqgan.files import replacing
 from vqgan.registry import choose, suggest
@@ -40,7 +41,7 @@ class DataConfig(Section):
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
     flip: bool = False
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0), MAY_CHANGE] = 0
 
 
 class TokenizerModel(Section):
@@ -134,7 +135,7 @@ class GuidanceConfig(Section):
 class TrainConfig(Section):
     """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated parts."""
 
-    steps: Positive = 1000
+    steps: Annotated[Positive, MAY_CHANGE] = 1000
     batch_size: Positive = 64
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -147,20 +148,20 @@ class TrainConfig(Section):
     mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)] = (
         "auto"  # the quicker on this machine; a run keeps what it was started with
     )
-    log_every: Positive = 10
-    eval_every: Positive = 250
-    preview_every: Positive = 250
-    save_every: Positive = 250
-    keep: Positive = 2
-    max_eval_images: Positive = 10_000
-    trackers: tuple[str, ...] = ("tensorboard",)
+    log_every: Annotated[Positive, MAY_CHANGE] = 10
+    eval_every: Annotated[Positive, MAY_CHANGE] = 250
+    preview_every: Annotated[Positive, MAY_CHANGE] = 250
+    save_every: Annotated[Positive, MAY_CHANGE] = 250
+    keep: Annotated[Positive, MAY_CHANGE] = 2
+    max_eval_images: Annotated[Positive, MAY_CHANGE] = 10_000
+    trackers: Annotated[tuple[str, ...], MAY_CHANGE] = ("tensorboard",)
 
 
 class TokenizerConfig(Section):
     """`task: tokenizer`: images -> a tokenizer."""
 
     task: Literal["tokenizer"] = "tokenizer"
-    run: str = "runs/tokenizer"
+    run: Annotated[str, MAY_CHANGE] = "runs/tokenizer"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig = DataConfig()
     model: TokenizerModel = TokenizerModel()
@@ -177,15 +178,15 @@ class MaskGITConfig(Section):
     """`task: maskgit`: cached codes and labels -> a generator."""
 
     task: Literal["maskgit"] = "maskgit"
-    run: str = "runs/maskgit"
+    run: Annotated[str, MAY_CHANGE] = "runs/maskgit"
     seed: Annotated[int, Field(ge=0)] = 0
     tokenizer: str = "runs/tokenizer"
     codes: str = "runs/codes"
     model: TransformerModel = TransformerModel()
     critic: TransformerModel | None = None  # a token critic that is trained beside the generator
     loss: MaskingConfig = MaskingConfig()
-    sampler: SamplerChoice = "confidence"
-    guidance: GuidanceConfig = GuidanceConfig()
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "confidence"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -202,14 +203,14 @@ class CriticConfig(Section):
     """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for it."""
 
     task: Literal["critic"] = "critic"
-    run: str = "runs/critic"
+    run: Annotated[str, MAY_CHANGE] = "runs/critic"
     seed: Annotated[int, Field(ge=0)] = 0
     generator: str = "runs/maskgit"
     codes: str = "runs/codes"
     model: TransformerModel = TransformerModel()
     loss: CriticLoss = CriticLoss()
-    sampler: SamplerChoice = "critic"
-    guidance: GuidanceConfig = GuidanceConfig()
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -223,7 +224,7 @@ class ClassifierConfig(Section):
     """`task: classifier`: real images -> a judge of class agreement."""
 
     task: Literal["classifier"] = "classifier"
-    run: str = "runs/classifier"
+    run: Annotated[str, MAY_CHANGE] = "runs/classifier"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig = DataConfig()
     model: ClassifierModel = ClassifierModel()

@@ -27,7 +27,7 @@ LAYERS = [
     {"data"},
     {"config"},
     {"overrides"},
-    {"sources", "choices"},
+    {"sources", "choices", "marks"},
     {"images"},
     {"wrapper", "transformer"},
     {"predictor"},
@@ -47,7 +47,7 @@ DOORS = {
     "matplotlib": {"maskgit/plots.py"},
     "datasets": {"maskgit/sources.py"},
     "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
-    "pydantic": {"maskgit/config.py", "maskgit/choices.py", "maskgit/presets.py"},
+    "pydantic": {"maskgit/config.py", "maskgit/choices.py", "maskgit/marks.py", "maskgit/presets.py"},
     "typer": {"maskgit/cli/options.py", "maskgit/cli/commands.py", "maskgit/cli/measuring.py"},
     "optuna": {"maskgit/tuning.py"},
     "accelerate": {
