@@ -21,13 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskgit.config import Config, flatten, to_dict
+from maskgit.marks import may_change
 from vqgan.files import sha256
 
 TEMPORARY = ".tmp-"
-MAY_CHANGE = {f"train.{key}" for key in (
-    "steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers",
-)} | {"data.workers", "run"}  # fmt: skip
-"""What a resumed run may set anew, beside its sampler and guidance, which change no weight."""
 
 
 class Checkpoint(NamedTuple):
@@ -126,12 +123,11 @@ def load_latest(run: Path) -> Checkpoint | None:
 def check_same(old: Config, new: Config, run: str | Path) -> None:
     """ValueError if a resumed run's config differs in what may not change; the message names the keys."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    free = {*may_change(type(old)), *may_change(type(new))}
     different = [
         key
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-        and key not in MAY_CHANGE
-        and key.partition(".")[0] not in ("sampler", "guidance")
+        if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in free)
     ]
     if different:
         shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from yaml import YAMLError
 
 from maskgit.choices import entry, keywords, member, names, table
+from maskgit.marks import MAY_CHANGE
 from maskgit.overrides import overridden, refuse_interpolation
 from maskgit.signatures import Choice, Section, said
 from vqgan.files import replacing
@@ -36,7 +37,7 @@ class DataConfig(Section):
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
     flip: bool = False
-    workers: Count = 0
+    workers: Annotated[Count, MAY_CHANGE] = 0
 
 
 Tokenizer = Annotated[Any, keywords(table("vqgan.tokenizer", "Tokenizer"), ["image_size", "channels"])]
@@ -104,7 +105,7 @@ class GuidanceConfig(Section):
 class TrainConfig(Section):
     """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated parts."""
 
-    steps: Positive = 1000
+    steps: Annotated[Positive, MAY_CHANGE] = 1000
     batch_size: Positive = 64
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -117,20 +118,20 @@ class TrainConfig(Section):
     mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)] = (
         "auto"  # the quicker on this machine; a run keeps what it was started with
     )
-    log_every: Positive = 10
-    eval_every: Positive = 250
-    preview_every: Positive = 250
-    save_every: Positive = 250
-    keep: Positive = 2
-    max_eval_images: Positive = 10_000
-    trackers: tuple[str, ...] = ("tensorboard",)
+    log_every: Annotated[Positive, MAY_CHANGE] = 10
+    eval_every: Annotated[Positive, MAY_CHANGE] = 250
+    preview_every: Annotated[Positive, MAY_CHANGE] = 250
+    save_every: Annotated[Positive, MAY_CHANGE] = 250
+    keep: Annotated[Positive, MAY_CHANGE] = 2
+    max_eval_images: Annotated[Positive, MAY_CHANGE] = 10_000
+    trackers: Annotated[tuple[str, ...], MAY_CHANGE] = ("tensorboard",)
 
 
 class TokenizerConfig(Section):
     """`task: tokenizer`: images -> a tokenizer."""
 
     task: Literal["tokenizer"] = "tokenizer"
-    run: str = "runs/tokenizer"
+    run: Annotated[str, MAY_CHANGE] = "runs/tokenizer"
     seed: Count = 0
     data: DataConfig = DataConfig()
     model: Tokenizer = DEFAULTS
@@ -147,15 +148,15 @@ class MaskGITConfig(Section):
     """`task: maskgit`: cached codes and labels -> a generator."""
 
     task: Literal["maskgit"] = "maskgit"
-    run: str = "runs/maskgit"
+    run: Annotated[str, MAY_CHANGE] = "runs/maskgit"
     seed: Count = 0
     tokenizer: str = "runs/tokenizer"
     codes: str = "runs/codes"
     model: Backbone = DEFAULTS
     critic: Backbone = None  # a token critic that is trained beside the generator
     loss: Masking = DEFAULTS
-    sampler: SamplerChoice = "confidence"
-    guidance: GuidanceConfig = GuidanceConfig()
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "confidence"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -172,14 +173,14 @@ class CriticConfig(Section):
     """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for it."""
 
     task: Literal["critic"] = "critic"
-    run: str = "runs/critic"
+    run: Annotated[str, MAY_CHANGE] = "runs/critic"
     seed: Count = 0
     generator: str = "runs/maskgit"
     codes: str = "runs/codes"
     model: Backbone = DEFAULTS
     loss: CriticLoss = CriticLoss()
-    sampler: SamplerChoice = "critic"
-    guidance: GuidanceConfig = GuidanceConfig()
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -187,7 +188,7 @@ class ClassifierConfig(Section):
     """`task: classifier`: real images -> a judge of class agreement."""
 
     task: Literal["classifier"] = "classifier"
-    run: str = "runs/classifier"
+    run: Annotated[str, MAY_CHANGE] = "runs/classifier"
     seed: Count = 0
     data: DataConfig = DataConfig()
     model: Annotated[Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])] = DEFAULTS

@@ -1,7 +1,8 @@
 import pytest
 
 from maskgit.checkpoints import check_same
-from maskgit.config import flatten, known_configs, load, parse, save, to_dict
+from maskgit.config import CONFIGS, flatten, known_configs, load, parse, save, to_dict
+from maskgit.marks import may_change
 
 
 @pytest.fixture
@@ -86,6 +87,22 @@ def test_a_resolved_config_round_trips(name, tmp_path):
     save(config, tmp_path / "config.yaml")
     assert load(tmp_path / "config.yaml") == config
     check_same(config, parse(to_dict(config), "again"), "run")
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_what_a_resumed_run_may_set_anew(task):
+    """What says how often, how long, where to and how it is drawn from; nothing that a weight depends on."""
+    loop = ["steps", "log_every", "eval_every", "preview_every", "save_every", "keep", "max_eval_images", "trackers"]
+    drawing = {"sampler", "guidance"} if task in ("maskgit", "critic") else {"data.workers"}
+    assert set(may_change(CONFIGS[task])) == {f"train.{key}" for key in loop} | drawing | {"run"}
+
+
+def test_a_resumed_run_may_draw_otherwise_but_not_learn_otherwise():
+    config = load("mnist/maskgit")
+    drawn = ["sampler={name: random, steps: 3}", "guidance.scale=7", "run=elsewhere", "train.steps=9"]
+    check_same(config, load("mnist/maskgit", drawn), "run")
+    with pytest.raises(ValueError, match=r"another config \(loss.schedule: .* -> linear, train.batch_size"):
+        check_same(config, load("mnist/maskgit", ["loss.schedule=linear", "train.batch_size=3", *drawn]), "run")
 
 
 def test_configs_are_frozen():

@@ -31,7 +31,7 @@ LAYERS = [
     {"data"},
     {"config"},
     {"choices", "overrides"},
-    {"sources", "signatures"},
+    {"sources", "signatures", "marks"},
     {"images"},
     {"wrapper", "backbones"},
     {"transformer"},
@@ -54,7 +54,9 @@ DOORS = {
     "matplotlib": {"maskgit/plots.py"},
     "datasets": {"maskgit/sources.py"},
     "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
-    "pydantic": {"maskgit/config.py", "maskgit/choices.py", "maskgit/presets.py", "maskgit/signatures.py"},
+    "pydantic": {
+        "maskgit/config.py", "maskgit/choices.py", "maskgit/marks.py", "maskgit/presets.py", "maskgit/signatures.py",
+    },
     "typer": {
         "maskgit/cli/options.py",
         "maskgit/cli/derived.py",
