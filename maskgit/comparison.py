@@ -21,13 +21,15 @@ from typing import Any, cast
 
 import torch
 
-from maskgit.evaluation import Evaluation, evaluate, instruments
+from maskgit.evaluation import evaluate
 from maskgit.images import save_png
+from maskgit.instruments import instruments
 from maskgit.pipeline import Pipeline
 from maskgit.plots import image_grid, lines
 from maskgit.precision import seconds_of
 from maskgit.processes import gather_rows, on_threads, this_process, usual_batch
 from maskgit.report import write_report
+from maskgit.request import Evaluation
 from maskgit.runs import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.sampling import load_pipeline

@@ -18,10 +18,11 @@ import torch
 from maskgit.benchmark.fair import seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
 from maskgit.config import Config, MaskGITConfig, load
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import evaluate
 from maskgit.images import save_png
 from maskgit.plots import image_grid
 from maskgit.report import write_report
+from maskgit.request import Evaluation
 from maskgit.sampling import load_pipeline
 from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
