@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskgit.evaluation import Evaluation, evaluate
+from maskgit.evaluation import evaluate
 from maskgit.images import save_png
 from maskgit.machine import on_threads, seconds_of, usual_batch
 from maskgit.pictures import image_grid
@@ -30,6 +30,7 @@ from maskgit.places import Comparison, Place, Row, line_of, plan
 from maskgit.plots import lines
 from maskgit.processes import gather_rows, this_process
 from maskgit.report import write_report
+from maskgit.request import Evaluation
 from maskgit.samplers import SAMPLERS
 from maskgit.sampling import load_pipeline
 from maskgit.tables import kept, markdown, shown, write_json, write_text

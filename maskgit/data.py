@@ -189,3 +189,8 @@ def spread(num_items: int, num_wanted: int) -> list[int]:
     """At most num_wanted indices spread evenly over a data set, which may be sorted by class."""
     num_wanted = min(num_items, num_wanted)
     return [i * num_items // num_wanted for i in range(num_wanted)]
+
+
+def chunks_of(count: int, size: int) -> list[range]:
+    """0 .. count - 1 in ranges of `size`."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

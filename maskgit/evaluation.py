@@ -1,78 +1,41 @@
-"""evaluate: samples of a run, or of any other program, against real images -> numbers that say how they were made.
+"""evaluate: samples of a run, or of any other program, against real images -> numbers.
 
+Three steps: `plan` refuses what cannot be measured; `see` lets the networks look at images, over
+all processes; `measure` makes numbers of what they saw.
 Pictures: samples.png  neighbours.png (samples beside their nearest reference images)
 """
 
 from __future__ import annotations
 
 import platform
-import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from maskgit.config import DataConfig, find_config, load
 from maskgit.data import spread
-from maskgit.features import ClassifierFeatures, FeatureNetwork, FeatureSet, extract, extract_cached, load_features
-from maskgit.image_sets import (
-    ImageSet,
-    chunks_of,
-    fingerprint,
-    from_folder,
-    from_npz,
-    from_pipeline,
-    from_source,
-    npz_arrays,
-    reconstructions,
-)
+from maskgit.feature_sets import FeatureSet, extract, extract_cached, extract_reconstructions
+from maskgit.image_sets import fingerprint, from_source, shared_out
 from maskgit.images import to_float
-from maskgit.machine import usual_batch
-from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.metrics import METRICS, Metric, by_class, estimate
+from maskgit.npz import npz_arrays
+from maskgit.plan import Plan, plan
+from maskgit.processes import gather_rows, this_process
 from maskgit.randomness import generator
-from maskgit.report import Number, Results, draw_pictures
-from maskgit.sampling import load_pipeline, warn_of_preset
+from maskgit.report import (
+    Number,
+    Results,
+    draw_pictures,
+    left_out_notes,
+    library_versions,
+    provenance,
+)
+from maskgit.request import Evaluation
 from maskgit.saved import pipeline_hashes
-from maskgit.sources import SPLITS, load_source
-from vqgan.registry import choose
-
-NEEDS_RUN = ("rfid", "bits")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What to measure. Either `run`, a trained generator, or `samples`, a folder of images or an ADM .npz file.
-
-    reference: a config with a data section, a folder or an .npz file; by default what the run was trained on.
-    features: an entry of FEATURES, by default the classifier that lies beside the run, else inception.
-    judge: a classifier for class agreement, by default the same one. metrics: entries of METRICS, none for all that
-    apply. count, seed and options (of the sampler) say what a run draws; given samples are measured all.
-    rFID and bits per code are of the validation split, whatever `split`, the reference, is.
-    """
-
-    run: Path | None = None
-    samples: Path | None = None
-    reference: str | None = None
-    split: str = "train"
-    count: int | None = None  # 10,000
-    seed: int | None = None  # 0
-    metrics: Sequence[str] = ()
-    features: str | None = None
-    weights: Path | None = None
-    judge: Path | None = None
-    precision: str = "fp32"  # of the generator's weights
-    batch_size: int | None = None  # maskgit.machine.usual_batch
-    options: dict[str, Any] = field(default_factory=dict)
-    pictures: bool = True  # draw samples.png and neighbours.png
+from maskgit.sources import SPLITS
 
 
 def evaluate(request: Evaluation) -> Results | None:
@@ -81,268 +44,193 @@ def evaluate(request: Evaluation) -> Results | None:
     ValueError or FileNotFoundError before any work if something asked for cannot be measured.
     """
     start = time.perf_counter()
-    measurement = _Measurement(request)
-    found = measurement.measure()
-    if found is None:
+    planned = plan(request)
+    about = _about(planned)
+    sets = see(planned)
+    if not this_process().is_main_process:
         return None
-    measurement.results["seconds"] = round(time.perf_counter() - start, 1)
-    notes = [f"left out: {name}: {reason}" for name, reason in measurement.left_out.items()]
-    return Results(measurement.results, found, tuple(notes), measurement.pictures)
+    numbers, more = measure(planned, sets)
+    drawn = request.pictures and "fake" in sets
+    pictures = draw_pictures(planned.real, planned.fake, sets) if drawn else {}
+    about |= more | {"seconds": round(time.perf_counter() - start, 1)}
+    return Results(about, numbers, left_out_notes(planned.left_out), pictures)
 
 
-def beside(run: Path | None) -> Path | None:
-    """The classifier that lies beside a run."""
-    path = (run or Path("none")).parent / "classifier"
-    return path if (path / "classifier.safetensors").is_file() else None
+def _about(plan: Plan) -> dict[str, Any]:
+    """How the numbers are made: JSON values."""
+    request, state = plan.request, this_process()
+    return {
+        **provenance(str(request.run or request.samples)),
+        "weights": _weights(plan),
+        "samples": plan.fake.counted(),
+        "reference": plan.real.counted(),
+        "held out": _held_out(plan),
+        "features": plan.network.about if plan.network else None,
+        "judge": plan.judge.about if plan.judge else None,
+        "versions": library_versions(),
+        "machine": f"{platform.machine()}, {state.num_processes} processes on {state.device.type}",
+    }
 
 
-def find_judge(request: Evaluation) -> ClassifierFeatures | None:
-    """The one asked for, else the classifier of the features, else the one beside the run."""
-    path = request.judge or (request.weights if request.features == "classifier" else None) or beside(request.run)
-    return None if path is None else ClassifierFeatures(path)
+def _weights(plan: Plan) -> dict[str, str]:
+    """The hashes of what draws the samples, or of the samples."""
+    run = plan.request.run
+    return {"samples": fingerprint(plan.fake)} if run is None else pipeline_hashes(run)
 
 
-def find_network(request: Evaluation, judge: ClassifierFeatures | None) -> FeatureNetwork:
-    """The one asked for, else the judge, else Inception."""
-    name = request.features or ("classifier" if judge else "inception")
-    if name == "classifier" and judge and request.weights in (None, request.judge):
-        return judge
-    return load_features(name, request.weights)
+def _held_out(plan: Plan) -> dict[str, Any] | None:
+    """What a table says of the images of the metrics that need a run's data."""
+    if plan.validation is None or not any("run" in METRICS[name].needs for name in plan.metrics):
+        return None
+    return {"of": "rFID and bits per code", **plan.validation.counted()}
 
 
-def instruments(request: Evaluation) -> dict[str, Any]:
-    """What would be measured with, with the hashes of the weights: {"features": ..., "judge": ...}."""
-    judge = find_judge(request)
-    return {"features": find_network(request, judge).about, "judge": judge.about if judge else None}
+Sets = dict[str, FeatureSet | None]
+"""Sets by name; on other processes than the main one there are none."""
 
 
-class _Measurement:
-    """The images, networks and sets of one request."""
-
-    def __init__(self, request: Evaluation) -> None:
-        self.request, self.batch_size = request, request.batch_size or usual_batch()
-        for name in request.metrics:
-            choose(METRICS, name, "metric")
-        if (request.run is None) == (request.samples is None):
-            raise ValueError("evaluate either a run or --samples")
-        if request.samples and (request.count is not None or request.seed is not None or request.options):
-            raise ValueError("--count, --seed and the sampler's options say what a run draws; samples are measured all")
-        check_libraries()
-        self.pipeline = load_pipeline(request.run, request.precision) if request.run else None
-        if self.pipeline is not None and request.run is not None:
-            warn_of_preset(self.pipeline, request.run, request.options.get("preset"))
-        self.data, self.real = self._reference()
-        self.fake = self._samples()
-        self.judge = self._judge()
-        self.validation = self._validation()
-        self.metrics, self.left_out = self._metrics()
-        self.wanted = {side for name in self.metrics for side in METRICS[name].sets}
-        self.network = self._network()
-        state = this_process()
-        self.results: dict[str, Any] = {
-            "of": str(request.run or request.samples),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "weights": self._weights(),
-            "samples": self.fake.about | {"count": self.fake.num_images},
-            "reference": self.real.about | {"count": self.real.num_images},
-            "held out": self._held_out(),
-            "features": self.network.about if self.network else None,
-            "judge": self.judge.about if self.judge else None,
-            "versions": library_versions(),
-            "machine": f"{platform.machine()}, {state.num_processes} processes on {state.device.type}",
-        }
-
-    def _weights(self) -> dict[str, str]:
-        """The hashes of what drew the samples, or of the samples."""
-        if self.pipeline is None:
-            return {"samples": fingerprint(self.fake)}
-        return pipeline_hashes(Path(str(self.request.run)))
-
-    def _validation(self) -> ImageSet | None:
-        """The images that rFID and bits per code are of, where a run and its data are there."""
-        return from_source(self.data, "validation") if self.data and self.pipeline else None
-
-    def _held_out(self) -> dict[str, Any] | None:
-        """What a table says of rFID's and bits' images."""
-        if self.validation is None or not self.wanted & {"decoded", "bits"}:
-            return None
-        return {"of": "rFID and bits per code", **self.validation.about, "count": self.validation.num_images}
-
-    def _class_names(self) -> Sequence[str]:
-        """Those of the run, or of the reference's data; none if neither says."""
-        if self.pipeline is not None:
-            return self.pipeline.class_names
-        return load_source(self.data.source, self.request.split).class_names if self.data else ()
-
-    def _reference(self) -> tuple[DataConfig | None, ImageSet]:
-        """The data section, where there is one, and the reference images."""
-        where = self.request.reference
-        if where is None:
-            if self.pipeline is None or not self.pipeline.data:
-                raise ValueError("pass --reference: a config with a data section, a folder of images or an .npz file")
-            data = DataConfig.model_validate(self.pipeline.data)
-            return data, from_source(data, self.request.split)
-        if Path(where).is_dir() or where.endswith(".npz"):
-            channels = self.pipeline.tokenizer.channels if self.pipeline else None
-            read: Any = from_npz if where.endswith(".npz") else from_folder
-            return None, read(where, channels=channels)
-        found = getattr(load(find_config(where)), "data", None)
-        if found is None:
-            raise ValueError(f"{where} has no data section: name the tokenizer's config, e.g. mnist/vqgan")
-        return found, from_source(found, self.request.split)
-
-    def _samples(self) -> ImageSet:
-        """What is measured; ValueError if it is not of the reference's size."""
-        request = self.request
-        channels, *size = next(self.real.read([range(1)])).shape[1:]
-        if self.pipeline is not None:
-            count = 10_000 if request.count is None else request.count
-            found = from_pipeline(self.pipeline, count, seed=request.seed or 0, options=request.options)
-            tokenizer = self.pipeline.tokenizer
-            if tokenizer.channels != channels:
-                raise ValueError(f"{request.run} draws {tokenizer.channels} channels, the reference has {channels}")
-            given = [*tokenizer.size_of(self.pipeline.net.grid)]
-        else:
-            path = Path(str(request.samples))
-            if path.suffix == ".npz":
-                found = from_npz(path, channels=channels)
-            elif path.is_dir():
-                found = from_folder(path, channels=channels, class_names=self._class_names())
-            else:
-                raise FileNotFoundError(f"no samples at {path}: a folder of images or an .npz file")
-            given = list(next(found.read([range(1)])).shape[2:])
-        if given != size:
-            raise ValueError(
-                f"{request.run or request.samples} holds images of {given[0]}x{given[1]}, the reference is "
-                f"{size[0]}x{size[1]}: resize either one, since any resize changes the numbers"
-            )
-        return found
-
-    def _judge(self) -> ClassifierFeatures | None:
-        judge, names = find_judge(self.request), tuple(self._class_names())
-        if judge and judge.class_names and names and judge.class_names != names:
-            said, wanted = (", ".join(some[:3]) for some in (judge.class_names, names))
-            raise ValueError(f"the judge knows {said}, ..., not {wanted}, ...: pass another one (--judge)")
-        return judge
-
-    def _metrics(self) -> tuple[list[str], dict[str, str]]:
-        """Those to measure, and why some that nobody asked for are left out."""
-        cannot = dict.fromkeys(NEEDS_RUN, "needs a run and its data") if self.validation is None else {}
-        if self.judge is None:
-            cannot["agreement"] = "needs a judge (--judge)"
-        elif self.fake.labels is None:
-            cannot["agreement"] = "the samples' labels are not known"
-        few = {"real": self.real, "fake": self.fake}
-        for name, metric in METRICS.items():
-            if min(few[side].num_images if side in few else metric.least for side in metric.sets) < metric.least:
-                cannot[name] = f"needs {metric.least} images at least on either side"
-        if wrong := [name for name in self.request.metrics if name in cannot]:
-            raise ValueError(f"{wrong[0]}: {cannot[wrong[0]]}")
-        if self.request.metrics:
-            return list(dict.fromkeys(self.request.metrics)), {}
-        return [name for name in METRICS if name not in cannot], cannot
-
-    def _network(self) -> FeatureNetwork | None:
-        """The feature network, if any metric looks at features."""
-        if not set(self.metrics) - {"bits"} and self.request.features is None:
-            return None
-        return find_network(self.request, self.judge)
-
-    def measure(self) -> dict[str, Number] | None:
-        """Every number, on the main process."""
-        sets = self._sets()
-        if not this_process().is_main_process:
-            return None
-        found: dict[str, Number] = {}
-        for name in self.metrics:
-            metric = METRICS[name]
-            real, fake = (sets[side] for side in metric.sets)
-            floor = self._floor(metric, sets) if "fake" in metric.sets else {}
-            print(f"measure {name}", file=sys.stderr, flush=True)
-            for key, value in estimate(metric, real, fake).items():
-                found[key] = Number(*value, floor.get(key), metric.better)
-        if "fake" in sets:
-            self.results["by class"] = by_class(sets["real"], sets["fake"], self._class_names())
-        drawn = self.request.pictures and "fake" in sets
-        self.pictures = draw_pictures(self.real, self.fake, sets) if drawn else {}
-        return found
-
-    def _floor(self, metric: Metric, sets: dict[str, FeatureSet]) -> dict[str, float]:
-        """The metric of real images in the place of the samples, as many where there are so many."""
-        first, second = sets["real"], sets.get("held out")
-        if second is None:  # a part of the reference against the rest of it
-            size = len(first.features)
-            part = torch.zeros(size, dtype=torch.bool)
-            part[spread(size, min(self.fake.num_images, size // 2))] = True
-            first, second = first.take(~part), first.take(part)
-        if len(second.features) < metric.least or (second.labels is None and metric is METRICS["agreement"]):
-            return {}
-        count = f"{second.num_images} real images of {second.about['set']} in the place of the samples"
-        fewer = " (FEWER than the samples)" if second.num_images < self.fake.num_images else ""
-        self.results["floor"] = count + fewer
-        return metric.compute(second if metric.sets[0] == "fake" else first, second)
-
-    def _sets(self) -> dict[str, FeatureSet]:
-        """Every set that the metrics ask for; made by all processes together, and complete on the main one."""
-        sets: dict[str, FeatureSet | None] = {}
-        if self.network is not None:
-            keywords: dict[str, Any] = {"judge": self.judge, "batch_size": self.batch_size}
-            if self.wanted & {"real", "fake"}:
-                sets["real"] = self._with_published(extract_cached(self.real, self.network, title="real", **keywords))
-                if self.data:
-                    other = next(split for split in SPLITS if split != self.request.split)
-                    few = from_source(self.data, other, self.fake.num_images)
-                    sets["held out"] = extract_cached(few, self.network, title="held out", **keywords)
-                sets["fake"] = extract(self.fake, self.network, title="samples", **keywords)
-            if "decoded" in self.wanted and self.validation and self.pipeline:
-                decoded = reconstructions(self.pipeline.tokenizer, self.validation)
-                sets["originals"] = extract_cached(self.validation, self.network, title="originals", **keywords)
-                sets["decoded"] = extract(decoded, self.network, title="decode", **keywords)
-        if "bits" in self.wanted:
-            sets["bits"] = self._bits()
-        return {name: found for name, found in sets.items() if found is not None}
-
-    def _with_published(self, real: FeatureSet | None) -> FeatureSet | None:
-        """ADM's reference files hold few images but the mean and covariance of all: these are used with Inception."""
-        path = str(self.request.reference)
-        if real is None or not path.endswith(".npz") or "sigma" not in npz_arrays(path):
-            return real
-        with np.load(path, allow_pickle=False) as arrays:
-            mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-        if self.network is None or self.network.about.get("weights") != "as published" or mean.shape != real.mean.shape:
-            return real
-        self.results["reference"]["statistics"] = "mu and sigma of the file"
-        return real._replace(mean=mean, covariance=covariance)
-
-    @torch.no_grad()
-    def _bits(self) -> FeatureSet | None:
-        """One estimate for each held-out image, as features of width one."""
-        assert self.pipeline is not None and self.validation is not None
-        model, tokenizer, device = self.pipeline.model, self.pipeline.tokenizer, this_process().device
-        chunks = chunks_of(self.validation.num_images, self.batch_size)
-        pixels: Iterator[torch.Tensor] = self.validation.read([c for _, c in share_out(chunks) if c is not None])
-        rows = []
-        for _, chunk in share_out(chunks):
-            found = torch.empty(0, 1)
-            if chunk is not None:
-                codes = tokenizer.encode(to_float(next(pixels).to(device)))
-                labels = torch.from_numpy(self.validation.labels[chunk]).to(device)  # type: ignore[index]
-                draws = generator(self.request.seed or 0, chunk.start, device=device)
-                found = model.bits(codes, condition=labels, generator=draws)[:, None].float()
-            rows.append(gather_rows(found).cpu())
-        if not this_process().is_main_process:
-            return None
-        values = torch.cat(rows)
-        empty = np.zeros(0)
-        indices = torch.arange(len(values))
-        return FeatureSet(len(values), empty, empty, values, values, None, None, indices, self.validation.about)
+def see(plan: Plan) -> dict[str, FeatureSet]:
+    """Every set that the metrics ask for; made by all processes together, for the main one."""
+    found: Sets = {}
+    for names, make in SETS.items():
+        if plan.wanted.intersection(names):
+            found |= make(plan)
+    return {name: seen for name, seen in found.items() if seen is not None}
 
 
-def library_versions() -> dict[str, str]:
-    """Of what the numbers depend on, as far as it is installed."""
-    found = {}
-    for name in ("torch", "torch-fidelity", "torchmetrics", "prdc", "numpy", "pillow"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
+def _see_samples(plan: Plan) -> Sets:
+    """The reference, the samples, and as many images of the split that is not the reference."""
+    assert plan.network is not None
+    size = plan.batch_size
+    look: dict[str, Any] = {"network": plan.network, "judge": plan.judge, "batch_size": size}
+    real = extract_cached(plan.real, title="real", **look)
+    found: Sets = {"real": None if real is None else _with_published(plan, real)}
+    if plan.data:
+        other = next(split for split in SPLITS if split != plan.request.split)
+        few = from_source(plan.data, other, plan.fake.num_images)
+        found["held out"] = extract_cached(few, title="held out", **look)
+    return found | {"fake": extract(plan.fake, title="samples", **look)}
+
+
+def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
+    """With the mean and covariance of all images, where the reference is an ADM file with a few.
+
+    Only with Inception's published weights, which they were made with.
+    """
+    path = str(plan.request.reference)
+    if not path.endswith(".npz") or "sigma" not in npz_arrays(path):
+        return real
+    with np.load(path, allow_pickle=False) as arrays:
+        mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+    published = plan.network is not None and plan.network.about.get("weights") == "as published"
+    if not published or mean.shape != real.mean.shape:
+        return real
+    about = real.about | {"statistics": "mu and sigma of the file"}
+    return real._replace(mean=mean, covariance=covariance, about=about)
+
+
+def _see_reconstructions(plan: Plan) -> Sets:
+    """The held-out images, and what the tokenizer makes of them."""
+    assert plan.pipeline is not None and plan.validation is not None and plan.network is not None
+    return extract_reconstructions(
+        plan.pipeline.tokenizer,
+        plan.validation,
+        plan.network,
+        plan.judge,
+        batch_size=plan.batch_size,
+    )
+
+
+@torch.no_grad()
+def _see_bits(plan: Plan) -> Sets:
+    """One estimate for each held-out image, as features of width one."""
+    assert plan.pipeline is not None and plan.validation is not None
+    assert plan.validation.labels is not None
+    model, tokenizer, device = plan.pipeline.model, plan.pipeline.tokenizer, this_process().device
+    rows = []
+    for share in shared_out(plan.validation, plan.batch_size):
+        found = torch.empty(0, 1)
+        if share is not None:
+            codes = tokenizer.encode(to_float(share.pixels.to(device)))
+            labels = torch.from_numpy(plan.validation.labels[share.numbers]).to(device)
+            draws = generator(plan.request.seed or 0, share.numbers.start, device=device)
+            found = model.bits(codes, condition=labels, generator=draws)[:, None].float()
+        rows.append(gather_rows(found).cpu())
+    if not this_process().is_main_process:
+        return {}
+    return {"bits": _of_values(torch.cat(rows), plan.validation.about)}
+
+
+def _of_values(values: torch.Tensor, about: dict[str, Any]) -> FeatureSet:
+    """A set of numbers (n, 1), one for each image, of which no mean and covariance are known."""
+    empty, indices = np.zeros(0), torch.arange(len(values))
+    return FeatureSet(len(values), empty, empty, values, values, None, None, indices, about)
+
+
+SETS: dict[tuple[str, ...], Callable[[Plan], Sets]] = {
+    ("real", "held out", "fake"): _see_samples,
+    ("originals", "decoded"): _see_reconstructions,
+    ("bits",): _see_bits,
+}
+"""The sets that metrics compare, and what makes those that are made together."""
+
+
+class Measured(NamedTuple):
+    """The numbers, and what is known of how they were made only now."""
+
+    numbers: dict[str, Number]
+    about: dict[str, Any]  # reference, floor and by class, of samples
+
+
+def measure(plan: Plan, sets: dict[str, FeatureSet]) -> Measured:
+    """Every number, with its interval and, of samples, the same number of real images."""
+    if "fake" not in sets:
+        return Measured(_numbers(plan, sets, {}), {})
+    instead = _floor_sets(plan, sets)
+    numbers = _numbers(plan, sets, instead)
+    about: dict[str, Any] = {"reference": sets["real"].about}
+    if any(number.floor is not None for number in numbers.values()):
+        about["floor"] = _floor_words(plan, instead["fake"])
+    about["by class"] = by_class(sets["real"], sets["fake"], plan.class_names)
+    return Measured(numbers, about)
+
+
+def _numbers(plan: Plan, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]) -> dict[str, Number]:
+    """instead: the sets again, with real images in the place of the samples."""
+    found: dict[str, Number] = {}
+    for name in plan.metrics:
+        metric = METRICS[name]
+        real, fake = (sets[side] for side in metric.sets)
+        floor = _floor(metric, instead) if "fake" in metric.sets else {}
+        print(f"measure {name}", file=sys.stderr, flush=True)
+        for key, value in estimate(metric, real, fake).items():
+            found[key] = Number(*value, floor.get(key), metric.better)
     return found
+
+
+def _floor_sets(plan: Plan, sets: dict[str, FeatureSet]) -> dict[str, FeatureSet]:
+    """Real images in the place of the samples: held-out ones, else a part of the reference.
+
+    That part is then compared with the rest of it.
+    """
+    if "held out" in sets:
+        return {"real": sets["real"], "fake": sets["held out"]}
+    size = len(sets["real"].features)
+    part = torch.zeros(size, dtype=torch.bool)
+    part[spread(size, min(plan.fake.num_images, size // 2))] = True
+    return {"real": sets["real"].take(~part), "fake": sets["real"].take(part)}
+
+
+def _floor(metric: Metric, instead: dict[str, FeatureSet]) -> dict[str, float]:
+    """The metric of real images, as many where there are so many; empty where it cannot be said."""
+    few = len(instead["fake"].features) < metric.least
+    if few or ("labels" in metric.needs and instead["fake"].labels is None):
+        return {}
+    return metric.compute(*(instead[side] for side in metric.sets))
+
+
+def _floor_words(plan: Plan, instead: FeatureSet) -> str:
+    """What a table says of the real images in the place of the samples."""
+    many = f"{instead.num_images} real images of {instead.about['set']}"
+    fewer = " (FEWER than the samples)" if instead.num_images < plan.fake.num_images else ""
+    return f"{many} in the place of the samples{fewer}"

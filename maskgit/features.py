@@ -1,37 +1,26 @@
-"""FEATURES: networks that turn images into the vectors that FID and the others compare; and what they see of a set.
+"""FEATURES: networks that turn images into the vectors that FID and the others compare.
 
 A feature network is a class `(weights) -> network`, listed in the table; every number names it and its weights' hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import os
 import urllib.error
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from maskgit.data import spread
-from maskgit.image_sets import ImageSet, chunks_of, fingerprint
 from maskgit.images import to_float
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.processes import this_process
 from vqgan.classifier import Classifier
-from vqgan.files import replacing, sha256
+from vqgan.files import sha256
 from vqgan.registry import choose
 from vqgan.weights import content_hash, weights_of
-
-KEPT = 50_000
-"""Images of a set whose features are kept; mean and covariance are of all of them, however many."""
 
 
 class Seen(NamedTuple):
@@ -180,159 +169,3 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork:
     if weights is None and name == "classifier":
         raise ValueError("classifier features need --weights: train one with `maskgit train <data>/classifier`")
     return network(weights)
-
-
-class FeatureSet(NamedTuple):
-    """What a network sees of a set of images. The arrays of rows are of the `m` images kept, in their order."""
-
-    num_images: int  # that mean and covariance are of
-    mean: np.ndarray  # (dim,) float64
-    covariance: np.ndarray  # (dim, dim) float64, unbiased
-    features: Tensor  # (m, dim) float32
-    logits: Tensor  # (m, classes) float32
-    labels: Tensor | None  # (m,) int64
-    judged: Tensor | None  # (m,) int64: the class that the judge reads
-    indices: Tensor  # (m,) int64: their numbers in the set
-    about: dict[str, Any]
-
-    def take(self, rows: Tensor) -> FeatureSet:
-        """The set of some of the kept images: rows (k,) int64, or bool (m,)."""
-        features = self.features[rows]
-        mean, covariance = moments(features)
-        return self._replace(
-            num_images=len(features),
-            mean=mean,
-            covariance=covariance,
-            features=features,
-            logits=self.logits[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            judged=None if self.judged is None else self.judged[rows],
-            indices=self.indices[rows],
-        )
-
-
-def moments(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (dim,) and unbiased covariance (dim, dim) of features (n, dim), in float64."""
-    values = features.double()
-    return values.mean(0).numpy(), torch.cov(values.T).reshape(values.shape[1], -1).numpy()
-
-
-def extract(
-    images: ImageSet,
-    network: FeatureNetwork,
-    judge: ClassifierFeatures | None = None,
-    *,
-    batch_size: int = 100,
-    keep: int = KEPT,
-    title: str = "",
-) -> FeatureSet | None:
-    """Look at every image once, over all processes -> the set on the main process, none on the others.
-
-    Chunks of `batch_size` are the same for any number of processes, so the features are too, and the moments but for
-    the order of their sums.
-    """
-    kept = set(spread(images.num_images, keep))
-    chunks = chunks_of(images.num_images, batch_size)
-    mine = share_out(chunks)
-    pixels = images.read([chunk for _, chunk in share_out(chunks) if chunk is not None])
-    state = this_process()
-    total: tuple[Any, Any] = (0.0, 0.0)
-    rows: list[Tensor] = []
-    shape = [0, 0]
-    with tqdm(total=images.num_images, unit="image", desc=title, disable=not state.is_main_process) as bar:
-        for block, chunk in mine:
-            found = _row(network, judge, next(pixels), shape) if chunk is not None else torch.empty(0, sum(shape) + 1)
-            found = gather_rows(found).cpu()
-            if state.is_main_process:
-                values = found[:, : shape[0]].double()
-                total = (total[0] + values.sum(0), total[1] + values.T @ values)
-                first = block * state.num_processes * batch_size
-                wanted = [i for i in range(len(found)) if first + i in kept]
-                rows.append(found[wanted])
-                bar.update(len(found))
-    if not state.is_main_process:
-        return None
-    n, (sums, products) = images.num_images, total
-    covariance = (products - torch.outer(sums, sums) / n) / max(1, n - 1)
-    features, logits, judged = torch.cat(rows).split([*shape, 1], dim=1)
-    indices = torch.tensor(sorted(kept))
-    labels = None if images.labels is None else torch.from_numpy(images.labels)[indices]
-    verdict = None if judge is None else judged[:, 0].long()
-    mean, about = (sums / n).numpy(), images.about | {"count": n}
-    return FeatureSet(n, mean, covariance.numpy(), features, logits, labels, verdict, indices, about)
-
-
-def _row(network: FeatureNetwork, judge: ClassifierFeatures | None, images: Tensor, shape: list[int]) -> Tensor:
-    """(n, dim + classes + 1): features, logits and the judge's class side by side; `shape` learns the widths."""
-    seen = network.see(images)
-    verdict = seen.logits if judge is network or judge is None else judge.see(images).logits
-    shape[:] = seen.features.shape[1], seen.logits.shape[1]
-    return torch.cat([seen.features, seen.logits, verdict.argmax(1, keepdim=True).float()], dim=1).float()
-
-
-def cache_folder() -> Path:
-    """Where the features of reference sets are kept: $MASKGIT_CACHE, or ~/.cache/maskgit."""
-    return Path(os.environ.get("MASKGIT_CACHE") or Path.home() / ".cache" / "maskgit")
-
-
-def extract_cached(
-    images: ImageSet, network: FeatureNetwork, judge: ClassifierFeatures | None = None, **options: Any
-) -> FeatureSet | None:
-    """As `extract`, but only once for the same images and networks: the file's name is their hash."""
-    state = this_process()
-    parts = [fingerprint(images), images.num_images, network.about, judge and judge.about, options.get("keep", KEPT)]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    path = cache_folder() / f"features-{key[:24]}.npz"
-    found = _readable(path) if state.is_main_process else None
-    if gather_rows(torch.tensor([[float(found is not None)]]))[0].item():  # the main process decides for all
-        return found
-    found = extract(images, network, judge, **options)
-    if found is not None:
-        write_features(path, found)
-    return found
-
-
-def _readable(path: Path) -> FeatureSet | None:
-    """What a cache file holds; none if there is none, or if it is broken, and then it is made again."""
-    try:
-        return read_features(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def write_features(path: Path, found: FeatureSet) -> None:
-    """One .npz file; its `mu` and `sigma` are what ADM's reference files call them."""
-    optional = {"labels": found.labels, "judged": found.judged}
-    arrays = {name: part.numpy() for name, part in optional.items() if part is not None}
-    with replacing(path) as aside, open(aside, "wb") as file:
-        np.savez(
-            file,
-            mu=found.mean,
-            sigma=found.covariance,
-            num_images=np.array(found.num_images),
-            features=found.features.numpy(),
-            logits=found.logits.numpy(),
-            indices=found.indices.numpy(),
-            about=np.frombuffer(json.dumps(found.about).encode(), np.uint8),
-            **arrays,  # type: ignore[arg-type]
-        )
-
-
-def read_features(path: Path) -> FeatureSet:
-    """Undo `write_features`."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    rows = {
-        n: torch.from_numpy(arrays[n]) for n in ("features", "logits", "indices", "labels", "judged") if n in arrays
-    }
-    return FeatureSet(
-        int(arrays["num_images"]),
-        arrays["mu"],
-        arrays["sigma"],
-        rows["features"],
-        rows["logits"],
-        rows.get("labels"),
-        rows.get("judged"),
-        rows["indices"],
-        json.loads(arrays["about"].tobytes()),
-    )

@@ -1,4 +1,4 @@
-"""Sets of images to be measured: a data source, a folder, an ADM .npz file, samples of a pipeline, reconstructions.
+"""Sets of images to be measured: of a data source, a folder, an ADM .npz file, a pipeline.
 
 Pixels are uint8, as in a PNG file, and only a batch of them is ever in memory.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 
 from maskgit.config import DataConfig
-from maskgit.data import ImageDataset, Quarantine, batches, spread
+from maskgit.data import ImageDataset, Quarantine, batches, chunks_of, spread
 from maskgit.images import Transform, open_image, to_float, to_pixels, to_uint8
+from maskgit.npz import npz_arrays, open_array
 from maskgit.pipeline import Pipeline
+from maskgit.processes import share_out
 from maskgit.sources import load_source
-from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -34,18 +34,42 @@ class ImageSet(NamedTuple):
 
     num_images: int
     labels: np.ndarray | None  # (num_images,) int64, where they are known
-    read: Callable[[Sequence[range]], Iterator[Tensor]]  # chunks of numbers -> one uint8 (n, c, h, w) for each
+    read: Callable[[Sequence[range]], Iterator[Tensor]]  # numbers -> uint8 (n, c, h, w) for each
     about: dict[str, Any]  # JSON values: what a table says of it
     stamp: str = ""  # changes when its files do
 
+    def counted(self) -> dict[str, Any]:
+        """What a table says of it, with how many they are."""
+        return self.about | {"count": self.num_images}
 
-def chunks_of(count: int, size: int) -> list[range]:
-    """0 .. count - 1 in ranges of `size`."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of its first image."""
+        return tuple(next(self.read([range(1)])).shape[1:])
+
+
+class Share(NamedTuple):
+    """The images of one process in one turn."""
+
+    numbers: range
+    pixels: Tensor  # uint8 (n, channels, height, width)
+
+
+def shared_out(images: ImageSet, batch_size: int) -> Iterator[Share | None]:
+    """The set in chunks of `batch_size`, this process's in every turn, none where too few are left.
+
+    As in `share_out`, all processes make as many turns, and the main one has a share in each.
+    """
+    mine = [chunk for _, chunk in share_out(chunks_of(images.num_images, batch_size))]
+    pixels = images.read([chunk for chunk in mine if chunk is not None])
+    for chunk in mine:
+        yield None if chunk is None else Share(chunk, next(pixels))
 
 
 def fingerprint(images: ImageSet) -> str:
-    """A hash of what the set says of itself, its files' sizes and dates, its labels, and the pixels of 64 images."""
+    """A hash of what the set says of itself, its files' sizes and dates, its labels, and pixels.
+
+    Of 64 images, spread evenly.
+    """
     digest = hashlib.sha256(repr((sorted(images.about.items()), images.stamp)).encode())
     if images.labels is not None:
         digest.update(images.labels.tobytes())
@@ -61,9 +85,13 @@ def _stamp(paths: Sequence[Path]) -> str:
 
 
 def from_source(data: DataConfig, split: str, count: int | None = None) -> ImageSet:
-    """A split of a data source, cut as for training but never augmented; `count` images spread evenly over it."""
+    """A split of a data source, cut as for training but never augmented.
+
+    count: images, spread evenly over it; all by default.
+    """
     source = load_source(data.source, split)
-    dataset = ImageDataset(source, Transform(data.image_size, data.channels), quarantine=Quarantine())
+    transform = Transform(data.image_size, data.channels)
+    dataset = ImageDataset(source, transform, quarantine=Quarantine())
     chosen = spread(len(dataset), count or len(dataset))
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
@@ -71,14 +99,17 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
         return (batch.data for batch in batches(dataset, order, workers=data.workers))
 
     name = data.source if isinstance(data.source, str) else " ".join(map(str, data.source.values()))
-    size = f"{data.image_size}x{data.image_size}x{data.channels}, shorter side resized (Lanczos), centre cropped"
-    return ImageSet(len(chosen), source.labels[chosen], read, {"set": f"{name}/{split}", "images": size})
+    size = f"{data.image_size}x{data.image_size}x{data.channels}"
+    cut = "shorter side resized (Lanczos), centre cropped"
+    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
+    return ImageSet(len(chosen), source.labels[chosen], read, about)
 
 
 def from_folder(folder: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()) -> ImageSet:
-    """Every picture under a folder, by name; all of one size, as grey or RGB (by default, what the first one is).
+    """Every picture under a folder, by name; all of one size, as grey or RGB.
 
-    Labels come from the names that `maskgit sample` gives, or else from subfolders named like the classes.
+    channels: by default what the first one has. Labels come from the names that `maskgit sample`
+    gives, or else from subfolders named like the classes.
     """
     folder = Path(folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -108,35 +139,17 @@ def _label_of(path: Path, class_names: Sequence[str]) -> int | None:
     return class_names.index(path.parent.name) if path.parent.name in class_names else None
 
 
-def _open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """(shape, dtype, where the data starts) of a .npy stream; ValueError if it holds objects."""
-    try:
-        version = npy.read_magic(file)  # type: ignore[no-untyped-call]
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(file)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ValueError(f"{name} is not a .npy array: {error}") from error
-    if dtype.hasobject or fortran:
-        raise ValueError(f"{name} holds Python objects or Fortran order, which are not read")
-    return shape, dtype, file.tell()
-
-
-def npz_arrays(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of an .npz file's arrays; ValueError if it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            shapes = {}
-            for name in archive.namelist():
-                with archive.open(name) as file:
-                    shapes[name.removesuffix(".npy")] = _open_array(file, f"{path}: {name}")[0]
-            return shapes
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not an .npz file: {error}") from error
+def from_files(path: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()) -> ImageSet:
+    """An .npz file or a folder; class_names: of a folder's labels."""
+    if str(path).endswith(".npz"):
+        return from_npz(path, channels=channels)
+    return from_folder(path, channels=channels, class_names=class_names)
 
 
 def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
-    """ADM's sample file (github.com/openai/guided-diffusion): arr_0 uint8 (n, height, width, 3), arr_1 labels if any.
+    """ADM's sample file (github.com/openai/guided-diffusion).
 
+    arr_0: uint8 (n, height, width, 3); arr_1: labels, if there are any.
     It is read a batch at a time. (n, height, width) is taken as grey; channels=1 makes grey of RGB.
     """
     shapes = npz_arrays(path)
@@ -153,7 +166,7 @@ def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
         with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-            _, dtype, start = _open_array(file, str(path))
+            _, dtype, start = open_array(file, str(path))
             if dtype != np.uint8:
                 raise ValueError(f"{path}: arr_0 should be uint8, it is {dtype}")
             for chunk in chunks:
@@ -173,23 +186,6 @@ def _to_grey(images: Tensor) -> Tensor:
     """uint8 (n, 3, h, w) -> (n, 1, h, w), with Pillow's weights."""
     weights = torch.tensor([0.299, 0.587, 0.114])
     return torch.einsum("nchw,c->nhw", images.float(), weights).round().to(torch.uint8)[:, None]
-
-
-def write_npz(path: Path, batches: Iterable[Tensor], shape: tuple[int, ...], labels: Sequence[int]) -> Path:
-    """ADM's sample file: arr_0 (n, height, width, 3), grey repeated, and arr_1, the labels; written a batch at a time.
-
-    batches: uint8 (m, c, h, w); shape: (n, c, h, w) of them all.
-    """
-    count, _, height, width = shape
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, 3)}
-    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
-            npy.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-            for images in batches:
-                file.write(images.cpu().expand(-1, 3, -1, -1).movedim(1, -1).contiguous().numpy().tobytes())
-        with archive.open("arr_1.npy", "w") as file:
-            npy.write_array(file, np.array(labels, dtype=np.int64), allow_pickle=False)  # type: ignore[no-untyped-call]
-    return path
 
 
 def from_pipeline(
@@ -214,7 +210,12 @@ def from_pipeline(
             images = pipeline.stream(labels[chunk].tolist(), seeds, batch_size=len(chunk), **options)
             yield to_uint8(torch.stack(list(images))).cpu()
 
-    return ImageSet(count, labels, read, {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings})
+    return ImageSet(
+        count,
+        labels,
+        read,
+        {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings},
+    )
 
 
 def reconstructions(tokenizer: Tokenizer, images: ImageSet) -> ImageSet:
@@ -226,5 +227,8 @@ def reconstructions(tokenizer: Tokenizer, images: ImageSet) -> ImageSet:
             yield to_uint8(tokenizer.decode(tokenizer.encode(to_float(batch.to(device))))).cpu()
 
     return ImageSet(
-        images.num_images, images.labels, read, images.about | {"set": f"reconstructions of {images.about['set']}"}
+        images.num_images,
+        images.labels,
+        read,
+        images.about | {"set": f"reconstructions of {images.about['set']}"},
     )

@@ -1,7 +1,7 @@
 """METRICS: numbers about samples, by kept libraries, each with an interval.
 
-A metric is a function of two FeatureSets, listed in the table with the pair of sets that it compares. Arithmetic on
-features is in float64.
+A metric is a function of two FeatureSets, listed in the table with the pair of sets that it
+compares. Arithmetic on features is in float64.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from maskgit.data import spread
-from maskgit.features import FeatureSet
+from maskgit.feature_sets import FeatureSet
 from vqgan.registry import choose
 
 GROUPS = 10
 """Groups of seeds that an interval is made from."""
 
 MANIFOLD = 10_000
-"""Images of either side that precision, recall, density and coverage look at: their tables grow with the square."""
+"""Images of either side that prdc looks at: its tables grow with their square."""
 
 STUDENT = 2.262
 """97.5 % point of Student's t with GROUPS - 1 degrees of freedom."""
@@ -33,9 +33,11 @@ STUDENT = 2.262
 
 def check_libraries() -> None:
     """ValueError if the libraries that METRICS stand on are not installed."""
-    missing = [name for name in ("torch_fidelity", "prdc", "torchmetrics") if importlib.util.find_spec(name) is None]
+    names = ("torch_fidelity", "prdc", "torchmetrics")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"evaluation needs {' and '.join(missing)}: pip install 'maskgit-torch[evaluate]'")
+        found = " and ".join(missing)
+        raise ValueError(f"evaluation needs {found}: pip install 'maskgit-torch[evaluate]'")
 
 
 def fid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
@@ -54,7 +56,11 @@ def kid(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     size = min(1000, len(real.features), len(fake.features))
-    options = {"kid_subsets": 100 if size == 1000 else 10, "kid_subset_size": size, "verbose": False}
+    options = {
+        "kid_subsets": 100 if size == 1000 else 10,
+        "kid_subset_size": size,
+        "verbose": False,
+    }
     found = kid_features_to_metric(fake.features.double(), real.features.double(), **options)
     return {"kid": found[KEY_METRIC_KID_MEAN]}
 
@@ -64,7 +70,8 @@ def inception_score(_: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
     splits = min(10, len(fake.logits))
-    return {"inception_score": isc_features_to_metric(fake.logits, splits=splits)[KEY_METRIC_ISC_MEAN]}
+    found = isc_features_to_metric(fake.logits, splits=splits)
+    return {"inception_score": found[KEY_METRIC_ISC_MEAN]}
 
 
 def prdc(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
@@ -75,7 +82,8 @@ def prdc(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
     from prdc import compute_prdc
 
     size = min(len(real.features), len(fake.features))
-    sides = [side.features[spread(len(side.features), size)].double().numpy() for side in (real, fake)]
+    rows = [side.features[spread(len(side.features), size)] for side in (real, fake)]
+    sides = [side.double().numpy() for side in rows]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the counts
         found = compute_prdc(*sides, nearest_k=5)
     return {name: float(value) for name, value in found.items()}
@@ -107,7 +115,10 @@ def bits(_: FeatureSet, estimates: FeatureSet) -> dict[str, float]:
 
 
 class Metric(NamedTuple):
-    """A function of two sets, and which they are."""
+    """A function of two sets, which they are, and what else there must be.
+
+    All that `evaluate` does differently for one metric than for another is said here.
+    """
 
     compute: Callable[[FeatureSet, FeatureSet], dict[str, float]]
     sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see maskgit.evaluation
@@ -116,6 +127,9 @@ class Metric(NamedTuple):
     least: int = 1  # images that it needs on either side
     most: int | None = None  # images of either side that it looks at, spread evenly
     numbers: tuple[str, ...] = ()  # the names of its numbers, if not one of its own name
+    paired: bool = False  # whether image i of one set belongs to image i of the other
+    features: bool = True  # whether its sets are of what a feature network sees
+    needs: tuple[str, ...] = ()  # among run (with its data), judge, labels (of the samples)
 
 
 PRDC = ("precision", "recall", "density", "coverage")
@@ -125,15 +139,29 @@ METRICS: dict[str, Metric] = {
     "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
     "is": Metric(inception_score, ("fake", "fake"), "higher", numbers=("inception_score",)),
     "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC),
-    "agreement": Metric(agreement, ("fake", "fake"), "higher", unbiased=True, numbers=("class_agreement",)),
-    "nearest": Metric(nearest_distance, ("real", "fake"), "higher", unbiased=True, numbers=("nearest_distance",)),
-    "rfid": Metric(reconstruction_fid, ("originals", "decoded"), "lower", least=2),
-    "bits": Metric(bits, ("bits", "bits"), "lower", unbiased=True, numbers=("bits_per_code",)),
-}
+    "agreement": Metric(
+        agreement, ("fake", "fake"), "higher",
+        unbiased=True, numbers=("class_agreement",), needs=("judge", "labels"),
+    ),
+    "nearest": Metric(
+        nearest_distance, ("real", "fake"), "higher", unbiased=True, numbers=("nearest_distance",)
+    ),
+    "rfid": Metric(
+        reconstruction_fid, ("originals", "decoded"), "lower",
+        least=2, paired=True, needs=("run",),
+    ),
+    "bits": Metric(
+        bits, ("bits", "bits"), "lower",
+        unbiased=True, numbers=("bits_per_code",), features=False, needs=("run",),
+    ),
+}  # fmt: skip
 
 
 def metric_of(number: str) -> str:
-    """The entry of METRICS that gives a number, such as prdc for coverage; ValueError names all numbers."""
+    """The entry of METRICS that gives a number, such as prdc for coverage.
+
+    ValueError names all numbers.
+    """
     owners = {found: name for name, metric in METRICS.items() for found in metric.numbers or (name,)}
     return choose(owners, number, "number")
 
@@ -146,28 +174,42 @@ class Estimate(NamedTuple):
 
 
 def estimate(metric: Metric, real: FeatureSet, fake: FeatureSet, intervals: bool = True) -> dict[str, Estimate]:
-    """The metric's numbers, with an interval over GROUPS groups of images, that is of seeds, or without.
+    """The metric's numbers, with an interval over GROUPS groups of images (of seeds), or without.
 
-    Unbiased metrics: Student's t over the groups' own values. The others: the delete-a-group jackknife (Kott 2001),
-    whose variance is (G - 1) / G times the sum of squares of the G values without one group.
+    Unbiased metrics: Student's t over the groups' own values. The others: the delete-a-group
+    jackknife (Kott 2001), whose variance is (G - 1) / G times the sum of squares of the G values
+    without one group.
     """
-    if metric.most is not None:  # once, before the groups, so that each leaves out a part of the same images
-        real, fake = (side.take(torch.tensor(spread(len(side.features), metric.most))) for side in (real, fake))
+    if metric.most is not None:  # before the groups, so that each leaves out a part of the same images
+        real, fake = (_few(side, metric.most) for side in (real, fake))
     values = metric.compute(real, fake)
-    rows = torch.arange(len(fake.features))
-    if not intervals or len(rows) < 10 * GROUPS:
+    if not intervals or len(fake.features) < 10 * GROUPS:
         return {name: Estimate(value, math.nan) for name, value in values.items()}
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    group = order * GROUPS // len(rows)  # at random: images may be sorted by label
+    parts = _by_group(metric, real, fake)
+    factor = 1 / (GROUPS - 1) if metric.unbiased else GROUPS - 1  # of the mean square of deviations
+    return {
+        name: Estimate(value, STUDENT * math.sqrt(np.var([part[name] for part in parts]) * factor))
+        for name, value in values.items()
+    }
+
+
+def _few(side: FeatureSet, most: int) -> FeatureSet:
+    """At most so many of the kept images, spread evenly."""
+    return side.take(torch.tensor(spread(len(side.features), most)))
+
+
+def _by_group(metric: Metric, real: FeatureSet, fake: FeatureSet) -> list[dict[str, float]]:
+    """The numbers of each group of the second set's images; of a biased metric, of all others."""
+    size = len(fake.features)
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    group = order * GROUPS // size  # at random: images may be sorted by label
     parts = []
     for number in range(GROUPS):
         chosen = group == number if metric.unbiased else group != number
         part = fake.take(chosen)
-        other = part if real is fake else real.take(chosen) if metric.sets[0] == "originals" else real
+        other = part if real is fake else real.take(chosen) if metric.paired else real
         parts.append(metric.compute(other, part))
-    factor = 1 / (GROUPS - 1) if metric.unbiased else GROUPS - 1  # of the mean square around the mean
-    spreads = {name: np.var([part[name] for part in parts]) * factor for name in values}
-    return {name: Estimate(value, STUDENT * math.sqrt(spreads[name])) for name, value in values.items()}
+    return parts
 
 
 LEAST_OF_CLASS = 10
@@ -175,8 +217,10 @@ LEAST_OF_CLASS = 10
 
 
 def by_class(real: FeatureSet, fake: FeatureSet, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Class by class: `shift`, the squared distance of the mean features from real ones (unbiased; FID's first term,
-    were there but this class), and `agreement`, if there is a judge. Empty without labels.
+    """Class by class: `shift`, and `agreement`, if there is a judge. Empty without labels.
+
+    shift: the squared distance of the mean features from real ones (unbiased; FID's first term,
+    were there but this class).
     """
     found: dict[str, dict[str, float]] = {}
     if real.labels is None or fake.labels is None:

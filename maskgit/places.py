@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maskgit.evaluation import Evaluation, instruments
+from maskgit.evaluation import Evaluation
+from maskgit.instruments import instruments
 from maskgit.pipeline import Pipeline
 from maskgit.samplers import SAMPLERS, critic_of
 from maskgit.saved import pipeline_hashes

@@ -5,11 +5,9 @@ Pictures: reconstructions.png  codes.png (how often each code occurs)
 
 from __future__ import annotations
 
-import shlex
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,18 +18,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from maskgit.data import spread
-from maskgit.evaluation import Evaluation, library_versions
-from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
-from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
+from maskgit.feature_sets import FeatureSet, extract_reconstructions
+from maskgit.features import FeatureNetwork, load_features
+from maskgit.image_sets import ImageSet, from_source, shared_out
 from maskgit.images import to_float, to_uint8
+from maskgit.instruments import tokenizer_network
 from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, check_libraries, estimate
 from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
-from maskgit.processes import gather_rows, share_out, this_process
-from maskgit.report import Number, Results
+from maskgit.processes import gather_rows, this_process
+from maskgit.report import Number, Results, left_out_notes, library_versions, provenance
+from maskgit.request import TokenizerEvaluation, choose_metrics
 from maskgit.tokenization import tokenizer_data
-from vqgan import health
+from vqgan.health import code_counts, code_health, unused_codes
+from vqgan.health import psnr as pixel_psnr
 from vqgan.perceptual import LPIPS
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
@@ -40,7 +41,7 @@ from vqgan.weights import content_hash, weights_of
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, in dB."""
-    return health.psnr(images, targets)
+    return pixel_psnr(images, targets)
 
 
 def ssim(images: Tensor, targets: Tensor) -> Tensor:
@@ -66,178 +67,154 @@ def _lpips_network(device: torch.device) -> LPIPS:
 
 
 def _has_lpips() -> bool:
-    """Whether LPIPS's backbone is here already: nothing is downloaded unless somebody names the metric."""
+    """Whether LPIPS's backbone is here: nothing is downloaded unless somebody names the metric."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return any(folder.glob(f"{LPIPS_NET}*.pth"))
 
 
 class PixelMetric(NamedTuple):
-    """(images, targets), both (batch, channels, height, width) in [-1, 1] -> (batch,)."""
+    """Of images and targets, both (batch, channels, height, width) in [-1, 1] -> (batch,)."""
 
     compute: Callable[[Tensor, Tensor], Tensor]
-    better: str
+    better: str  # "lower" or "higher"
+    load: Callable[[torch.device], object] | None = None  # its backbone, which may be a download
+    is_here: Callable[[], bool] = lambda: True  # whether it takes no download
 
 
 PIXEL_METRICS = {
     "psnr": PixelMetric(psnr, "higher"),
     "ssim": PixelMetric(ssim, "higher"),
-    "lpips": PixelMetric(lpips, "lower"),
+    "lpips": PixelMetric(lpips, "lower", _lpips_network, _has_lpips),
 }
-KNOWN = (*PIXEL_METRICS, "rfid", "codes")
+
+FEATURE_METRICS = {name: entry for name, entry in METRICS.items() if "decoded" in entry.sets}
+"""Those of reconstructed images."""
 
 
-@dataclass(frozen=True)
-class TokenizerEvaluation:
-    """What to measure of a tokenizer: its run, or the file of its weights.
+def use_of_codes(counts: Tensor, remedy: str) -> dict[str, Number]:
+    """How the codebook is used, and a warning if it hardly is.
 
-    count: held-out images, all by default. metrics: of KNOWN, none for all that apply. features:
-    an entry of FEATURES, by default the classifier that lies beside the run; without one, rFID is left out.
+    counts: (codes_per_cell, codebook_size) int64, how often each code occurs; remedy: what would help.
     """
-
-    run: Path
-    count: int | None = None
-    metrics: Sequence[str] = ()
-    features: str | None = None
-    weights: Path | None = None
-    batch_size: int | None = None  # maskgit.processes.usual_batch
-    pictures: bool = True  # draw reconstructions.png and codes.png
+    if warning := unused_codes(counts, remedy):
+        print(warning, file=sys.stderr)
+    better = {"codes_used": "higher", "perplexity": "higher", "dead_codes": "lower"}
+    return {name: Number(value, math.nan, None, better[name]) for name, value in code_health(counts).items()}
 
 
-def tokenizer_request(asked: Evaluation) -> TokenizerEvaluation:
-    """What was asked of a run that is a tokenizer; ValueError if anything asked for is a generator's."""
-    assert asked.run is not None
-    if asked.options or asked.samples or asked.reference or asked.seed is not None:
-        raise ValueError(f"{asked.run} is a tokenizer: it draws nothing, so no sampler, seed or reference applies")
-    return TokenizerEvaluation(
-        run=asked.run,
-        count=asked.count,
-        metrics=asked.metrics,
-        features=asked.features,
-        weights=asked.weights,
-        batch_size=asked.batch_size,
-        pictures=asked.pictures,
-    )
+CODE_METRICS = {"codes": use_of_codes}
 
-
-def is_tokenizer(run: Path) -> bool:
-    """Whether a folder is the run of a tokenizer, or a file its weights, and no generator."""
-    return run.suffix == ".safetensors" or (
-        (run / "tokenizer.safetensors").is_file() and not (run / "config.json").is_file()
-    )
+TOKENIZER_METRICS = (*PIXEL_METRICS, *FEATURE_METRICS, *CODE_METRICS)
+"""All names, in the order of the numbers."""
 
 
 def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
     """Measure -> the results on the main process, none on the others; nothing is written.
 
-    Of the validation split, its first `count` images spread evenly; pixels are rounded to 8 bits, as a PNG holds them.
-    rFID is in the features of `request.features`, left out if nobody names a network and no classifier lies beside the
-    run. ValueError before any work if something cannot be measured.
+    Of the validation split, `count` images spread evenly over it; pixels are rounded to 8 bits, as
+    a PNG holds them. rFID is left out if nobody names a feature network and no classifier lies
+    beside the run. ValueError before any work if something cannot be measured.
     """
     for name in request.metrics:
-        choose(dict.fromkeys(KNOWN), name, "metric of a tokenizer")
+        choose(dict.fromkeys(TOKENIZER_METRICS), name, "metric of a tokenizer")
     check_libraries()
     weights = weights_of(request.run, "tokenizer")
     tokenizer = Tokenizer.load(weights).to(this_process().device)
     images = from_source(tokenizer_data(weights), "validation", request.count)
-    wanted, left_out = _wanted(request, images)
-    network = load_features(*_network(request)) if "rfid" in wanted else None  # type: ignore[misc]
-    numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, request.batch_size or usual_batch())
+    named = tokenizer_network(request)
+    cannot = _cannot(request, named is not None, images)
+    wanted, left_out = choose_metrics(request.metrics, TOKENIZER_METRICS, cannot)
+    looked = named is not None and any(name in FEATURE_METRICS for name in wanted)
+    network = load_features(*named) if named is not None and looked else None
+    batch_size = request.batch_size or usual_batch()
+    numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, batch_size)
     if not this_process().is_main_process:
         return None
-    results = {
-        "of": str(request.run),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    about = {
+        **provenance(str(request.run)),
         "weights": {"tokenizer": content_hash(weights, "tokenizer")},
         "samples": {"set": "reconstructions", "count": images.num_images},
-        "reference": images.about | {"count": images.num_images},
+        "reference": images.counted(),
         "features": network.about if network else None,
         "versions": library_versions(),
     }
-    notes = [f"left out: {name}: {reason}" for name, reason in left_out.items()]
     pictures = _pictures(tokenizer, images, counts) if request.pictures else {}
-    return Results(results, numbers, tuple(notes), pictures)
+    return Results(about, numbers, left_out_notes(left_out), pictures)
+
+
+def _cannot(request: TokenizerEvaluation, has_network: bool, images: ImageSet) -> dict[str, str]:
+    """The metrics that cannot be measured -> the reason; loads what those asked for need."""
+    cannot = {}
+    for name, metric in FEATURE_METRICS.items():
+        if not has_network:
+            cannot[name] = "needs a feature network (--features)"
+        elif images.num_images < metric.least:
+            cannot[name] = f"needs {metric.least} images at least"
+    for name, entry in PIXEL_METRICS.items():
+        if entry.load is not None and name in request.metrics:
+            entry.load(this_process().device)  # says now what is missing
+        elif not request.metrics and not entry.is_here():
+            cannot[name] = f"its backbone is not here: `--metrics {name},...` downloads it"
+    return cannot
 
 
 def measure_tokenizer(
     tokenizer: Tokenizer,
     images: ImageSet,
     network: FeatureNetwork | None,
-    wanted: list[str],
+    wanted: Sequence[str],
     batch_size: int,
     intervals: bool = True,
 ) -> tuple[dict[str, Number], Tensor]:
-    """The numbers `wanted` (of KNOWN) and how often each code occurs; whole on the main process. network: of rFID.
+    """The numbers `wanted` (of TOKENIZER_METRICS), and how often each code occurs.
 
-    intervals: also of rFID, which then takes eleven times as long.
+    Whole on the main process. network: of rFID. intervals: also of rFID, which then takes eleven
+    times as long.
     """
     found, counts = _pixels_and_codes(tokenizer, images, batch_size, wanted)
     numbers = {name: _mean(values, PIXEL_METRICS[name].better) for name, values in found.items()}
     if network is not None:
-        originals = extract_cached(images, network, title="originals", batch_size=batch_size)
-        decoded = extract(reconstructions(tokenizer, images), network, title="decoded", batch_size=batch_size)
-        if originals is not None and decoded is not None:
-            value = estimate(METRICS["rfid"], originals, decoded, intervals)["rfid"]
-            numbers["rfid"] = Number(*value, None, METRICS["rfid"].better)
-    if "codes" in wanted and this_process().is_main_process:
-        numbers |= _use(counts, tokenizer.remedy)
+        sets = extract_reconstructions(tokenizer, images, network, batch_size=batch_size)
+        numbers |= _of_features(sets, wanted, intervals)
+    if this_process().is_main_process:
+        for name in [name for name in CODE_METRICS if name in wanted]:
+            numbers |= CODE_METRICS[name](counts, tokenizer.remedy)
     return numbers, counts
 
 
-def _beside(request: TokenizerEvaluation) -> Path | None:
-    """The classifier that lies beside the run."""
-    path = request.run.parent / "classifier"
-    return path if (path / "classifier.safetensors").is_file() else None
-
-
-def _network(request: TokenizerEvaluation) -> tuple[str, Path | None] | None:
-    """The feature network to use, and its weights."""
-    if request.features is not None:
-        own = request.features == "classifier" and request.weights is None
-        return request.features, _beside(request) if own else request.weights
-    beside = request.weights or _beside(request)
-    return None if beside is None else ("classifier", beside)
-
-
-def _wanted(request: TokenizerEvaluation, images: ImageSet) -> tuple[list[str], dict[str, str]]:
-    """What to measure, and why rFID is left out if it is."""
-    cannot = {}
-    if _network(request) is None:
-        cannot["rfid"] = "needs a feature network (--features)"
-    elif images.num_images < METRICS["rfid"].least:
-        cannot["rfid"] = f"needs {METRICS['rfid'].least} images at least"
-    if not request.metrics and not _has_lpips():
-        cannot["lpips"] = "its backbone is not here: `--metrics lpips,...` downloads it"
-    if "lpips" in request.metrics:
-        _lpips_network(this_process().device)  # says now what is missing
-    if wrong := [name for name in request.metrics if name in cannot]:
-        raise ValueError(f"{wrong[0]}: {cannot[wrong[0]]}")
-    return list(request.metrics) or [name for name in KNOWN if name not in cannot], {} if request.metrics else cannot
+def _of_features(sets: Mapping[str, FeatureSet | None], wanted: Sequence[str], intervals: bool) -> dict[str, Number]:
+    """The numbers of FEATURE_METRICS, on the main process; the others have no sets."""
+    numbers: dict[str, Number] = {}
+    for name, metric in FEATURE_METRICS.items():
+        originals, decoded = (sets[side] for side in metric.sets)
+        if name in wanted and originals is not None and decoded is not None:
+            found = estimate(metric, originals, decoded, intervals)
+            numbers |= {key: Number(*value, None, metric.better) for key, value in found.items()}
+    return numbers
 
 
 @torch.no_grad()
 def _pixels_and_codes(
-    tokenizer: Tokenizer, images: ImageSet, batch_size: int, wanted: list[str]
+    tokenizer: Tokenizer, images: ImageSet, batch_size: int, wanted: Sequence[str]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Each pixel metric of every image, and how often each code occurs, over all processes."""
     state, names = this_process(), [name for name in PIXEL_METRICS if name in wanted]
-    chunks = chunks_of(images.num_images, batch_size)
-    pixels = images.read([chunk for _, chunk in share_out(chunks) if chunk is not None])
     sizes = (tokenizer.codebook_size, tokenizer.codes_per_cell)
     counts = torch.zeros(sizes[::-1], dtype=torch.int64)
-    rows = []
-    with tqdm(total=images.num_images, unit="image", desc="decode", disable=not state.is_main_process) as bar:
-        for _, chunk in share_out(chunks):
+    rows, main = [], state.is_main_process
+    with tqdm(total=images.num_images, unit="image", desc="decode", disable=not main) as bar:
+        for share in shared_out(images, batch_size):
             found, codes = torch.empty(0, len(names)), torch.empty(0, 1, dtype=torch.int64)
-            if chunk is not None:
-                originals = to_float(next(pixels).to(state.device))
+            if share is not None:
+                originals = to_float(share.pixels.to(state.device))
                 grids = tokenizer.encode(originals)
                 decoded = to_float(to_uint8(tokenizer.decode(grids)))
-                columns = [PIXEL_METRICS[name].compute(decoded, originals).float() for name in names]
-                found = torch.stack(columns, 1) if columns else torch.empty(len(grids), 0)
+                columns = [PIXEL_METRICS[name].compute(decoded, originals) for name in names]
+                empty = torch.empty(len(grids), 0)
+                found = torch.stack([column.float() for column in columns], 1) if names else empty
                 codes = grids.flatten(1)
             rows.append(gather_rows(found).cpu())
-            counts += health.code_counts(gather_rows(codes).cpu(), *sizes)
+            counts += code_counts(gather_rows(codes).cpu(), *sizes)
             bar.update(len(rows[-1]))
     values = torch.cat(rows)
     return {name: values[:, k] for k, name in enumerate(names)}, counts
@@ -246,16 +223,8 @@ def _pixels_and_codes(
 def _mean(values: Tensor, better: str) -> Number:
     """The mean over images with its 95 % interval."""
     values = values.double()
-    half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 30 else float("nan")
+    half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 30 else math.nan
     return Number(values.mean().item(), half, None, better)
-
-
-def _use(counts: Tensor, remedy: str) -> Mapping[str, Number]:
-    """How the codebook is used."""
-    if warning := health.unused_codes(counts, remedy):
-        print(warning, file=sys.stderr)
-    better = {"codes_used": "higher", "perplexity": "higher", "dead_codes": "lower"}
-    return {k: Number(value, float("nan"), None, better[k]) for k, value in health.code_health(counts).items()}
 
 
 def _pictures(tokenizer: Tokenizer, images: ImageSet, counts: Tensor, num_images: int = 30) -> dict[str, Image.Image]:

@@ -1,10 +1,15 @@
-"""The results of an evaluation: a table and pictures for people, JSON for programs, a Markdown row to paste."""
+"""The results of an evaluation: a table and pictures for people, JSON, and a Markdown row to paste."""
 
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -14,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskgit.data import spread
-from maskgit.features import FeatureSet
+from maskgit.feature_sets import FeatureSet
 from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
@@ -40,7 +45,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """What `evaluate` and `evaluate_tokenizer` return; `write_report` writes it down, and nobody reads it back."""
+    """What an evaluation returns; `write_report` writes it down, and nobody reads it back."""
 
     about: dict[str, Any]  # JSON values: how the numbers were made: of, date, command, weights, ...
     numbers: dict[str, Number]
@@ -49,7 +54,31 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """What results.json holds."""
-        return self.about | {"numbers": {name: number.as_json() for name, number in self.numbers.items()}}
+        numbers = {name: number.as_json() for name, number in self.numbers.items()}
+        return self.about | {"numbers": numbers}
+
+
+def provenance(of: str) -> dict[str, str]:
+    """What the results begin with: of what, when, and by which command."""
+    return {
+        "of": of,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Of what the numbers depend on, as far as it is installed."""
+    found = {}
+    for name in ("torch", "torch-fidelity", "torchmetrics", "prdc", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def left_out_notes(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """A line for each metric that is left out."""
+    return tuple(f"left out: {name}: {reason}" for name, reason in reasons.items())
 
 
 def write_report(results: Results, out: Path) -> str:
@@ -81,13 +110,14 @@ def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
     name, numbers = max(classes.items(), key=lambda item: item[1]["shift"])
     agreement = f", agreement {numbers['agreement']:.3g}" if "agreement" in numbers else ""
     middle = median(entry["shift"] for entry in classes.values())
-    shift = f"mean features {numbers['shift']:.3g} from real ones, {middle:.3g} in the middle{agreement}"
-    return [f"furthest class: {name} ({shift})"]
+    shift = f"mean features {numbers['shift']:.3g} from real ones, {middle:.3g} in the middle"
+    return [f"furthest class: {name} ({shift}{agreement})"]
 
 
 def _table(results: Results) -> list[str]:
     titles = ("of", "samples", "reference", "held out", "features", "judge", "floor")
-    lines = [f"{title:<10} {_words(results.about[title])}" for title in titles if results.about.get(title)]
+    about = results.about
+    lines = [f"{title:<10} {_words(about[title])}" for title in titles if about.get(title)]
     lines += ["", f"{'':<18}{'value':>10}  {'95 % interval':<20}{'real images':>12}"]
     for name, number in results.numbers.items():
         low, high = number.value - number.half_width, number.value + number.half_width
@@ -112,7 +142,8 @@ def draw_pictures(real: ImageSet, fake: ImageSet, sets: Mapping[str, FeatureSet]
     images = _some(fake, range(min(fake.num_images, 10 * PICTURED)))
     grid = image_grid(to_float(images), num_columns=PICTURED)
     last = len(sets["fake"].features) - 1
-    chosen = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]  # not all of one label
+    # a step further each time, so that not all are of one label
+    chosen = [min(n + k, last) for k, n in enumerate(spread(last + 1, PICTURED))]
     near = neighbours(sets["real"], sets["fake"].take(torch.tensor(chosen)), NEAREST).indices
     samples = _some(fake, sets["fake"].indices[chosen].tolist())
     nearest = _some(real, near.flatten().tolist()).unflatten(0, near.shape)
@@ -123,7 +154,7 @@ def draw_pictures(real: ImageSet, fake: ImageSet, sets: Mapping[str, FeatureSet]
 
 
 def _some(images: ImageSet, numbers: Sequence[int]) -> Tensor:
-    """uint8 (n, c, h, w) of the images with these numbers; neighbouring numbers are read together."""
+    """uint8 (n, c, h, w) of the images of these numbers; neighbouring ones are read together."""
     chunks: list[range] = []
     for number in numbers:
         if chunks and chunks[-1].stop == number:

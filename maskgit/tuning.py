@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskgit.config import GuidanceConfig
-from maskgit.evaluation import Evaluation, evaluate, instruments
+from maskgit.evaluation import evaluate
+from maskgit.instruments import instruments
 from maskgit.metrics import METRICS, metric_of
 from maskgit.pipeline import Pipeline
 from maskgit.presets import Preset, save_preset
 from maskgit.processes import this_process
 from maskgit.randomness import mixed_seed
+from maskgit.request import Evaluation
 from maskgit.samplers import SAMPLERS
 from maskgit.sampling import load_pipeline
 from maskgit.saved import pipeline_folder, pipeline_hashes

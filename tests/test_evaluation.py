@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ import torch
 from PIL import Image
 
 from maskgit.cli import main
+from maskgit.evaluation import evaluate
+from maskgit.metrics import METRICS, Metric
+from maskgit.report import write_report
+from maskgit.request import Evaluation
 from tests.conftest import repo
 from vqgan.classifier import Classifier
 
@@ -75,6 +80,39 @@ def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
     for name in ("samples.png", "neighbours.png"):
         with Image.open(run_folder / "evaluation" / name) as picture:
             assert picture.width > 300
+
+
+def test_evaluate_returns_its_results_and_writes_nothing(run_folder, tmp_path):
+    before = sorted(run_folder.rglob("*"))
+    request = Evaluation(run=run_folder, count=6, metrics=("fid",), options={"steps": 2})
+    results = evaluate(request)
+    assert sorted(run_folder.rglob("*")) == before and list(results.numbers) == ["fid"]
+    assert list(results.pictures) == ["samples.png", "neighbours.png"]
+    table = write_report(results, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results.as_json()
+    assert all(str(path) in table for path in (tmp_path / "out").iterdir())
+    assert evaluate(replace(request, pictures=False)).pictures == {}
+
+
+def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
+    """What it needs is said there, and no other place knows its name."""
+
+    def share_of_zeros(_, fake):
+        return {"zeros": (fake.labels == 0).double().mean().item()}
+
+    entry = Metric(share_of_zeros, ("fake", "fake"), "higher", numbers=("zeros",), needs=("labels",))
+    monkeypatch.setitem(METRICS, "zeros", entry)
+    request = Evaluation(run=run_folder, count=12, metrics=("zeros",), options={"steps": 2}, pictures=False)
+    assert evaluate(request).numbers["zeros"][:3:2] == (0.5, 0.5), "of the samples, and of real images"
+    monkeypatch.setitem(METRICS, "zeros", entry._replace(least=13))
+    with pytest.raises(ValueError, match="zeros: needs 13 images"):
+        evaluate(request)
+    unlabelled = Evaluation(samples=run_folder / "s", reference=str(run_folder / "s"), metrics=("zeros",))
+    (run_folder / "s").mkdir()
+    Image.new("L", (16, 16)).save(run_folder / "s" / "a.png")
+    monkeypatch.setitem(METRICS, "zeros", entry)
+    with pytest.raises(ValueError, match="zeros: the samples' labels are not known"):
+        evaluate(unlabelled)
 
 
 def test_same_seed_same_numbers_and_another_seed_others(run_folder):

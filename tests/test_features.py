@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from maskgit.features import FEATURES, ClassifierFeatures, extract, extract_cached, load_features
+from maskgit.feature_sets import extract, extract_cached
+from maskgit.features import FEATURES, ClassifierFeatures, load_features
 from maskgit.image_sets import from_folder
 from vqgan.classifier import Classifier
 

@@ -4,18 +4,18 @@ import torch
 from PIL import Image
 
 from maskgit.config import DataConfig
+from maskgit.data import chunks_of
 from maskgit.image_sets import (
-    chunks_of,
     fingerprint,
     from_folder,
     from_npz,
     from_pipeline,
     from_source,
-    npz_arrays,
     reconstructions,
-    write_npz,
+    shared_out,
 )
 from maskgit.images import to_uint8
+from maskgit.npz import npz_arrays, write_npz
 
 
 def pixels(images, size=3):
@@ -96,6 +96,14 @@ def test_a_source_and_its_reconstructions(image_folder, tiny_pipeline):
     decoded = reconstructions(tiny_pipeline.tokenizer, found)
     assert pixels(decoded).shape == pixels(found).shape == (5, 1, 16, 16)
     assert "reconstructions" in decoded.about["set"]
+
+
+def test_one_process_is_shared_out_everything(image_folder):
+    images = from_folder(image_folder / "val", channels=1)
+    found = list(shared_out(images, 3))
+    assert [share.numbers for share in found] == [range(3), range(3, 6), range(6, 8)]
+    assert torch.equal(torch.cat([share.pixels for share in found]), pixels(images))
+    assert images.shape() == (1, 16, 16) and images.counted()["count"] == 8
 
 
 def test_the_fingerprint_sees_pixels_and_labels(image_folder):

@@ -8,7 +8,8 @@ from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from maskgit.config import DataConfig
-from maskgit.features import FeatureSet, Seen, extract, moments
+from maskgit.feature_sets import FeatureSet, extract, moments
+from maskgit.features import Seen
 from maskgit.image_sets import ImageSet, from_source
 from maskgit.metrics import (
     METRICS,
@@ -259,6 +260,7 @@ def test_contract_of_every_metric(name):
     assert found and found == metric.compute(*sets) and all(math.isfinite(value) for value in found.values())
     assert metric.better in ("lower", "higher") and metric.compute.__doc__
     assert set(metric.sets) <= {"real", "fake", "originals", "decoded", "bits"}
+    assert set(metric.needs) <= {"run", "judge", "labels"}
     assert all(math.isfinite(e.half_width) for e in estimate(metric, *sets).values())
 
 

@@ -2,13 +2,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from maskgit import reconstruction
 from maskgit.cli import main
-from maskgit.reconstruction import PIXEL_METRICS
+from maskgit.reconstruction import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
+from maskgit.request import Evaluation, tokenizer_request
 from maskgit.trainer import train
 from tests.conftest import repo
 from vqgan.classifier import Classifier
@@ -25,8 +28,6 @@ def call(*words):
 @pytest.fixture
 def run(tiny_configs, tmp_path, monkeypatch):
     """A tokenizer, trained for a few steps, with a classifier beside it."""
-    from pathlib import Path
-
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     train(tiny_configs[0])
     torch.manual_seed(0)
@@ -83,6 +84,22 @@ WRONG = {
     "unknown metric of a tokenizer 'fid', did you mean 'rfid'": ("--metrics", "fid"),
     "is a tokenizer: it draws nothing": ("--steps", "4"),
 }
+
+
+@pytest.mark.parametrize(
+    "asked", [{"seed": 0}, {"samples": Path("x")}, {"reference": "x"}, {"options": {"steps": 4}}], ids=str
+)
+def test_what_only_a_generator_does_is_not_asked_of_a_tokenizer(asked):
+    with pytest.raises(ValueError, match="run is a tokenizer: it draws nothing, so no sampler, seed or"):
+        tokenizer_request(Evaluation(run=Path("run"), **asked))
+
+
+def test_results_are_returned_and_nothing_is_written(run):
+    before = sorted(run.rglob("*"))
+    asked = tokenizer_request(Evaluation(run=run, count=4, metrics=("psnr",), pictures=False))
+    found = evaluate_tokenizer(asked)
+    assert sorted(run.rglob("*")) == before and list(found.numbers) == ["psnr"] and found.pictures == {}
+    assert list(evaluate_tokenizer(replace(asked, pictures=True)).pictures) == ["reconstructions.png", "codes.png"]
 
 
 @pytest.mark.parametrize("message", WRONG)
@@ -155,9 +172,7 @@ def test_closed_values():
 
 
 def test_little_use_of_the_codes_is_warned_of(capfd):
-    from maskgit.reconstruction import _use
-
-    _use(torch.tensor([[20, 0, 0, 0, 5, 0]]), "take fewer codes")
+    use_of_codes(torch.tensor([[20, 0, 0, 0, 5, 0]]), "take fewer codes")
     assert "only 33% of the codes are used: take fewer codes" in capfd.readouterr().err
-    _use(torch.tensor([[10, 0, 0, 0, 5, 0]]), "take fewer codes")
+    use_of_codes(torch.tensor([[10, 0, 0, 0, 5, 0]]), "take fewer codes")
     assert capfd.readouterr().err == "", "so few cells say nothing"

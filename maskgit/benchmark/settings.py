@@ -18,9 +18,9 @@ import torch
 from maskgit.benchmark.fair import measured, seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
 from maskgit.config import Config, MaskGITConfig, load
-from maskgit.evaluation import Evaluation
 from maskgit.images import save_png
 from maskgit.pictures import image_grid
+from maskgit.request import Evaluation
 from maskgit.sampling import load_pipeline
 from maskgit.saved import pipeline_hashes
 from maskgit.tables import kept, shown

@@ -47,10 +47,10 @@ def evaluate(
 
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
     """
-    from maskgit.evaluation import Evaluation
     from maskgit.evaluation import evaluate as evaluate_generator
-    from maskgit.reconstruction import evaluate_tokenizer, is_tokenizer, tokenizer_request
+    from maskgit.reconstruction import evaluate_tokenizer
     from maskgit.report import write_report
+    from maskgit.request import Evaluation, is_tokenizer, tokenizer_request
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = Evaluation(
