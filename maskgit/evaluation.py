@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from maskgit.config import DataConfig, find_config, load
-from maskgit.data import spread
 from maskgit.features import ClassifierFeatures, FeatureNetwork, FeatureSet, extract, extract_cached, load_features
 from maskgit.image_sets import (
     ImageSet,
@@ -36,6 +35,7 @@ from maskgit.image_sets import (
 )
 from maskgit.images import to_float
 from maskgit.metrics import METRICS, Metric, by_class, check_libraries, estimate
+from maskgit.order import spread
 from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.randomness import generator
 from maskgit.report import Number, draw_pictures, write_report

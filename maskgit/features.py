@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from maskgit.data import spread
 from maskgit.image_sets import ImageSet, chunks_of, fingerprint
 from maskgit.images import to_float
+from maskgit.order import spread
 from maskgit.processes import gather_rows, share_out, this_process
 from vqgan.classifier import Classifier
 from vqgan.files import replacing, sha256

@@ -18,8 +18,9 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from maskgit.config import DataConfig
-from maskgit.data import ImageDataset, Quarantine, batches, spread
+from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform, open_image, to_float, to_pixels, to_uint8
+from maskgit.order import batches, spread
 from maskgit.pipeline import Pipeline
 from maskgit.sources import load_source
 from vqgan.files import replacing

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.data import spread
 from maskgit.evaluation import Evaluation, library_versions
 from maskgit.features import FeatureNetwork, extract, extract_cached, load_features
 from maskgit.image_sets import ImageSet, chunks_of, from_source, reconstructions
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.metrics import METRICS, check_libraries, estimate
+from maskgit.order import spread
 from maskgit.plots import bar_chart, pairs
 from maskgit.processes import gather_rows, share_out, this_process, usual_batch
 from maskgit.report import Number, write_report

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maskgit.data import spread
 from maskgit.features import FeatureSet
 from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
+from maskgit.order import spread
 from maskgit.plots import image_grid
 from vqgan.files import replacing
 

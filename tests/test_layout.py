@@ -24,6 +24,7 @@ LAYERS = [
     {"image_sets"},
     {"pipeline"},
     {"codes", "plots", "ema", "checkpoints", "metrics_log", "saved", "presets", "editing"},
+    {"order"},
     {"data"},
     {"config"},
     {"overrides"},

@@ -14,7 +14,7 @@ from typing import Any
 
 from maskgit.benchmark.timing import Work, alternate
 from maskgit.config import Config, load
-from maskgit.data import StepOrder, batches
+from maskgit.order import StepOrder, batches
 from maskgit.tasks import TASKS
 from maskgit.trainer import make_accelerator, train, with_precision
 from vqgan.files import replacing
