@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from maskgit.data import Batch, Dataset, batches, in_order, spread
+from maskgit.data import Batch, Dataset
+from maskgit.order import batches, in_order, spread
 
 BATCH_SIZE = 100
 """Of validation images, always: what is drawn at random is drawn for a batch."""

@@ -16,12 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from maskgit.data import spread
 from maskgit.feature_sets import FeatureSet, extract, extract_cached, extract_reconstructions
-from maskgit.image_sets import fingerprint, from_source, shared_out
+from maskgit.image_sets import (
+    fingerprint,
+    from_source,
+    shared_out,
+)
 from maskgit.images import to_float
 from maskgit.metrics import METRICS, Metric, by_class, estimate
 from maskgit.npz import npz_arrays
+from maskgit.order import spread
 from maskgit.plan import Plan, plan
 from maskgit.processes import gather_rows, this_process
 from maskgit.randomness import generator

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.data import spread
 from maskgit.features import ClassifierFeatures, FeatureNetwork
 from maskgit.image_sets import ImageSet, fingerprint, reconstructions, shared_out
+from maskgit.order import spread
 from maskgit.processes import gather_rows, this_process
 from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer

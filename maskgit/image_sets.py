@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from maskgit.config import DataConfig
-from maskgit.data import ImageDataset, Quarantine, batches, chunks_of, spread
+from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform, open_image, to_float, to_pixels, to_uint8
 from maskgit.npz import npz_arrays, open_array
+from maskgit.order import batches, chunks_of, spread
 from maskgit.pipeline import Pipeline
 from maskgit.processes import share_out
 from maskgit.sources import load_source

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskgit.data import spread
 from maskgit.feature_sets import FeatureSet
+from maskgit.order import spread
 from vqgan.registry import choose
 
 GROUPS = 10

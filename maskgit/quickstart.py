@@ -17,18 +17,19 @@ from typing import Any
 
 import torch
 
-from maskgit.codes import read_manifest
+from maskgit.codes import code_usage, read_manifest
 from maskgit.config import ClassifierConfig, MaskGITConfig, TokenizerConfig, find_config, load
-from maskgit.data import ImageDataset, Quarantine, spread
+from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform, save_png, to_float
 from maskgit.machine import peak_memory
 from maskgit.metrics_log import read_metrics
+from maskgit.order import spread
 from maskgit.pictures import pairs
 from maskgit.plots import curves
 from maskgit.sampling import Request, draw_grid, draw_views, load_pipeline, stream_items
 from maskgit.seeing import Views
 from maskgit.sources import load_source
-from maskgit.tokenization import code_usage, tokenize_dataset
+from maskgit.tokenization import tokenize_dataset
 from maskgit.trainer import train
 from vqgan.classifier import Classifier, class_agreement
 from vqgan.files import replacing

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.data import spread
 from maskgit.feature_sets import FeatureSet, extract_reconstructions
 from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source, shared_out
@@ -25,6 +24,7 @@ from maskgit.images import to_float, to_uint8
 from maskgit.instruments import tokenizer_network
 from maskgit.machine import usual_batch
 from maskgit.metrics import METRICS, check_libraries, estimate
+from maskgit.order import spread
 from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, this_process

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskgit.data import spread
 from maskgit.feature_sets import FeatureSet
 from maskgit.image_sets import ImageSet
 from maskgit.images import save_png, to_float
 from maskgit.metrics import neighbours
+from maskgit.order import spread
 from maskgit.pictures import image_grid
 from maskgit.tables import markdown, shown, write_json, write_text
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.data import chunks_of
 from maskgit.images import save_png, to_pil, to_uint8
 from maskgit.npz import write_npz
+from maskgit.order import chunks_of
 from maskgit.pictures import image_grid
 from maskgit.pipeline import Pipeline
 from maskgit.processes import gather_rows, share_out, this_process

@@ -4,23 +4,92 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from maskgit.codes import SHARD_ROWS, Views, describe, encode_images, shard_path, write_shard
+from maskgit.codes import FORMAT, shard_path
 from maskgit.config import DataConfig, TokenizerConfig
-from maskgit.data import ImageDataset, Quarantine
-from maskgit.images import Transform
+from maskgit.data import Batch, ImageDataset, Quarantine
+from maskgit.images import MIRRORED, PLAIN, Transform, to_float
+from maskgit.order import batches
 from maskgit.processes import PartialState, this_process
-from maskgit.sources import SPLITS, load_source
+from maskgit.sources import SPLITS, Source, load_source
 from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import load_weights, weights_of
+from vqgan.weights import content_hash, load_weights, weights_of
+
+SHARD_ROWS = 8192
+"""Rows of a shard: what a process tokenises at a time, and what an interrupted call does again at most."""
+
+
+def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
+    """uint8, uint16 or int32: the smallest that holds every code."""
+    return np.dtype(np.uint8 if codebook_size <= 2**8 else np.uint16 if codebook_size <= 2**16 else np.int32)
+
+
+class Views:
+    """The images of a data set in all their views, for a cache: an image at most once, corrupt ones left out."""
+
+    def __init__(self, dataset: ImageDataset, *, training: bool = True) -> None:
+        self.dataset = dataset
+        self.draws = [PLAIN, MIRRORED] if training and dataset.transform.flip else [PLAIN]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """-> images: (good ones, views, channels, height, width) uint8, and their labels."""
+        rows = [(index, [self.dataset.read(index, np.array(draws)) for draws in self.draws]) for index, _ in keys]
+        good = [(index, np.stack(views)) for index, views in rows if views[0] is not None]  # type: ignore[arg-type]
+        if not good:
+            return Batch(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        labels = self.dataset.source.labels[[index for index, _ in good]]
+        return Batch(torch.from_numpy(np.stack([views for _, views in good])), torch.from_numpy(labels))
+
+
+def encode_images(
+    tokenizer: Tokenizer, views: Views, indices: Sequence[int], *, batch_size: int, workers: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (codes (rows, views, h, w), labels (rows,))."""
+    device = next(tokenizer.parameters()).device
+    size = max(1, batch_size // len(views.draws))
+    order = [[(i, 0) for i in indices[start : start + size]] for start in range(0, len(indices), size)]
+    for batch in batches(views, order, workers=workers):
+        if len(batch.labels):
+            codes = tokenizer.encode(to_float(batch.data.to(device).flatten(0, 1)))
+            yield codes.unflatten(0, batch.data.shape[:2]).cpu().numpy(), batch.labels.numpy()
+
+
+def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray, codebook_size: int) -> None:
+    """Write one shard under a temporary name, then rename it."""
+    with replacing(path) as aside:
+        save_file({"codes": codes.astype(smallest_dtype(codebook_size)), "labels": labels.astype(np.int64)}, aside)
+
+
+def describe(
+    tokenizer_path: str | Path, tokenizer: Tokenizer, spec: Any, sources: Mapping[str, Source], transform: Transform
+) -> dict[str, Any]:
+    """The part of a manifest that says which images and which tokenizer; a cache is good only while it is the same.
+
+    spec: how the config names the data source; sources: split -> what was found there.
+    """
+    return {
+        "format": FORMAT,
+        "tokenizer_sha256": content_hash(tokenizer_path, "tokenizer"),
+        "codebook_size": tokenizer.codebook_size,
+        **({"codes_per_cell": tokenizer.codes_per_cell} if tokenizer.codes_per_cell > 1 else {}),
+        "source": json.loads(json.dumps(spec)),
+        "images": {split: len(source.labels) for split, source in sources.items()},
+        "class_names": list(next(iter(sources.values())).class_names),
+        "transform": asdict(transform),
+    }
 
 
 def tokenizer_data(tokenizer: str | Path) -> DataConfig:
@@ -141,16 +210,3 @@ def _num_rows(path: Path) -> int:
 
     with safe_open(path, framework="np") as file:
         return int(file.get_slice("labels").get_shape()[0])
-
-
-def code_usage(folder: str | Path) -> float:
-    """Share of the codebook that the training split of a cache uses."""
-    from maskgit.codes import CodeDataset
-    from vqgan.health import code_counts, code_share
-
-    dataset = CodeDataset(folder, "train")
-    size = dataset.manifest["codebook_size"]
-    parts = dataset.manifest.get("codes_per_cell", 1)
-    counts = sum(code_counts(torch.from_numpy(shard.astype(np.int64)), size, parts) for shard in dataset.codes)
-    assert isinstance(counts, torch.Tensor)
-    return code_share(counts)

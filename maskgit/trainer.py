@@ -26,11 +26,11 @@ from tqdm import tqdm
 from maskgit import config as configs
 from maskgit.checkpoints import check_same, checkpoints, clean, latest_good, load_latest, save_checkpoint
 from maskgit.config import Config, TrainConfig
-from maskgit.data import StepOrder, batches
 from maskgit.images import save_png
 from maskgit.learner import learning_rate_at
 from maskgit.machine import peak_memory
 from maskgit.metrics_log import MetricsLog
+from maskgit.order import StepOrder, batches
 from maskgit.precision import best_precision
 from maskgit.processes import cpu_only
 from maskgit.randomness import mixed_seed

@@ -6,10 +6,10 @@ import torch
 
 from maskgit import codes as codes_module
 from maskgit import tokenization
-from maskgit.codes import CodeDataset, check_tokenizer, smallest_dtype
+from maskgit.codes import CodeDataset, check_tokenizer
 from maskgit.config import DataConfig
 from maskgit.images import to_float
-from maskgit.tokenization import tokenize_dataset
+from maskgit.tokenization import smallest_dtype, tokenize_dataset
 from tests.conftest import TINY_TOKENIZER
 from vqgan.tokenizer import Tokenizer
 

@@ -3,49 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from maskgit.data import ImageDataset, Quarantine, StepOrder, batches, in_order
+from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform
+from maskgit.order import batches
 from maskgit.sources import Source, load_source
-
-
-@given(
-    st.integers(1, 50), st.sampled_from([(1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (3, 2)]), st.integers(0, 5), st.integers(0, 9)
-)  # fmt: skip
-@settings(max_examples=100, deadline=None)
-def test_a_step_sees_the_same_images_for_any_number_of_processes(num_items, split, start, seed):
-    world, accumulate = split
-    whole = list(StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3))
-    per_rank = [
-        list(
-            StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3, rank=r, world=world, accumulate=accumulate)
-        )
-        for r in range(world)
-    ]
-    for step in range(3):
-        parts = [key for rank in per_rank for part in rank[step * accumulate : (step + 1) * accumulate] for key in part]
-        assert sorted(parts) == sorted(whole[step]) and len(parts) == 12
-
-
-def test_an_epoch_sees_every_image_once_and_resumes_in_its_middle():
-    order = [key for part in StepOrder(10, 4, seed=1, start=0, stop=5) for key in part]
-    for epoch in (0, 1):
-        assert sorted(index for index, e in order if e == epoch) == list(range(10))
-    later = [key for part in StepOrder(10, 4, seed=1, start=3, stop=5) for key in part]
-    assert later == order[12:]
-
-
-def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="must divide by 2 processes x accumulate=3"):
-        StepOrder(10, 8, seed=0, start=0, stop=1, world=2, accumulate=3)
-
-
-def test_evaluation_sees_every_image_once():
-    keys = [key for rank in range(3) for part in in_order(range(10), 2, rank=rank, world=3) for key in part]
-    assert sorted(keys) == [(i, 0) for i in range(10)]
 
 
 def dataset(image_folder, **options):

@@ -4,7 +4,6 @@ import torch
 from PIL import Image
 
 from maskgit.config import DataConfig
-from maskgit.data import chunks_of
 from maskgit.image_sets import (
     fingerprint,
     from_folder,
@@ -16,6 +15,7 @@ from maskgit.image_sets import (
 )
 from maskgit.images import to_uint8
 from maskgit.npz import npz_arrays, write_npz
+from maskgit.order import chunks_of
 
 
 def pixels(images, size=3):

@@ -13,8 +13,8 @@ from typing import Any
 
 from maskgit.benchmark.timing import Work, alternate
 from maskgit.config import Config, load
-from maskgit.data import StepOrder, batches
 from maskgit.evaluation import Evaluation, evaluate
+from maskgit.order import StepOrder, batches
 from maskgit.report import Results, write_report
 from maskgit.tables import kept, markdown, over_seeds, write_json, write_text
 from maskgit.tasks import TASKS

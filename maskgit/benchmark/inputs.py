@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from maskgit.benchmark.peers import NUM_CLASSES
-from maskgit.codes import FORMAT, CodeDataset, write_shard
+from maskgit.codes import FORMAT, CodeDataset
 from maskgit.data import ImageDataset, Quarantine
 from maskgit.images import Transform
 from maskgit.sources import load_source
+from maskgit.tokenization import write_shard
 
 NUM_PICTURES = 512
 

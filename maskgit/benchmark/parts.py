@@ -20,9 +20,10 @@ from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
 from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ratios, spread_of
 from maskgit.codes import CodeDataset
 from maskgit.config import TokenizerConfig, load
-from maskgit.data import ImageDataset, batches
+from maskgit.data import ImageDataset
 from maskgit.images import to_float
 from maskgit.machine import seconds_of
+from maskgit.order import batches
 from maskgit.precision import best_precision, matmul_peak
 from maskgit.processes import this_process
 from maskgit.transformer import FLASH_FROM

@@ -29,11 +29,11 @@ from maskgit.benchmark.fair import measured, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.codes import CodeDataset
 from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load, to_dict
-from maskgit.data import chunks_of
 from maskgit.image_sets import from_npz, from_source
 from maskgit.images import save_png, to_float, to_uint8
 from maskgit.metrics_log import read_metrics
 from maskgit.npz import write_npz
+from maskgit.order import chunks_of
 from maskgit.pictures import image_grid
 from maskgit.processes import this_process
 from maskgit.request import Evaluation

@@ -21,10 +21,11 @@ from maskgit.benchmark.fair import seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
 from maskgit.benchmark.timing import Work
 from maskgit.config import TokenizerConfig, load
-from maskgit.data import StepOrder, batches, image_datasets, spread
+from maskgit.data import image_datasets
 from maskgit.features import FeatureNetwork, load_features
 from maskgit.image_sets import ImageSet, from_source
 from maskgit.images import save_png, to_float
+from maskgit.order import StepOrder, batches, spread
 from maskgit.pictures import image_grid
 from maskgit.precision import best_precision
 from maskgit.processes import this_process

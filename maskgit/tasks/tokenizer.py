@@ -14,9 +14,10 @@ from torch import Tensor
 
 from maskgit.averages import Averages, shared_batches
 from maskgit.config import TokenizerConfig, to_dict
-from maskgit.data import Batch, image_datasets, spread
+from maskgit.data import Batch, image_datasets
 from maskgit.images import to_float
 from maskgit.learner import Learner, check_finite
+from maskgit.order import spread
 from maskgit.pictures import image_grid
 from maskgit.tasks.adversary import Adversary
 from vqgan import health
