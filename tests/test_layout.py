@@ -54,7 +54,7 @@ DOORS = {
     "torch_fidelity": {"maskgit/metrics.py", "maskgit/features.py"},
     "prdc": {"maskgit/metrics.py"},
     "matplotlib": {"maskgit/plots.py"},
-    "datasets": {"maskgit/sources.py"},
+    "datasets": {"maskgit/sources/hub.py"},
     "omegaconf": {"maskgit/config.py", "maskgit/overrides.py"},
     "pydantic": {
         "maskgit/config.py", "maskgit/choices.py", "maskgit/marks.py", "maskgit/presets.py", "maskgit/signatures.py",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskgit.sources import FASHION_NAMES, SOURCES, SPLITS, load_source
+from maskgit.sources import SOURCES, SPLITS, load_source
+from maskgit.sources.small import FASHION_NAMES
 from tests.conftest import blob
 
 
