@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskgit import config as configs
 from maskgit.checkpoints import checkpoints
 from maskgit.codes import read_manifest
+from maskgit.config import MaskGITConfig, TokenizerConfig, known_configs, load
 from maskgit.metrics_log import read_metrics
 from maskgit.presets import load_presets
 from maskgit.saved import pipeline_folder
@@ -61,7 +61,7 @@ def _row(name: str, entry: Any) -> str:
 
 def list_tables() -> str:
     """Every config that comes with the package, and every table with its entries and their options."""
-    lines = ["configs", *(f"  {name}" for name in configs.known_configs())]
+    lines = ["configs", *(f"  {name}" for name in known_configs())]
     for title, table in _tables().items():
         lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
     return "\n".join(lines)
@@ -69,7 +69,7 @@ def list_tables() -> str:
 
 def describe_path(path: Path) -> str:
     """What a run, a pipeline, a code cache, a weights file or a config holds; FileNotFoundError if it is none."""
-    if path.suffix == ".yaml" or str(path) in configs.known_configs():
+    if path.suffix == ".yaml" or str(path) in known_configs():
         return _describe_config(path)
     if path.is_file():
         return _describe_weights(path)
@@ -133,17 +133,17 @@ def _line(name: str, module: Any, work: Callable[[], object]) -> str:
 
 def _describe_config(path: Path) -> str:
     """What a config would train, and what an image costs it."""
-    config = configs.load(path)
+    config = load(path)
     lines = [f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, into {config.run}"]
     lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
-    if isinstance(config, configs.TokenizerConfig):
+    if isinstance(config, TokenizerConfig):
         lines += [*cost("tokenizer", _tokenizer_model(config)), *_cost_of_judging(config)]
-    if isinstance(config, configs.MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:
+    if isinstance(config, MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:
         lines += cost("maskgit", {**shape, **config.model.model_dump()})
     return "\n".join(lines)
 
 
-def _cost_of_judging(config: configs.TokenizerConfig) -> list[str]:
+def _cost_of_judging(config: TokenizerConfig) -> list[str]:
     """Of a discriminator, if the config has one."""
     import torch
 
@@ -159,11 +159,11 @@ def _cost_of_judging(config: configs.TokenizerConfig) -> list[str]:
         return [_line("discriminator", net, lambda: net(images))]
 
 
-def _tokenizer_model(config: configs.TokenizerConfig) -> dict[str, Any]:
+def _tokenizer_model(config: TokenizerConfig) -> dict[str, Any]:
     return {"image_size": config.data.image_size, "channels": config.data.channels, **config.model.model_dump()}
 
 
-def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
+def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
     """Of a generator, without its classes: from its tokenizer's run, or from the config of the package for that run."""
     from vqgan.tokenizer import Tokenizer
     from vqgan.weights import load_weights
@@ -171,7 +171,7 @@ def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
     try:
         model = load_weights(weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
     except FileNotFoundError:
-        tokenizers = [c for c in map(configs.load, configs.known_configs()) if isinstance(c, configs.TokenizerConfig)]
+        tokenizers = [c for c in map(load, known_configs()) if isinstance(c, TokenizerConfig)]
         found = [_tokenizer_model(c) for c in tokenizers if c.run == config.tokenizer]
         if not found:
             return None
@@ -182,7 +182,7 @@ def _shape_of_codes(config: configs.MaskGITConfig) -> dict[str, Any] | None:
 
 
 def _describe_run(path: Path) -> str:
-    config = configs.load(path / "config.yaml")
+    config = load(path / "config.yaml")
     found = checkpoints(path)
     lines = [f"{path}: a {config.task} run of {config.train.steps} steps"]
     lines.append(f"  checkpoints: {', '.join(p.name for p in found) or 'none yet'}")

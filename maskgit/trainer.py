@@ -23,9 +23,8 @@ from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
-from maskgit import config as configs
 from maskgit.checkpoints import check_same, checkpoints, clean, latest_good, load_latest, save_checkpoint
-from maskgit.config import Config, TrainConfig
+from maskgit.config import Config, TrainConfig, flatten, load, save, to_dict
 from maskgit.images import save_png
 from maskgit.learner import learning_rate_at
 from maskgit.machine import peak_memory
@@ -82,7 +81,7 @@ def with_precision(config: Config) -> Config:
         return config
     started = Path(config.run) / "config.yaml"
     if started.is_file():
-        found = configs.load(started).train.mixed_precision
+        found = load(started).train.mixed_precision
     else:
         found = "bf16" if best_precision() == "bf16" else "no"
     return config.model_copy(update={"train": config.train.model_copy(update={"mixed_precision": found})})
@@ -109,7 +108,7 @@ class _Training:
         self.config, self.train, self.accelerator = config, config.train, accelerator
         self.folder = Path(config.run)
         if checkpoints(self.folder):
-            check_same(configs.load(self.folder / "config.yaml"), config, self.folder)
+            check_same(load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.step = self._resume()
@@ -124,7 +123,7 @@ class _Training:
             accumulate=self.train.accumulate,
         )
         if self.is_main:  # only now: a start that failed leaves no config to be compared with
-            configs.save(config, self.folder / "config.yaml")
+            save(config, self.folder / "config.yaml")
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.sums: dict[str, Tensor] = {}
@@ -184,7 +183,7 @@ class _Training:
         wanted = self.train.trackers
         if wanted:
             purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
-            self.accelerator.init_trackers("maskgit", configs.flatten(configs.to_dict(self.config)), purge)
+            self.accelerator.init_trackers("maskgit", flatten(to_dict(self.config)), purge)
 
     def _loop(self) -> None:
         data = getattr(self.config, "data", None)
