@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from maskgit.images import to_pil
+from maskgit.data.pixels import to_pil
 
 SMALLEST = 56
 """Images are enlarged by a whole factor until a side is at least this many pixels."""

@@ -1,4 +1,5 @@
-"""Which number format is quick on this machine: bf16 wins on accelerators, and on CPUs with fast units for it."""
+"""Which number format is quick on this machine: bf16 wins on accelerators, and on CPUs with fast
+units for it."""
 
 from __future__ import annotations
 
@@ -10,17 +11,19 @@ from vqgan.registry import choose
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 1.3
-"""How much quicker bf16's matrix products must be, since its conversions cost time too (measured on two CPUs: 4.3 times
-quicker products made training 1.7 times quicker, 0.7 times quicker ones made it 0.8 times as quick)."""
+"""How much quicker bf16's matrix products must be, since its conversions cost time too (measured on
+two CPUs: 4.3 times quicker products made training 1.7 times quicker, 0.7 times quicker ones made it
+0.8 times as quick)."""
 SLOW = 0.05
 """Seconds of a matrix product on a CPU, after which no larger one is timed."""
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
-    """The best of several square matrix products, in floating-point operations per second; larger on an accelerator.
+    """The best of several square matrix products, in floating-point operations per second; larger
+    on an accelerator.
 
-    A CPU without units for a format can take 400 times as long, so that sizes double up to `size`, and only while a
-    product takes less than SLOW seconds.
+    A CPU without units for a format can take 400 times as long, so that sizes double up to `size`,
+    and only while a product takes less than SLOW seconds.
     """
     size = size or (2048 if device.type == "cpu" else 8192)
     width = min(128, size)
@@ -38,7 +41,8 @@ def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, ti
 
 
 def best_precision() -> str:
-    """The quicker entry of PRECISIONS here, by measuring CPUs: a tenth of a second, or one where bf16 is slow.
+    """The quicker entry of PRECISIONS here, by measuring CPUs: a tenth of a second, or one where
+    bf16 is slow.
 
     The main process decides for all. An accelerator is taken to be quicker in bf16.
     """
@@ -47,7 +51,9 @@ def best_precision() -> str:
     device = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):  # a measurement changes no draw
         peaks = {name: matmul_peak(device, dtype, 768) for name, dtype in PRECISIONS.items()}
-    faster = gather_rows(torch.tensor([[peaks["bf16"] / peaks["fp32"]]], device=this_process().device))[0].item()
+    faster = gather_rows(
+        torch.tensor([[peaks["bf16"] / peaks["fp32"]]], device=this_process().device)
+    )[0].item()
     return "bf16" if faster > WORTH else "fp32"
 
 

@@ -14,7 +14,8 @@ Item = TypeVar("Item")
 
 
 def cpu_only() -> bool:
-    """Whether there is nothing but CPUs; accelerate forms a group of CPU processes only when told so."""
+    """Whether there is nothing but CPUs; accelerate forms a group of CPU processes only when told
+    so."""
     return not torch.accelerator.is_available()
 
 
@@ -38,16 +39,21 @@ def gather_rows(rows: Tensor) -> Tensor:
     if state.num_processes == 1:
         return rows
     shapes = gather(torch.tensor([rows.shape], device=state.device)).tolist()
-    rows = rows.to(state.device) if len(rows) else rows.new_empty(0, max(width for _, width in shapes)).to(state.device)
+    rows = (
+        rows.to(state.device)
+        if len(rows)
+        else rows.new_empty(0, max(width for _, width in shapes)).to(state.device)
+    )
     padded = gather(pad_across_processes(rows, dim=0)).unflatten(0, (state.num_processes, -1))
     return torch.cat([part[:count] for part, (count, _) in zip(padded, shapes, strict=True)])
 
 
 def share_out(items: Sequence[Item]) -> Iterator[tuple[int, Item | None]]:
-    """(block, item) of this process: item r of each block of n, none where the last block has too few.
+    """(block, item) of this process: item r of each block of n, none where the last block has too
+    few.
 
-    All processes make the same number of turns, so that each can end in a `gather_rows`, which then gives the rows of
-    the block's items in their order.
+    All processes make the same number of turns, so that each can end in a `gather_rows`, which then
+    gives the rows of the block's items in their order.
     """
     state = this_process()
     for block, start in enumerate(range(0, len(items), state.num_processes)):

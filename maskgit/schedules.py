@@ -1,7 +1,8 @@
-"""Mask schedules gamma(t): progress t in [0, 1] -> share of hidden cells, gamma(0) = 1 and gamma(1) = 0.
+"""Mask schedules gamma(t): progress t in [0, 1] -> share of hidden cells, gamma(0) = 1 and gamma(1)
+= 0.
 
-t = 0 is all hidden, t = 1 all known. Training draws t at random; a sampler walks it in equal steps. The two schedules
-are separate choices.
+t = 0 is all hidden, t = 1 all known. Training draws t at random; a sampler walks it in equal steps.
+The two schedules are separate choices.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def poly(t: Tensor, *, power: float = 2.0) -> Tensor:
 
 
 def sigmoid(t: Tensor, *, start: float = -3.0, end: float = 3.0) -> Tensor:
-    """A logistic curve from `start` to `end` (Jabri et al., arXiv:2212.11972), rescaled to hit 1 and 0; mean 1/2."""
+    """A logistic curve from `start` to `end` (Jabri et al., arXiv:2212.11972), rescaled to hit 1
+    and 0; mean 1/2."""
     high, low = 1 / (1 + math.exp(start)), 1 / (1 + math.exp(end))
     return (torch.sigmoid(-(start + (end - start) * t)) - low) / (high - low)
 
@@ -77,7 +79,8 @@ ScheduleSpec = Annotated[str | Mapping[str, Any] | Schedule, OneOf(SCHEDULES, "s
 
 
 def get_schedule(spec: ScheduleSpec) -> Schedule:
-    """A callable as it is; `cosine` or `{name: poly, power: 3}` from the table. Clamped to [0, 1] against rounding."""
+    """A callable as it is; `cosine` or `{name: poly, power: 3}` from the table. Clamped to [0, 1]
+    against rounding."""
     if callable(spec):
         return spec
     check(SCHEDULES, spec, "schedule", given=["t"])
@@ -91,11 +94,13 @@ END = 1e-5
 
 
 def mdlm_weight(schedule: Schedule, t: Tensor) -> Tensor:
-    """-gamma'(t) / gamma(t) > 0, MDLM's weight on the summed cross-entropy of hidden cells, in our clock: (batch,).
+    """-gamma'(t) / gamma(t) > 0, MDLM's weight on the summed cross-entropy of hidden cells, in our
+    clock: (batch,).
 
-    (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the data.) linear:
-    1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 - END]; the schedule's slope is taken
-    by automatic differentiation, so that any differentiable callable will do.
+    (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the
+    data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 -
+    END]; the schedule's slope is taken by automatic differentiation, so that any differentiable
+    callable will do.
     """
     t = t.double().clamp(END, 1 - END)
     gamma, slope = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Samplers side by side on one model, at several numbers of rounds; run again, it continues.
 
-accelerate launch --num_processes 8 scripts/compare_samplers.py runs/fashion_mnist/maskgit --count 5000
+accelerate launch --num_processes 8 scripts/compare_samplers.py runs/fashion_mnist/maskgit --count
+5000
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Change a part of images: inpaint, outpaint, variation, interpolate.
 
-python scripts/edit.py inpaint runs/fashion_mnist/maskgit validation:3 --box 0,0,28,12 --out edited.png
+python scripts/edit.py inpaint runs/fashion_mnist/maskgit validation:3 --box 0,0,28,12 --out
+edited.png
 """
 
 import sys

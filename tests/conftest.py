@@ -1,4 +1,5 @@
-"""Small things that many tests share: an oracle, tiny models, tiny data sets on disk. No network, no trained net."""
+"""Small things that many tests share: an oracle, tiny models, tiny data sets on disk. No network,
+no trained net."""
 
 import copy
 import itertools
@@ -12,18 +13,23 @@ import torch
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # equal to the last bit, as many tests ask, CPUs alone are
+os.environ.setdefault(
+    "CUDA_VISIBLE_DEVICES", ""
+)  # equal to the last bit, as many tests ask, CPUs alone are
 
 
 class Oracle:
-    """A Predictor that knows the exact conditionals of a joint distribution over a small grid of codes."""
+    """A Predictor that knows the exact conditionals of a joint distribution over a small grid of
+    codes."""
 
     def __init__(self, joint, grid):
         """joint: (num_codes,) * num_cells, sums to 1."""
         self.joint, self.grid, self.mask_id = joint.double(), grid, joint.shape[0]
         self.calls = 0
         self.base = self.mask_id + 1
-        self.table = torch.stack([self.conditional(g) for g in all_grids(self.base, joint.ndim)]).log()
+        self.table = torch.stack(
+            [self.conditional(g) for g in all_grids(self.base, joint.ndim)]
+        ).log()
 
     def all_logits(self, codes):
         """(batch, *grid) -> (batch, *grid, num_codes), by looking up each partly known grid."""
@@ -60,7 +66,9 @@ class Oracle:
 @pytest.fixture
 def oracle():
     """4 cells in a 2 x 2 grid, 3 codes, a random table of 81 probabilities."""
-    joint = torch.rand([3] * 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 2
+    joint = (
+        torch.rand([3] * 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 2
+    )
     return Oracle(joint / joint.sum(), (2, 2))
 
 
@@ -68,7 +76,9 @@ class Flat:
     """A Predictor with fixed random logits for each cell, whatever is known."""
 
     def __init__(self, grid, num_codes, seed=0):
-        self.table = torch.randn(*grid, num_codes, generator=torch.Generator().manual_seed(seed)) * 2
+        self.table = (
+            torch.randn(*grid, num_codes, generator=torch.Generator().manual_seed(seed)) * 2
+        )
         self.mask_id = num_codes
         self.calls = 0
 
@@ -115,7 +125,7 @@ TINY_TOKENIZER = {"widths": [8, 8], "num_blocks": 0, "latent_dim": 4, "patch_siz
 @pytest.fixture
 def tiny_configs(tmp_path, image_folder):
     """(tokenizer, generator) configs that run two stages on `image_folder` in seconds."""
-    from maskgit.config import parse
+    from maskgit.config.loading import parse
 
     train = {
         "steps": 6, "batch_size": 8, "warmup_steps": 2, "log_every": 2, "eval_every": 3, "preview_every": 6,
@@ -130,7 +140,10 @@ def tiny_configs(tmp_path, image_folder):
             "channels": 1,
             "flip": True,
         },
-        "model": {**TINY_TOKENIZER, "quantizer": {"name": "vq", "codebook_size": 16, "codebook_dim": 4}},
+        "model": {
+            **TINY_TOKENIZER,
+            "quantizer": {"name": "vq", "codebook_size": 16, "codebook_dim": 4},
+        },
         "train": train,
     }
     generator = {
@@ -147,9 +160,9 @@ def tiny_configs(tmp_path, image_folder):
 
 def make_pipeline(codes_per_cell=1, **options):
     """An untrained Pipeline of 4 x 4 cells of 16 codes and 3 classes."""
-    from maskgit.pipeline import Pipeline
-    from maskgit.transformer import Transformer
-    from maskgit.wrapper import NonAutoregressiveWrapper
+    from maskgit.model.transformer import Transformer
+    from maskgit.model.wrapper import NonAutoregressiveWrapper
+    from maskgit.pipeline.pipeline import Pipeline
     from vqgan.tokenizer import Tokenizer
 
     torch.manual_seed(0)
@@ -159,11 +172,17 @@ def make_pipeline(codes_per_cell=1, **options):
     tokenizer = Tokenizer(image_size=16, channels=1, **TINY_TOKENIZER, quantizer=quantizer).eval()
     grid, shape = tokenizer.grid, {"dim": 32, "depth": 2, "heads": 2, "dim_head": 16}
     parts = {"codes_per_cell": codes_per_cell}
-    transformer = Transformer(codebook_size=16, grid=grid, num_classes=3, **shape, **parts, **options)
-    for parameter in transformer.parameters():  # the adaptive norms start at zero: without noise no label matters
+    transformer = Transformer(
+        codebook_size=16, grid=grid, num_classes=3, **shape, **parts, **options
+    )
+    for parameter in (
+        transformer.parameters()
+    ):  # the adaptive norms start at zero: without noise no label matters
         torch.nn.init.normal_(parameter, std=0.3)
     model = NonAutoregressiveWrapper(transformer, mask_id=16)
-    return Pipeline(model, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4})
+    return Pipeline(
+        model, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4}
+    )
 
 
 @pytest.fixture
@@ -190,7 +209,8 @@ def all_grids(num_codes, num_cells):
 
 
 class OracleNet(torch.nn.Module):
-    """A net with the surface that the wrapper asks for, whose logits are the exact conditionals of an Oracle.
+    """A net with the surface that the wrapper asks for, whose logits are the exact conditionals of
+    an Oracle.
 
     `noise` perturbs every conditional by fixed random logits, so that it is no oracle any more.
     """

@@ -1,9 +1,11 @@
-"""Kill -9 a training at many moments, run it again, and print the digests of what it ends with, as JSON.
+"""Kill -9 a training at many moments, run it again, and print the digests of what it ends with, as
+JSON.
 
     python tests/resume_driver.py CONFIG.json SCRATCH PROCESSES
 
-Everything is imported once; each run is a fork (or PROCESSES forks that form a group, one of which is killed and the
-others then too, as torchrun does). A moment is a patch that kills the process it runs in.
+Everything is imported once; each run is a fork (or PROCESSES forks that form a group, one of which
+is killed and the others then too, as torchrun does). A moment is a patch that kills the process it
+runs in.
 """
 
 import json
@@ -18,9 +20,9 @@ import torchvision  # noqa: F401 (here, so that no fork imports it again)
 
 torch.set_num_threads(1)
 
-from maskgit import checkpoints, trainer  # noqa: E402
 from maskgit import config as configs  # noqa: E402
-from maskgit.pipeline import Pipeline  # noqa: E402
+from maskgit.pipeline.pipeline import Pipeline  # noqa: E402
+from maskgit.training import checkpoints, trainer  # noqa: E402
 from tests.conftest import free_port  # noqa: E402
 from vqgan.files import sha256  # noqa: E402
 from vqgan.tokenizer import Tokenizer  # noqa: E402
@@ -76,7 +78,9 @@ MOMENTS = {
     "in the middle of a file of a save": lambda: cut_short(checkpoints, "save_file", 4),
     "before a finished save is renamed": lambda: on_call(checkpoints.os, "rename", 2, die),
     "between rename and pruning": lambda: on_call(checkpoints, "remove_folder", 1, die),
-    "while old checkpoints are pruned": lambda: on_call(checkpoints.os, "rename", 4, die, before=False),
+    "while old checkpoints are pruned": lambda: on_call(
+        checkpoints.os, "rename", 4, die, before=False
+    ),
     "while a tokenizer is exported": lambda: on_call(Tokenizer, "save", 2, die),
     "while a generator is exported": lambda: on_call(Pipeline, "save_pretrained", 2, die),
     "SIGTERM": lambda: on_call(*STEP, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)),
@@ -113,7 +117,9 @@ def fork(config, rank, world, port, patch):
 def run(config, world, patch=None, victim=0):
     """-> how the victim ended: its exit status, or minus the signal that killed it."""
     port = free_port()
-    children = {fork(config, r, world, port, patch if r == victim else None): r for r in range(world)}
+    children = {
+        fork(config, r, world, port, patch if r == victim else None): r for r in range(world)
+    }
     ended = {}
     while children:
         pid, status = os.wait()
@@ -131,16 +137,24 @@ def digests(folder):
     last = checkpoints.checkpoints(folder)[-1]
     assert checkpoints.why_broken(last) is None
     leftovers = [p.name for p in folder.rglob(f"{checkpoints.TEMPORARY}*")]
-    return {"step": last.name, "leftovers": leftovers} | {p.name: sha256(p) for p in sorted(last.glob("*.safetensors"))}
+    return {"step": last.name, "leftovers": leftovers} | {
+        p.name: sha256(p) for p in sorted(last.glob("*.safetensors"))
+    }
 
 
 def main():
-    given, scratch, world = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), int(sys.argv[3])
+    given, scratch, world = (
+        json.loads(Path(sys.argv[1]).read_text()),
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+    )
     results = {}
     for number, (name, patch) in enumerate({"undisturbed": None, **MOMENTS}.items()):
         folder = scratch / f"run{number}"
         config = configs.parse({**given, "run": str(folder)}, "driver")
-        ended = run(config, world, patch, victim=number % world if "step" in name or "epoch" in name else 0)
+        ended = run(
+            config, world, patch, victim=number % world if "step" in name or "epoch" in name else 0
+        )
         if patch is not None and ended != 0:
             again = run(config, world)
             assert again == 0, again

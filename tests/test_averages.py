@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from maskgit.averages import Averages, shared_batches
-from maskgit.data import Batch
+from maskgit.data.datasets import Batch
+from maskgit.training.averages import Averages, shared_batches
 
 
 class Numbers:
@@ -18,13 +18,19 @@ class Numbers:
         return self.length
 
     def __getitems__(self, keys):
-        return Batch(torch.tensor([index for index, _ in keys]), torch.zeros(len(keys), dtype=torch.int64))
+        return Batch(
+            torch.tensor([index for index, _ in keys]), torch.zeros(len(keys), dtype=torch.int64)
+        )
 
 
 def seen(world, length=730, most=10_000):
     """Of all processes together: number -> images."""
     ranks = [SimpleNamespace(process_index=rank, num_processes=world) for rank in range(world)]
-    return {n: batch.data.tolist() for rank in ranks for n, batch in shared_batches(Numbers(length), most, rank)}
+    return {
+        n: batch.data.tolist()
+        for rank in ranks
+        for n, batch in shared_batches(Numbers(length), most, rank)
+    }
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 16])

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
-from maskgit.checkpoints import checkpoints, clean, load_latest, save_checkpoint
+from maskgit.training.checkpoints import checkpoints, clean, load_latest, save_checkpoint
 
 
 def save(run, step, keep=2):
-    return save_checkpoint(run, step, {"a.module": {"x": torch.full((3,), float(step))}}, {"note": step}, keep)
+    return save_checkpoint(
+        run, step, {"a.module": {"x": torch.full((3,), float(step))}}, {"note": step}, keep
+    )
 
 
 def test_the_newest_is_loaded_and_old_ones_are_pruned(tmp_path):
@@ -61,4 +63,6 @@ def test_pruning_never_takes_the_new_one_for_a_broken_one(tmp_path):
         save(tmp_path, step)
     BREAKS["is missing"](tmp_path / "checkpoints" / "step_00000030")
     save(tmp_path, 10, keep=1)
-    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000010"] and load_latest(tmp_path).step == 10
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000010"] and load_latest(
+        tmp_path
+    ).step == 10

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from maskgit.cli import main
-from maskgit.config import save
+from maskgit.config.loading import save
 from tests.conftest import repo
 
 
@@ -39,9 +39,23 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
     assert run("train", yamls / "maskgit.yaml", "train.steps=4") == 0
     capfd.readouterr()
     options = ("--per-label", 3, "--seed", 5, "--steps", 2, "--guidance", 1.5)
-    assert run("sample", yamls / "maskgit", "--out", yamls / "grid.png", *options, "--strip", yamls / "strip.png") == 0
+    assert (
+        run(
+            "sample",
+            yamls / "maskgit",
+            "--out",
+            yamls / "grid.png",
+            *options,
+            "--strip",
+            yamls / "strip.png",
+        )
+        == 0
+    )
     assert capfd.readouterr().out.split() == [str(yamls / "grid.png"), str(yamls / "strip.png")]
-    assert run("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options) == 0
+    assert (
+        run("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options)
+        == 0
+    )
     names = sorted(p.name for p in (yamls / "many").iterdir())
     assert names == ["000_bag_000008.png", "000_bag_000009.png", "000_bag_000010.png", "001_coat_000005.png", "001_coat_000006.png", "001_coat_000007.png"]  # fmt: skip
     assert np.asarray(Image.open(yamls / "many" / names[0])).shape == (16, 16)
@@ -54,7 +68,10 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
 def test_info_of_a_config_says_what_an_image_costs(capfd):
     assert run("info", "mnist/vqgan") == 0
     out = capfd.readouterr().out
-    assert "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in out and "quantizer: 0.00 M numbers" in out
+    assert (
+        "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in out
+        and "quantizer: 0.00 M numbers" in out
+    )
     assert "discriminator" not in out
     assert run("info", "imagenet256/vqgan") == 0
     assert "discriminator: " in capfd.readouterr().out
@@ -62,7 +79,9 @@ def test_info_of_a_config_says_what_an_image_costs(capfd):
     [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
     giga = float(line.split("parameters, ")[1].split()[0])
     millions = float(line.split(": ")[1].split()[0])
-    matrices = 2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9  # layers, attention, head
+    matrices = (
+        2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9
+    )  # layers, attention, head
     assert giga == pytest.approx(matrices, rel=0.03) and 1.5 < millions < 1.8
 
 
@@ -101,7 +120,14 @@ def test_public_names_can_be_imported():
 def test_list_names_every_config_and_table(capfd):
     assert run("list") == 0
     out = capfd.readouterr().out
-    for word in ("mnist/vqgan", "imagenet256/maskgit", "fsq (levels=(8, 6, 5))", "confidence", "huggingface", "arccos"):
+    for word in (
+        "mnist/vqgan",
+        "imagenet256/maskgit",
+        "fsq (levels=(8, 6, 5))",
+        "confidence",
+        "huggingface",
+        "arccos",
+    ):
         assert word in out
 
 
@@ -110,7 +136,9 @@ def test_help_and_import_are_quick():
     code = "import sys, maskgit, vqgan, maskgit.cli; assert not {'torch', 'x_transformers', 'accelerate'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=repo())
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "maskgit", "--help"], capture_output=True, text=True, cwd=repo())
+    done = subprocess.run(
+        [sys.executable, "-m", "maskgit", "--help"], capture_output=True, text=True, cwd=repo()
+    )
     assert "quickstart" in done.stdout and time.perf_counter() - start < 2
 
 
@@ -141,7 +169,10 @@ def test_the_options_of_a_command(command, capfd):
     assert run(command, "--help") == 0
     found = re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE)
     assert len(set(found)) == len(found)
-    assert set(found) - NEW.get(command, set()) == {"--help", *(f"--{name}" for name in OPTIONS[command].split())}
+    assert set(found) - NEW.get(command, set()) == {
+        "--help",
+        *(f"--{name}" for name in OPTIONS[command].split()),
+    }
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (repo() / "scripts").glob("*.py")))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit import codes as codes_module
-from maskgit import tokenization
-from maskgit.codes import CodeDataset, check_tokenizer
-from maskgit.config import DataConfig
-from maskgit.images import to_float
-from maskgit.tokenization import smallest_dtype, tokenize_dataset
+from maskgit.config.sections import DataConfig
+from maskgit.data import codes as codes_module
+from maskgit.data import tokenization
+from maskgit.data.codes import CodeDataset, check_tokenizer
+from maskgit.data.pixels import to_float
+from maskgit.data.tokenization import smallest_dtype, tokenize_dataset
 from tests.conftest import TINY_TOKENIZER
 from vqgan.tokenizer import Tokenizer
 
@@ -17,7 +17,10 @@ from vqgan.tokenizer import Tokenizer
 def make_tokenizer(path, levels=(4, 4), seed=0):
     torch.manual_seed(seed)
     tokenizer = Tokenizer(
-        image_size=16, channels=1, **TINY_TOKENIZER, quantizer={"name": "fsq", "levels": list(levels)}
+        image_size=16,
+        channels=1,
+        **TINY_TOKENIZER,
+        quantizer={"name": "fsq", "levels": list(levels)},
     )
     tokenizer.save(path)
     return path
@@ -25,7 +28,9 @@ def make_tokenizer(path, levels=(4, 4), seed=0):
 
 @pytest.fixture
 def data(image_folder):
-    return DataConfig(source={"name": "folder", "root": str(image_folder)}, image_size=16, channels=1, flip=True)
+    return DataConfig(
+        source={"name": "folder", "root": str(image_folder)}, image_size=16, channels=1, flip=True
+    )
 
 
 @pytest.mark.parametrize(("size", "name"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "int32")])  # fmt: skip
@@ -42,16 +47,23 @@ def test_the_cache_holds_what_the_tokenizer_says(tmp_path, data, monkeypatch, sh
     assert len(cached) == 24 and cached.grid == (4, 4) and cached.num_views == 2
     assert all(isinstance(shard, np.memmap) and shard.dtype == np.uint8 for shard in cached.codes)
     tokenizer = Tokenizer.load(path)
-    from maskgit.data import ImageDataset, Quarantine
-    from maskgit.images import Transform
-    from maskgit.sources import load_source
+    from maskgit.data.datasets import ImageDataset, Quarantine
+    from maskgit.data.pixels import Transform
+    from maskgit.data.sources import load_source
 
-    images = ImageDataset(load_source(data.source, "train"), Transform(16, 1), quarantine=Quarantine())
+    images = ImageDataset(
+        load_source(data.source, "train"), Transform(16, 1), quarantine=Quarantine()
+    )
     keys = [(i, epoch) for epoch in (0, 1, 2) for i in (20, 3, 11, 0)]
     batch, truth = cached.__getitems__(keys), images.__getitems__(keys)
-    views = torch.stack([tokenizer.encode(to_float(truth.data)), tokenizer.encode(to_float(truth.data).flip(-1))])
+    views = torch.stack(
+        [tokenizer.encode(to_float(truth.data)), tokenizer.encode(to_float(truth.data).flip(-1))]
+    )
     seen = torch.stack(
-        [torch.tensor([torch.equal(a, b) for a, b in zip(batch.data, view, strict=True)]) for view in views]
+        [
+            torch.tensor([torch.equal(a, b) for a, b in zip(batch.data, view, strict=True)])
+            for view in views
+        ]
     )
     assert seen.any(0).all() and not seen[0].all() and not seen[1].all(), "a coin chooses the view"
     assert torch.equal(batch.labels, truth.labels) and batch.data.dtype == torch.int64
@@ -95,7 +107,9 @@ def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, m
     with pytest.raises(FileNotFoundError, match="no code cache"):
         CodeDataset(out, "train")
     monkeypatch.setattr(
-        tokenization, "write_shard", lambda shard, *rest: (written.append(shard.name), real(shard, *rest))
+        tokenization,
+        "write_shard",
+        lambda shard, *rest: (written.append(shard.name), real(shard, *rest)),
     )
     tokenize_dataset(path, out, data)
     assert sorted(written) == sorted(set(written)) and len(CodeDataset(out, "train")) == 24
@@ -103,9 +117,14 @@ def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, m
 
 def test_another_tokenizer_or_transform_is_refused_unless_overwritten(tmp_path, data):
     out = tmp_path / "codes"
-    first, second = make_tokenizer(tmp_path / "a.safetensors"), make_tokenizer(tmp_path / "b.safetensors", seed=1)
+    first, second = (
+        make_tokenizer(tmp_path / "a.safetensors"),
+        make_tokenizer(tmp_path / "b.safetensors", seed=1),
+    )
     tokenize_dataset(first, out, data)
-    with pytest.raises(ValueError, match=r"holds other codes \(tokenizer_sha256: .*\): add --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"holds other codes \(tokenizer_sha256: .*\): add --overwrite"
+    ):
         tokenize_dataset(second, out, data)
     with pytest.raises(ValueError, match=r"holds other codes \(transform: .*\): add --overwrite"):
         tokenize_dataset(first, out, data.model_copy(update={"flip": False}))
@@ -139,7 +158,9 @@ def test_a_size_that_does_not_divide_is_refused(tmp_path, data):
 def test_new_images_make_a_cache_stale(tmp_path, data, image_folder):
     path = make_tokenizer(tmp_path / "t.safetensors")
     tokenize_dataset(path, tmp_path / "codes", data)
-    (image_folder / "train" / "bag" / "99.png").write_bytes((image_folder / "train" / "bag" / "00.png").read_bytes())
+    (image_folder / "train" / "bag" / "99.png").write_bytes(
+        (image_folder / "train" / "bag" / "00.png").read_bytes()
+    )
     with pytest.raises(ValueError, match=r"holds other codes \(images: .*\): add --overwrite"):
         tokenize_dataset(path, tmp_path / "codes", data)
 

@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from maskgit import comparison, places
-from maskgit.comparison import network_calls, run_comparison
-from maskgit.places import Comparison, plan
-from maskgit.report import Number, Results
+from maskgit.evaluation import comparison, places
+from maskgit.evaluation.comparison import network_calls, run_comparison
+from maskgit.evaluation.places import Comparison, plan
+from maskgit.evaluation.report import Number, Results
+from maskgit.model.transformer import Transformer
 from maskgit.samplers import SAMPLERS
-from maskgit.transformer import Transformer
 from tests.conftest import make_pipeline
 
 CALLS = {

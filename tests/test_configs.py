@@ -1,16 +1,17 @@
-"""Every config that ships: it loads, says how to run it and what to expect, and its model can be made."""
+"""Every config that ships: it loads, says how to run it and what to expect, and its model can be
+made."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from maskgit.backbones import make_backbone
-from maskgit.checkpoints import load_latest
-from maskgit.config import find_config, known_configs, load, parse, to_dict
-from maskgit.tasks.preview import first_classes
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
+from maskgit.config.loading import find_config, known_configs, load, parse, to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.model.backbones import make_backbone
+from maskgit.training.checkpoints import load_latest
+from maskgit.training.tasks.preview import first_classes
+from maskgit.training.trainer import train
 from tests.test_sources import make_cifar, make_imagenet
 from vqgan.tokenizer import Tokenizer
 
@@ -18,14 +19,18 @@ DATA_SETS = ("mnist", "fashion_mnist", "cifar10", "imagenet256")
 
 
 def test_every_data_set_has_both_stages():
-    assert {f"{name}/{stage}" for name in DATA_SETS for stage in ("vqgan", "maskgit")} <= set(known_configs())
+    assert {f"{name}/{stage}" for name in DATA_SETS for stage in ("vqgan", "maskgit")} <= set(
+        known_configs()
+    )
 
 
 @pytest.mark.parametrize("name", known_configs())
 def test_a_config_opens_with_its_command(name):
     header = [line for line in find_config(name).read_text().splitlines() if line.startswith("#")]
     assert any(f"configs/{name}.yaml" in line for line in header), "the command that runs it"
-    assert any("measured" in line or "not trained" in line for line in header), "what to expect, honestly"
+    assert any("measured" in line or "not trained" in line for line in header), (
+        "what to expect, honestly"
+    )
 
 
 TOKENIZERS = [name for name in known_configs() if "/vqgan" in name]
@@ -37,9 +42,15 @@ def test_the_two_stages_fit(name):
     vqgan, generator = load(name), load(f"{data}/maskgit")
     assert generator.tokenizer == vqgan.run or stage != "vqgan"
     assert vqgan.run == f"runs/{name}", "no two tokenizers train into one run"
-    tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump())
+    tokenizer = Tokenizer(
+        image_size=vqgan.data.image_size, channels=vqgan.data.channels, **vqgan.model.model_dump()
+    )
     with torch.device("meta"):
-        shape = {"codebook_size": tokenizer.codebook_size, "grid": tokenizer.grid, "num_classes": 10}
+        shape = {
+            "codebook_size": tokenizer.codebook_size,
+            "grid": tokenizer.grid,
+            "num_classes": 10,
+        }
         net = make_backbone(generator.model.model_dump(), **shape)
     assert net.mask_id == tokenizer.codebook_size
     assert generator.model.dim_head * generator.model.heads == generator.model.dim
@@ -52,16 +63,22 @@ def test_imagenet_s_size_is_only_a_number(name, size):
     tokenizer = Tokenizer(image_size=vqgan.data.image_size, channels=3, **vqgan.model.model_dump())
     generator = load("imagenet256/maskgit")
     with torch.device("meta"):
-        shape = {"codebook_size": tokenizer.codebook_size, "grid": tokenizer.grid, "num_classes": 1000}
+        shape = {
+            "codebook_size": tokenizer.codebook_size,
+            "grid": tokenizer.grid,
+            "num_classes": 1000,
+        }
         net = make_backbone(generator.model.model_dump(), **shape)
     assert tokenizer.grid == (size // 16, size // 16) and net.max_seq_len == (size // 16) ** 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name.startswith(("cifar10", "imagenet256"))])
+@pytest.mark.parametrize(
+    "name", [name for name in TOKENIZERS if name.startswith(("cifar10", "imagenet256"))]
+)
 def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monkeypatch):
-    """The data, sizes and models of the config; only the batch is small, and the widths of ImageNet's. The generator is
-    run on the first tokenizer of each data set."""
+    """The data, sizes and models of the config; only the batch is small, and the widths of
+    ImageNet's. The generator is run on the first tokenizer of each data set."""
     data, stage = name.split("/")
     root = (
         make_cifar(tmp_path, monkeypatch, per_batch=4)
@@ -80,7 +97,10 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monk
     }
     values = to_dict(load(name))
     values["run"] = str(tmp_path / "vqgan")
-    values["data"] |= {"source": {"name": values["data"]["source"]["name"], "root": str(root)}, "workers": 0}
+    values["data"] |= {
+        "source": {"name": values["data"]["source"]["name"], "root": str(root)},
+        "workers": 0,
+    }
     values["train"] |= small
     values["loss"]["perceptual"] = None  # its weights are a download
     if values["loss"]["adversarial"]:
@@ -96,7 +116,11 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monk
         return
     tokenize_dataset(values["run"], tmp_path / "codes", batch_size=4)
     values = to_dict(load(f"{data}/maskgit"))
-    values |= {"run": str(tmp_path / "maskgit"), "tokenizer": str(tmp_path / "vqgan"), "codes": str(tmp_path / "codes")}
+    values |= {
+        "run": str(tmp_path / "maskgit"),
+        "tokenizer": str(tmp_path / "vqgan"),
+        "codes": str(tmp_path / "codes"),
+    }
     values["train"] |= small
     values["sampler"] = {"name": "confidence", "steps": 2}
     if data == "imagenet256":

@@ -1,4 +1,5 @@
-"""Critics and self-conditioning through the whole product: config, training, resume, pipeline, samples."""
+"""Critics and self-conditioning through the whole product: config, training, resume, pipeline,
+samples."""
 
 from pathlib import Path
 
@@ -6,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit.config import load, parse, to_dict
-from maskgit.metrics_log import read_metrics
-from maskgit.pipeline import Pipeline
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import Stopped, _Training, train
+from maskgit.config.loading import load, parse, to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.training.metrics_log import read_metrics
+from maskgit.training.trainer import Stopped, _Training, train
 from tests.test_trainer import changed
 from vqgan.weights import content_hash, load_weights
 
@@ -37,7 +38,9 @@ def stages(tiny_configs, tmp_path):
 
 
 def drawn(run, **options):
-    return [np.asarray(image) for image in Pipeline.from_pretrained(run).generate(LABELS, **options)]
+    return [
+        np.asarray(image) for image in Pipeline.from_pretrained(run).generate(LABELS, **options)
+    ]
 
 
 def test_a_critic_is_trained_for_a_generator_that_stays_as_it_was(stages):
@@ -48,7 +51,10 @@ def test_a_critic_is_trained_for_a_generator_that_stays_as_it_was(stages):
     assert train(critic) == Path(critic.run) / "pipeline"
     assert content_hash(weights, "maskgit") == before
     again = load_weights(Path(critic.run) / "pipeline" / "model.safetensors", "maskgit")[1]
-    assert all(torch.equal(value, load_weights(weights, "maskgit")[1][name]) for name, value in again.items())
+    assert all(
+        torch.equal(value, load_weights(weights, "maskgit")[1][name])
+        for name, value in again.items()
+    )
     rows = read_metrics(Path(critic.run) / "metrics.jsonl")
     assert [row["step"] for row in rows if "critic_loss" in row] == [3, 6]
     by_critic, by_confidence = drawn(critic.run), drawn(critic.run, sampler="confidence")
@@ -63,11 +69,17 @@ def test_a_critic_takes_the_grids_that_its_generator_takes(stages):
     own = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
     with pytest.raises(ValueError, match=r"set critic\.positions"):
         train(changed(rotary, critic=own))
-    both = train(changed(rotary, critic=own | {"positions": "rotary"}, sampler={"name": "critic", "steps": 2}))
+    both = train(
+        changed(
+            rotary, critic=own | {"positions": "rotary"}, sampler={"name": "critic", "steps": 2}
+        )
+    )
     with pytest.raises(ValueError, match=r"set model\.positions=rotary"):
         train(critic)
     size = {"height": 24, "width": 40}
-    assert all(image.size == (40, 24) for image in Pipeline.from_pretrained(both).generate(LABELS, **size))
+    assert all(
+        image.size == (40, 24) for image in Pipeline.from_pretrained(both).generate(LABELS, **size)
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,10 +88,15 @@ def test_a_critic_takes_the_grids_that_its_generator_takes(stages):
         {"loss": {"self_cond": True}},
         {"loss": {"self_token_critic": True}, "sampler": {"name": "self_critic", "steps": 3}},
         {"loss": {"self_cond": True, "self_token_critic": True, "critic_target": "hidden"}},
-        {"critic": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}, "sampler": {"name": "critic", "steps": 3}},
+        {
+            "critic": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8},
+            "sampler": {"name": "critic", "steps": 3},
+        },
     ],
 )
-def test_every_kind_trains_in_parts_resumes_and_draws_what_it_was_saved_with(stages, options, monkeypatch):
+def test_every_kind_trains_in_parts_resumes_and_draws_what_it_was_saved_with(
+    stages, options, monkeypatch
+):
     generator, _ = stages
     config = changed(generator, train={"accumulate": 2}, **options)
     whole = train(config)
@@ -90,7 +107,9 @@ def test_every_kind_trains_in_parts_resumes_and_draws_what_it_was_saved_with(sta
             train(cut)
     resumed = train(cut)
     for path in whole.glob("*.safetensors"):
-        assert content_hash(path, OF_FILE[path.stem]) == content_hash(resumed / path.name, OF_FILE[path.stem])
+        assert content_hash(path, OF_FILE[path.stem]) == content_hash(
+            resumed / path.name, OF_FILE[path.stem]
+        )
     pipeline = Pipeline.from_pretrained(whole)
     assert pipeline.model.self_cond == config.loss.self_cond
     assert pipeline.model.has_critic == (config.loss.self_token_critic or config.critic is not None)
@@ -104,13 +123,17 @@ def test_every_kind_trains_in_parts_resumes_and_draws_what_it_was_saved_with(sta
 
 def test_self_conditioning_changes_what_is_drawn_and_guidance_may_begin_late(stages):
     generator, _ = stages
-    config = changed(generator, loss={"self_cond": True}, guidance={"scale": 3.0, "interval": [0.4, 1.0]})
+    config = changed(
+        generator, loss={"self_cond": True}, guidance={"scale": 3.0, "interval": [0.4, 1.0]}
+    )
     pipeline = Pipeline.from_pretrained(train(config))
     torch.nn.init.normal_(pipeline.model.to_self_cond.weight)
     with_it = pipeline.generate(LABELS)
     torch.nn.init.zeros_(pipeline.model.to_self_cond.weight)
     without = pipeline.generate(LABELS)
-    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(with_it, without, strict=True))
+    assert any(
+        (np.asarray(a) != np.asarray(b)).any() for a, b in zip(with_it, without, strict=True)
+    )
 
 
 def test_a_critic_does_not_go_on_with_another_generator(stages):
@@ -124,7 +147,9 @@ def test_a_critic_does_not_go_on_with_another_generator(stages):
 
 def test_a_sampler_without_its_critic_is_refused_before_any_training(stages):
     generator, critic = stages
-    with pytest.raises(ValueError, match="the critic sampler needs a model with a token critic: train one"):
+    with pytest.raises(
+        ValueError, match="the critic sampler needs a model with a token critic: train one"
+    ):
         train(changed(generator, sampler={"name": "critic"}))
     assert not (Path(generator.run) / "config.yaml").exists()
     with pytest.raises(FileNotFoundError, match="no generator in"):
@@ -138,25 +163,36 @@ def test_a_sampler_without_its_critic_is_refused_before_any_training(stages):
 
 
 def test_a_generator_with_a_critic_of_its_own_may_have_another(stages):
-    """One checkpoint for every sampler: both critics are saved, and each is asked by its own sampler."""
+    """One checkpoint for every sampler: both critics are saved, and each is asked by its own
+    sampler."""
     generator, critic = stages
     train(changed(generator, loss={"self_token_critic": True}))
     train(critic)
     pipeline = Pipeline.from_pretrained(critic.run)
     own, other, none = (
-        np.stack(drawn(critic.run, sampler=name)).tobytes() for name in ("self_critic", "critic", "confidence")
+        np.stack(drawn(critic.run, sampler=name)).tobytes()
+        for name in ("self_critic", "critic", "confidence")
     )
     assert pipeline.model.self_critic is not None and pipeline.model.token_critic is not None
     assert len({own, other, none}) == 3
 
 
 def test_a_critic_finds_what_was_drawn():
-    """On grids of one code, what a generator that knows nothing has drawn is seen at once: the loss falls to near 0."""
-    from maskgit.transformer import Transformer
-    from maskgit.wrapper import NonAutoregressiveWrapper
+    """On grids of one code, what a generator that knows nothing has drawn is seen at once: the loss
+    falls to near 0."""
+    from maskgit.model.transformer import Transformer
+    from maskgit.model.wrapper import NonAutoregressiveWrapper
 
     torch.manual_seed(0)
-    shape = {"codebook_size": 8, "grid": (4, 4), "num_classes": 2, "dim": 32, "depth": 1, "heads": 2, "dim_head": 16}
+    shape = {
+        "codebook_size": 8,
+        "grid": (4, 4),
+        "num_classes": 2,
+        "dim": 32,
+        "depth": 1,
+        "heads": 2,
+        "dim_head": 16,
+    }
     critic = Transformer(**shape, num_outputs=1)
     wrapper = NonAutoregressiveWrapper(Transformer(**shape), mask_id=8, token_critic=critic)
     before = [p.clone() for p in wrapper.net.parameters()]
@@ -177,4 +213,8 @@ def test_a_critic_finds_what_was_drawn():
 def test_the_configs_fit_their_generators():
     for data in ("mnist", "fashion_mnist"):
         critic, generator = load(f"{data}/critic"), load(f"{data}/maskgit")
-        assert (critic.generator, critic.codes, critic.model) == (generator.run, generator.codes, generator.model)
+        assert (critic.generator, critic.codes, critic.model) == (
+            generator.run,
+            generator.codes,
+            generator.model,
+        )

@@ -5,15 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.data import ImageDataset, Quarantine
-from maskgit.images import Transform
-from maskgit.order import batches
-from maskgit.sources import Source, load_source
+from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.order import batches
+from maskgit.data.pixels import Transform
+from maskgit.data.sources import Source, load_source
 
 
 def dataset(image_folder, **options):
     source = load_source({"name": "folder", "root": str(image_folder)}, "train")
-    return ImageDataset(source, Transform(16, 1, crop="random", flip=True), quarantine=Quarantine(), **options)
+    return ImageDataset(
+        source, Transform(16, 1, crop="random", flip=True), quarantine=Quarantine(), **options
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -58,11 +60,14 @@ def test_too_many_corrupt_images_stop_the_run():
 
 
 def test_a_huge_image_is_quarantined_not_fatal(monkeypatch):
-    from maskgit import images
+    from maskgit.data import pixels as images
 
     monkeypatch.setattr(images, "MAX_PIXELS", 10)
     source = Source(
-        lambda i: images.open_image("x") if i else Image.new("L", (4, 4)), np.zeros(9, dtype=np.int64), ("a",), str
+        lambda i: images.open_image("x") if i else Image.new("L", (4, 4)),
+        np.zeros(9, dtype=np.int64),
+        ("a",),
+        str,
     )
     data = ImageDataset(source, Transform(4, 1), quarantine=Quarantine())
     assert data.read(1) is None and data.read(0) is not None

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskgit.editing import EDITS, box_mask, encode
-from maskgit.editing import edit as edit_picture
-from maskgit.images import to_float, to_pil, to_pixels
-from maskgit.windows import windows
+from maskgit.data.pixels import to_float, to_pil, to_pixels
+from maskgit.editing.operations import EDITS, box_mask, encode
+from maskgit.editing.operations import edit as edit_picture
+from maskgit.editing.windows import windows
 
 F = 4  # pixels a side of a cell of tiny_pipeline
 NEEDS = {
@@ -19,7 +19,9 @@ NEEDS = {
 
 
 def picture(seed=0, height=16, width=16):
-    return torch.randint(256, (1, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        256, (1, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def edit(pipeline, what, image=None, **options):
@@ -55,13 +57,20 @@ def test_codes_and_pixels_outside_the_mask_never_change(data):
     image = picture(data.draw(st.integers(0, 99)), height, width)
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     right, bottom = data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
-    options = {"box": (left, top, right, bottom), "feather": data.draw(st.integers(0, 3)), "steps": 3}
+    options = {
+        "box": (left, top, right, bottom),
+        "feather": data.draw(st.integers(0, 3)),
+        "steps": 3,
+    }
     [found] = EDITS["inpaint"](pipeline, image, label=data.draw(st.integers(0, 2)), **options)
     asked = box_mask(height, width, options["box"])
     hidden = pipeline.tokenizer.codes_of(asked)
     assert torch.equal(found.codes[~hidden], encode(pipeline, image)[~hidden])
     assert torch.equal(found.image[:, ~found.changed], image[:, ~found.changed])
-    assert torch.equal(found.changed, pipeline.tokenizer.pixels_of(hidden)) and (found.changed | ~asked).all()
+    assert (
+        torch.equal(found.changed, pipeline.tokenizer.pixels_of(hidden))
+        and (found.changed | ~asked).all()
+    )
 
 
 def test_all_codes_of_a_cell_are_drawn_together():
@@ -95,14 +104,20 @@ def test_feathering_mixes_inside_the_drawn_part_only(tiny_pipeline):
     [hard], [soft] = (edit(tiny_pipeline, "inpaint", feather=feather) for feather in (0, 2))
     assert torch.equal(hard.codes, soft.codes) and not torch.equal(hard.image, soft.image)
     assert torch.equal(soft.image[:, ~soft.changed], soft.before[:, ~soft.changed])
-    border = soft.image[0, 5, 4].float()  # the outermost ring of pixels: one third of what was drawn
+    border = soft.image[
+        0, 5, 4
+    ].float()  # the outermost ring of pixels: one third of what was drawn
     expected = hard.image[0, 5, 4].float() / 3 + 2 * soft.before[0, 5, 4].float() / 3
     assert border == expected.round()
-    assert torch.equal(soft.image[0, 2:6, 7:10], hard.image[0, 2:6, 7:10]), "the middle is all drawn"
+    assert torch.equal(soft.image[0, 2:6, 7:10], hard.image[0, 2:6, 7:10]), (
+        "the middle is all drawn"
+    )
 
 
 def test_a_part_narrower_than_the_feather_is_drawn_in_its_middle(tiny_pipeline):
-    [hard], [soft] = (edit(tiny_pipeline, "inpaint", box=(4, 4, 8, 8), feather=feather) for feather in (0, 10))
+    [hard], [soft] = (
+        edit(tiny_pipeline, "inpaint", box=(4, 4, 8, 8), feather=feather) for feather in (0, 10)
+    )
     assert torch.equal(soft.image[0, 5:7, 5:7], hard.image[0, 5:7, 5:7])
 
 
@@ -123,7 +138,10 @@ def test_rotary_positions_edit_images_of_any_size(height, width):
 def test_what_an_outpainting_or_a_variation_keeps_has_its_codes(data):
     from tests.conftest import make_pipeline
 
-    pipeline, image = make_pipeline(data.draw(st.integers(1, 2))), picture(data.draw(st.integers(0, 99)))
+    pipeline, image = (
+        make_pipeline(data.draw(st.integers(1, 2))),
+        picture(data.draw(st.integers(0, 99))),
+    )
     margins = [F * data.draw(st.integers(0, 3)) for _ in range(4)]
     known = encode(pipeline, image)
     if any(margins):
@@ -156,7 +174,9 @@ def test_outpainting_keeps_the_image_in_its_place(margins, tiny_pipeline):
 def test_a_feathered_margin_fades_from_the_border_of_the_image(tiny_pipeline):
     """Not from the grey that stands for what is not there."""
     white = torch.full((1, 16, 16), 255, dtype=torch.uint8)
-    [hard], [soft] = (edit(tiny_pipeline, "outpaint", white, margins=(0, 0, 8, 0), feather=f) for f in (0, 3))
+    [hard], [soft] = (
+        edit(tiny_pipeline, "outpaint", white, margins=(0, 0, 8, 0), feather=f) for f in (0, 3)
+    )
     expected = (hard.image[0, 5, 16].float() + 3 * 255) / 4
     assert soft.image[0, 5, 16] == expected.round()
 
@@ -164,12 +184,19 @@ def test_a_feathered_margin_fades_from_the_border_of_the_image(tiny_pipeline):
 def test_a_small_box_sees_the_whole_course_of_guidance(tiny_pipeline):
     """One cell is drawn in one round, the last one."""
     [many], [one] = (
-        edit(tiny_pipeline, "inpaint", box=(0, 0, 4, 4), steps=steps, guidance=3.0) for steps in (24, 1)
+        edit(tiny_pipeline, "inpaint", box=(0, 0, 4, 4), steps=steps, guidance=3.0)
+        for steps in (24, 1)
     )
     assert torch.equal(many.codes, one.codes) and len(many.rounds) == 2
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 5), st.integers(0, 999))
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 999),
+)
 @settings(max_examples=100, deadline=None)
 def test_windows_cover_what_is_hidden(height, width, h, w, seed):
     grid = (min(h, height), min(w, width))
@@ -177,7 +204,9 @@ def test_windows_cover_what_is_hidden(height, width, h, w, seed):
     seen = torch.zeros_like(hidden)
     for rows, columns in windows(hidden, grid):
         part = hidden[rows, columns]
-        assert part.shape == grid and (part & ~seen[rows, columns]).any(), "every window has something to fill"
+        assert part.shape == grid and (part & ~seen[rows, columns]).any(), (
+            "every window has something to fill"
+        )
         seen[rows, columns] = True
     assert (seen | ~hidden).all()
 
@@ -204,7 +233,9 @@ def test_an_interpolation_ends_at_both_images(tiny_pipeline):
 
 
 def test_an_interpolation_of_labels_ends_at_those_labels(tiny_pipeline):
-    frames = edit(tiny_pipeline, "interpolate", other=None, label=0, other_label=2, keep=0.0, num_frames=3)
+    frames = edit(
+        tiny_pipeline, "interpolate", other=None, label=0, other_label=2, keep=0.0, num_frames=3
+    )
     for frame, label in ((frames[0], 0), (frames[-1], 2)):
         *_, codes = tiny_pipeline.rounds([label], [0])
         assert torch.equal(frame.codes, codes[0]), "with the seed's own noise"
@@ -218,9 +249,12 @@ def test_with_a_picture_in_hand(tiny_pipeline):
     assert torch.equal(same.image, to_pixels(found, 1))
     mask = to_pil(to_float(255 * box_mask(16, 16, (0, 0, 8, 8))[None].to(torch.uint8)))
     assert (
-        edit_picture(tiny_pipeline, "inpaint", image, label="coat", mask=mask, seed=3)[0].tobytes() == found.tobytes()
+        edit_picture(tiny_pipeline, "inpaint", image, label="coat", mask=mask, seed=3)[0].tobytes()
+        == found.tobytes()
     )
-    frames = edit_picture(tiny_pipeline, "interpolate", image, label=0, other=image, other_label="coat", num_frames=3)
+    frames = edit_picture(
+        tiny_pipeline, "interpolate", image, label=0, other=image, other_label="coat", num_frames=3
+    )
     assert len(frames) == 3
 
 
@@ -229,7 +263,10 @@ WRONG = {
     "not inside an image of 16 pixels": ("inpaint", {"box": (0, 0, 17, 8)}),
     "either a mask or a box": ("inpaint", {"box": None}),
     "the mask is empty": ("inpaint", {"box": None, "mask": torch.zeros(16, 16, dtype=torch.bool)}),
-    "the mask is 8 pixels across": ("inpaint", {"box": None, "mask": torch.ones(16, 8, dtype=torch.bool)}),
+    "the mask is 8 pixels across": (
+        "inpaint",
+        {"box": None, "mask": torch.ones(16, 8, dtype=torch.bool)},
+    ),
     "nearest size that can is 16x16": ("inpaint", {"image": picture(0, 15, 17)}),
     "nearest size that can is 16x20": ("inpaint", {"image": picture(0, 8, 20)}),
     "multiples of 4 pixels, such as 8,0,4,0": ("outpaint", {"margins": (7, 0, 3, 1)}),

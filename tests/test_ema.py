@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from maskgit.ema import EMA
+from maskgit.training.ema import EMA
 
 
 def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
-    """After n updates min(decay, (1 + n) / (10 + n)) of the average stays; the first update copies."""
+    """After n updates min(decay, (1 + n) / (10 + n)) of the average stays; the first update
+    copies."""
     module = nn.BatchNorm1d(1)
     ema = EMA(module, decay=0.24)
     wanted = 0.0
@@ -19,4 +20,6 @@ def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
         assert ema.module.weight.item() == pytest.approx(wanted)
         assert ema.module.running_mean.item() == 10 * value
     assert kept == 0.24 and not ema.module.training and not ema.module.weight.requires_grad
-    assert set(ema.state_dict()) >= {"n_averaged", "module.weight"} and torch.is_tensor(ema.n_averaged)
+    assert set(ema.state_dict()) >= {"n_averaged", "module.weight"} and torch.is_tensor(
+        ema.n_averaged
+    )

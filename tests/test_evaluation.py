@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from maskgit.cli import main
-from maskgit.evaluation import evaluate
-from maskgit.metrics import METRICS, Metric
-from maskgit.report import write_report
-from maskgit.request import Evaluation
+from maskgit.evaluation.generator import evaluate
+from maskgit.evaluation.metrics import METRICS, Metric
+from maskgit.evaluation.report import write_report
+from maskgit.evaluation.request import Evaluation
 from tests.conftest import repo
 from vqgan.classifier import Classifier
 
@@ -31,7 +31,10 @@ def run_folder(tmp_path, tiny_pipeline, image_folder, monkeypatch):
     tiny_pipeline.save_pretrained(tmp_path / "run")
     torch.manual_seed(0)
     judge = Classifier(channels=1, num_classes=2, width=8)
-    judge.save(tmp_path / "classifier" / "classifier.safetensors", {"class_names": ["bag", "t-shirt"], "accuracy": 0.9})
+    judge.save(
+        tmp_path / "classifier" / "classifier.safetensors",
+        {"class_names": ["bag", "t-shirt"], "accuracy": 0.9},
+    )
     return tmp_path / "run"
 
 
@@ -60,14 +63,25 @@ def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
     assert call("evaluate", run_folder, "--count", 110, "--steps", 2, "--guidance", 1.5) == 0
     out = capfd.readouterr().out
     results = json.loads((run_folder / "evaluation" / "results.json").read_text())
-    keys = {"fid", "kid", "inception_score", "precision", "recall", "density", "coverage", "class_agreement"}
+    keys = {
+        "fid",
+        "kid",
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "class_agreement",
+    }
     assert set(results["numbers"]) == keys | {"nearest_distance", "rfid", "bits_per_code"}
     assert all(key in out for key in results["numbers"])
     assert results["samples"]["sampler"] == {"name": "confidence", "steps": 2}
     assert results["samples"]["guidance"]["scale"] == 1.5 and results["samples"]["count"] == 110
     assert results["reference"]["set"].endswith("/train") and results["reference"]["count"] == 24
     assert results["features"]["sha256"] == results["judge"]["sha256"] and "90.00%" in out
-    assert results["floor"].startswith("8 real images of ") and results["floor"].endswith("(FEWER than the samples)")
+    assert results["floor"].startswith("8 real images of ") and results["floor"].endswith(
+        "(FEWER than the samples)"
+    )
     assert results["held out"]["set"].endswith("/validation") and results["held out"]["count"] == 8
     assert {"model", "tokenizer"} == set(results["weights"])
     assert len(results["by class"]) >= 2 and "furthest class: " in out
@@ -76,7 +90,11 @@ def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
     assert fid["floor"] > 0 and fid["half_width"] > 0 and fid["better"] == "lower"
     assert 0 < results["numbers"]["bits_per_code"]["value"] < 12
     row = (run_folder / "evaluation" / "results.md").read_text().splitlines()
-    assert len(row) == 4 and len({line.count("|") for line in row}) == 1 and row[3].startswith("| real images |")
+    assert (
+        len(row) == 4
+        and len({line.count("|") for line in row}) == 1
+        and row[3].startswith("| real images |")
+    )
     for name in ("samples.png", "neighbours.png"):
         with Image.open(run_folder / "evaluation" / name) as picture:
             assert picture.width > 300
@@ -100,14 +118,22 @@ def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
     def share_of_zeros(_, fake):
         return {"zeros": (fake.labels == 0).double().mean().item()}
 
-    entry = Metric(share_of_zeros, ("fake", "fake"), "higher", numbers=("zeros",), needs=("labels",))
+    entry = Metric(
+        share_of_zeros, ("fake", "fake"), "higher", numbers=("zeros",), needs=("labels",)
+    )
     monkeypatch.setitem(METRICS, "zeros", entry)
-    request = Evaluation(run=run_folder, count=12, metrics=("zeros",), options={"steps": 2}, pictures=False)
-    assert evaluate(request).numbers["zeros"][:3:2] == (0.5, 0.5), "of the samples, and of real images"
+    request = Evaluation(
+        run=run_folder, count=12, metrics=("zeros",), options={"steps": 2}, pictures=False
+    )
+    assert evaluate(request).numbers["zeros"][:3:2] == (0.5, 0.5), (
+        "of the samples, and of real images"
+    )
     monkeypatch.setitem(METRICS, "zeros", entry._replace(least=13))
     with pytest.raises(ValueError, match="zeros: needs 13 images"):
         evaluate(request)
-    unlabelled = Evaluation(samples=run_folder / "s", reference=str(run_folder / "s"), metrics=("zeros",))
+    unlabelled = Evaluation(
+        samples=run_folder / "s", reference=str(run_folder / "s"), metrics=("zeros",)
+    )
     (run_folder / "s").mkdir()
     Image.new("L", (16, 16)).save(run_folder / "s" / "a.png")
     monkeypatch.setitem(METRICS, "zeros", entry)
@@ -117,7 +143,16 @@ def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
 
 def test_same_seed_same_numbers_and_another_seed_others(run_folder):
     for name, seed in (("a", 0), ("b", 0), ("c", 7)):
-        options = ("--seed", seed, "--steps", 2, "--metrics", "fid,bits", "--out", run_folder / name)
+        options = (
+            "--seed",
+            seed,
+            "--steps",
+            2,
+            "--metrics",
+            "fid,bits",
+            "--out",
+            run_folder / name,
+        )
         assert call("evaluate", run_folder, "--count", 12, *options) == 0
     a, b, c = (numbers(run_folder / name) for name in "abc")
     assert a == b and a["fid"] != c["fid"] and a["bits_per_code"] != c["bits_per_code"]
@@ -127,32 +162,57 @@ def test_a_negative_label_changes_the_samples_and_is_in_the_results(run_folder):
     options = ("--count", 12, "--steps", 2, "--guidance", 3, "--metrics", "fid")
     for name, more in (("a", ()), ("b", ("--negative", "t-shirt"))):
         assert call("evaluate", run_folder, *options, *more, "--out", run_folder / name) == 0
-    about = [json.loads((run_folder / name / "results.json").read_text())["samples"] for name in "ab"]
+    about = [
+        json.loads((run_folder / name / "results.json").read_text())["samples"] for name in "ab"
+    ]
     assert "negative" not in about[0] and about[1]["negative"] == "t-shirt"
     assert numbers(run_folder / "a")["fid"] != numbers(run_folder / "b")["fid"]
 
 
 def test_samples_of_another_program(run_folder, capfd):
-    """The npz that `sample` writes, and a folder of its PNGs, give the numbers of the run itself."""
+    """The npz that `sample` writes, and a folder of its PNGs, give the numbers of the run
+    itself."""
     options = ("--labels", "0,1", "--per-label", 6, "--steps", 2)
     assert call("sample", run_folder, "--out", run_folder / "s.npz", *options) == 0
     assert call("sample", run_folder, "--out", run_folder / "pngs", *options) == 0
-    wanted = ("--metrics", "fid,agreement", "--judge", run_folder.parent / "classifier", "--features", "classifier")
+    wanted = (
+        "--metrics",
+        "fid,agreement",
+        "--judge",
+        run_folder.parent / "classifier",
+        "--features",
+        "classifier",
+    )
     reference = ("--reference", run_folder / "data.yaml")
     data = json.loads((run_folder / "config.json").read_text())["data"]
     (run_folder / "data.yaml").write_text(json.dumps({"task": "tokenizer", "data": data}))
     found = []
     for samples in ("s.npz", "pngs"):
         out = run_folder / f"of {samples}"
-        assert call("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out) == 0
+        assert (
+            call("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out)
+            == 0
+        )
         found.append(numbers(out))
     assert found[0] == found[1] and 0 <= found[0]["class_agreement"]["value"] <= 1
-    with np.load(run_folder / "s.npz") as file, Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png:
+    with (
+        np.load(run_folder / "s.npz") as file,
+        Image.open(run_folder / "pngs" / "001_t-shirt_000009.png") as png,
+    ):
         assert np.array_equal(file["arr_0"][9, ..., 0], np.asarray(png))
     # without a held-out split, the floor is a part of the reference against the rest
     out = run_folder / "halves"
     assert (
-        call("evaluate", "--samples", run_folder / "s.npz", "--reference", run_folder / "pngs", *wanted, "--out", out)
+        call(
+            "evaluate",
+            "--samples",
+            run_folder / "s.npz",
+            "--reference",
+            run_folder / "pngs",
+            *wanted,
+            "--out",
+            out,
+        )
         == 0
     )
     assert json.loads((out / "results.json").read_text())["floor"].startswith("6 real images of ")
@@ -183,7 +243,9 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(
     arguments, run_folder, image_folder, tmp_path, capfd, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    words = [{"RUN": run_folder, "IMAGES": image_folder / "val"}.get(word, word) for word in arguments]
+    words = [
+        {"RUN": run_folder, "IMAGES": image_folder / "val"}.get(word, word) for word in arguments
+    ]
     if "IMAGES" in arguments and "inception" not in arguments:
         words += ["--features", "classifier", "--weights", tmp_path / "classifier"]
     assert call("evaluate", *words) == 2
@@ -194,15 +256,28 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(
 
 @pytest.mark.slow
 def test_two_processes_equal_one(run_folder, one_thread):
-    """The same numbers, the same file and the same folder of samples, whatever the number of processes."""
+    """The same numbers, the same file and the same folder of samples, whatever the number of
+    processes."""
     commands = {
         "evaluate": ["--count", "31", "--steps", "2", "--batch-size", "4", "--out"],
         "sample": ["--per-label", "5", "--steps", "2", "--batch-size", "4", "--out"],
         "compare_samplers": ["--samplers", "random", "--rounds", "2", "--count", "120", "--out"],
     }
     commands["sample_classes"] = commands["sample"]
-    outs = {"evaluate": "", "sample": ".npz", "sample_classes": "-images", "compare_samplers": "-compared"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    outs = {
+        "evaluate": "",
+        "sample": ".npz",
+        "sample_classes": "-images",
+        "compare_samplers": "-compared",
+    }
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     for command, options in commands.items():
         out = run_folder / f"one{outs[command]}"
@@ -231,7 +306,18 @@ def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_fo
     for split in ("train", "validation"):
         out = run_folder / split
         assert (
-            call("evaluate", run_folder, "--count", 12, "--metrics", "fid,rfid,bits", "--split", split, "--out", out)
+            call(
+                "evaluate",
+                run_folder,
+                "--count",
+                12,
+                "--metrics",
+                "fid,rfid,bits",
+                "--split",
+                split,
+                "--out",
+                out,
+            )
             == 0
         )
         found[split] = json.loads((out / "results.json").read_text())

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from maskgit.feature_sets import extract, extract_cached
-from maskgit.features import FEATURES, ClassifierFeatures, load_features
-from maskgit.image_sets import from_folder
+from maskgit.evaluation.feature_sets import extract, extract_cached
+from maskgit.evaluation.features import FEATURES, ClassifierFeatures, load_features
+from maskgit.evaluation.image_sets import from_folder
 from vqgan.classifier import Classifier
 
 
@@ -16,7 +16,9 @@ from vqgan.classifier import Classifier
 def judge_file(tmp_path):
     path = tmp_path / "classifier.safetensors"
     torch.manual_seed(0)
-    Classifier(channels=1, num_classes=2, width=8).save(path, {"class_names": ["bag", "coat"], "accuracy": 0.5})
+    Classifier(channels=1, num_classes=2, width=8).save(
+        path, {"class_names": ["bag", "coat"], "accuracy": 0.5}
+    )
     return path
 
 
@@ -37,7 +39,9 @@ def test_reference_features_are_made_once(judge_file, image_folder, tmp_path, mo
     monkeypatch.setattr(network, "see", None)
     second = extract_cached(images, network, network, batch_size=3)
     for a, b in zip(first, second, strict=True):
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else (a == b) is True or (a == b).all()
+        assert (
+            torch.equal(a, b) if isinstance(a, torch.Tensor) else (a == b) is True or (a == b).all()
+        )
     cached = next((tmp_path / "cache").iterdir())
     cached.write_bytes(cached.read_bytes()[:100])
     with pytest.raises(TypeError):  # a broken file is made again
@@ -82,7 +86,9 @@ class Evil:
         return print, ("unpickled",)
 
 
-@pytest.mark.parametrize(("name", "title"), [("inception", "Inception"), ("mobilenet", "MobileNet-v2")])
+@pytest.mark.parametrize(
+    ("name", "title"), [("inception", "Inception"), ("mobilenet", "MobileNet-v2")]
+)
 def test_a_weights_file_unpickles_nothing(name, title, tmp_path, capsys):
     torch.save({"a": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
     with pytest.raises(ValueError, match=f"does not hold {title}'s weights"):
@@ -116,7 +122,10 @@ def test_mobilenet_from_a_file(tmp_path):
     assert seen.features.shape == (3, 1280)
     with torch.no_grad():
         assert torch.allclose(seen.logits, theirs(transform(images)), atol=1e-4)
-    assert torch.equal(network.see(images[:, :1]).features, network.see(images[:, :1].expand(-1, 3, -1, -1)).features)
+    assert torch.equal(
+        network.see(images[:, :1]).features,
+        network.see(images[:, :1].expand(-1, 3, -1, -1)).features,
+    )
     assert network.about["weights"] == "NOT the published weights"
 
 

@@ -1,4 +1,5 @@
-"""What an earlier version wrote is read: a run, pipelines and a code cache of 0.1 (commit 71d6214)."""
+"""What an earlier version wrote is read: a run, pipelines and a code cache of 0.1 (commit
+71d6214)."""
 
 import json
 import shutil
@@ -49,7 +50,9 @@ def test_its_data_are_tokenised_already(old, capfd):
 def test_its_pipelines_draw_edit_and_are_written_again(old, run):
     pipeline = Pipeline.from_pretrained(run)
     images = pipeline.generate([0, 1], [3, 4])
-    again = Pipeline.from_pretrained(pipeline.save_pretrained(old / "again")).generate([0, 1], [3, 4])
+    again = Pipeline.from_pretrained(pipeline.save_pretrained(old / "again")).generate(
+        [0, 1], [3, 4]
+    )
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(images, again, strict=True))
     call("sample", run, "--out", "grid.png", "--labels", "coat", "--sampler", "halton")
     call("edit", "variation", run, "validation:3", "--pairs", "edited.png")
@@ -62,4 +65,9 @@ def test_what_it_wrote_is_told_and_measured(old, capfd):
     assert "a maskgit run of 4 steps" in capfd.readouterr().out
     call("evaluate", "maskgit", "--metrics", "bits")
     call("evaluate", "vqgan", "--metrics", "psnr,codes")
-    assert json.loads(Path("maskgit/evaluation/results.json").read_text())["numbers"]["bits_per_code"]["value"] > 1
+    assert (
+        json.loads(Path("maskgit/evaluation/results.json").read_text())["numbers"]["bits_per_code"][
+            "value"
+        ]
+        > 1
+    )

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from maskgit.guidance import GUIDANCE_SCHEDULES, Guided
+from maskgit.samplers.guidance import GUIDANCE_SCHEDULES, Guided
 
 
 class Net:
-    """Logits that say which label they were made with: 10 for the label, 7 for label 2, 1 without."""
+    """Logits that say which label they were made with: 10 for the label, 7 for label 2, 1
+    without."""
 
     none, mask_id = 4, 3
 
@@ -17,7 +18,9 @@ class Net:
 
     def logits_at(self, codes, labels, cells, mix=None):
         self.batches.append(len(codes))
-        value = torch.where(labels == self.none, 1.0, torch.where(labels == 2, 7.0, 10.0))[:, None, None]
+        value = torch.where(labels == self.none, 1.0, torch.where(labels == 2, 7.0, 10.0))[
+            :, None, None
+        ]
         rows = value.expand(codes.shape)[cells][:, None].expand(-1, 3)
         return rows if mix is None else mix(rows)
 
@@ -55,7 +58,9 @@ def test_ramps_start_at_one():
 
 def test_no_guidance_outside_the_interval():
     assert logits(3, r=0.5, interval=(0.4, 0.8))[1] == [4]
-    assert logits(3, r=0.9, interval=(0.4, 0.8))[1] == logits(3, r=0.3, interval=(0.4, 0.8))[1] == [2]
+    assert (
+        logits(3, r=0.9, interval=(0.4, 0.8))[1] == logits(3, r=0.3, interval=(0.4, 0.8))[1] == [2]
+    )
 
 
 def test_a_schedule_takes_its_options():
@@ -80,4 +85,6 @@ def test_a_label_is_mixed_with_another(scale, share, expected, rows):
     other = torch.full((2,), 2)
     values, batches = logits(scale, mixed_with=(other, torch.tensor(share)))
     assert values[:, 0].tolist() == expected
-    assert batches == [rows], "all sides run as one batch, what leads away once, and no side that has no share"
+    assert batches == [rows], (
+        "all sides run as one batch, what leads away once, and no side that has no share"
+    )

@@ -3,8 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.config import DataConfig
-from maskgit.image_sets import (
+from maskgit.config.sections import DataConfig
+from maskgit.data.npz import npz_arrays, write_npz
+from maskgit.data.order import chunks_of
+from maskgit.data.pixels import to_uint8
+from maskgit.evaluation.image_sets import (
     fingerprint,
     from_folder,
     from_npz,
@@ -13,9 +16,6 @@ from maskgit.image_sets import (
     reconstructions,
     shared_out,
 )
-from maskgit.images import to_uint8
-from maskgit.npz import npz_arrays, write_npz
-from maskgit.order import chunks_of
 
 
 def pixels(images, size=3):
@@ -24,13 +24,18 @@ def pixels(images, size=3):
 
 @pytest.fixture
 def rgb():
-    return torch.randint(256, (7, 3, 6, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        256, (7, 3, 6, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def test_what_is_written_as_npz_is_what_adm_and_we_read(tmp_path, rgb):
     path = write_npz(tmp_path / "s.npz", rgb.split(3), tuple(rgb.shape), list(range(7)))
     with np.load(path, allow_pickle=False) as file:
-        assert np.array_equal(file["arr_0"], rgb.movedim(1, -1).numpy()) and file["arr_0"].dtype == np.uint8
+        assert (
+            np.array_equal(file["arr_0"], rgb.movedim(1, -1).numpy())
+            and file["arr_0"].dtype == np.uint8
+        )
         assert np.array_equal(file["arr_1"], np.arange(7))
     found = from_npz(path)
     assert found.num_images == 7 and found.labels.tolist() == list(range(7))
@@ -90,7 +95,9 @@ def test_samples_depend_on_their_own_number_only(tiny_pipeline):
 
 
 def test_a_source_and_its_reconstructions(image_folder, tiny_pipeline):
-    data = DataConfig(source={"name": "folder", "root": str(image_folder)}, image_size=16, channels=1)
+    data = DataConfig(
+        source={"name": "folder", "root": str(image_folder)}, image_size=16, channels=1
+    )
     found = from_source(data, "train", 5)
     assert found.num_images == 5 and found.labels.tolist() == [0, 0, 0, 1, 1]
     decoded = reconstructions(tiny_pipeline.tokenizer, found)
@@ -108,7 +115,9 @@ def test_one_process_is_shared_out_everything(image_folder):
 
 def test_the_fingerprint_sees_pixels_and_labels(image_folder):
     def of_folder():
-        return fingerprint(from_folder(image_folder / "val", channels=1, class_names=("bag", "coat")))
+        return fingerprint(
+            from_folder(image_folder / "val", channels=1, class_names=("bag", "coat"))
+        )
 
     before = of_folder()
     assert of_folder() == before

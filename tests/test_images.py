@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit import images
-from maskgit.images import Transform, open_image, save_png, to_float, to_mode, to_pil
+from maskgit.data import pixels as images
+from maskgit.data.pixels import Transform, open_image, save_png, to_float, to_mode, to_pil
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped():
@@ -28,7 +28,9 @@ def test_transparency_is_laid_on_white():
     assert to_mode(palette, 3).mode == "RGB"
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_grey_or_rgb(mode, channels):
     assert to_mode(Image.new(mode, (4, 3)), channels).mode == ("L" if channels == 1 else "RGB")
@@ -91,7 +93,9 @@ def test_a_bomb_and_broken_bytes_raise_what_readers_expect():
     with pytest.raises(ValueError, match="DecompressionBomb"):
         open_image(buffer.getvalue())
     png = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)).save(png, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)).save(
+        png, "PNG"
+    )
     good = png.getvalue()
     for cut in range(0, len(good), 7):
         for data in (good[:cut], good[:cut] + b"\xff" + good[cut + 1 :]):

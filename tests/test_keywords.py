@@ -8,17 +8,30 @@ from torch import Tensor
 
 from maskgit.cli.derived import option_of, read, spread
 from maskgit.cli.options import Sampling, set_words
-from maskgit.editing import EDITS
-from maskgit.keywords import keywords_of
+from maskgit.config.keywords import keywords_of
+from maskgit.editing.operations import EDITS
 
 Places = Annotated[Sequence[Annotated[int, Ge(0)]], Len(2, 2)]
 
 
-def blur(image, *, seed: int = 0, radius: Annotated[float, Ge(0), "in pixels"] = 1.0, at: Places | None = None):
+def blur(
+    image,
+    *,
+    seed: int = 0,
+    radius: Annotated[float, Ge(0), "in pixels"] = 1.0,
+    at: Places | None = None,
+):
     """An entry."""
 
 
-def paste(image, *, mask: Annotated[Tensor | None, Path], radius: int = 2, twice: bool = False, by: Tensor = None):
+def paste(
+    image,
+    *,
+    mask: Annotated[Tensor | None, Path],
+    radius: int = 2,
+    twice: bool = False,
+    by: Tensor = None,
+):
     """Another."""
 
 
@@ -67,7 +80,9 @@ def test_a_command_gets_one_value_of_a_class_of_options():
 
 
 def test_sampling_options_are_those_of_a_pipeline():
-    sampling = Sampling(sampler="{name: remask, eta: 0.1}", guidance="2", negative="coat", temperature="1.2,0.8")
+    sampling = Sampling(
+        sampler="{name: remask, eta: 0.1}", guidance="2", negative="coat", temperature="1.2,0.8"
+    )
     wanted = {"sampler": {"name": "remask", "eta": 0.1}, "guidance": 2, "temperature": (1.2, 0.8)}
     assert sampling.options() == {**wanted, "negative": "coat"}
     assert sampling.options({"coat": 1}.get) == {**wanted, "negative": 1}
@@ -77,7 +92,12 @@ def test_sampling_options_are_those_of_a_pipeline():
 def test_words_set_any_option_on_top_of_the_others():
     words = ["sampler.temperature=.8", "guidance.schedule=linear", "sampler.eta=1e-1"]
     found = set_words({"guidance": 3, "temperature": 1.0, "steps": 4}, words)
-    assert found == {"guidance": {"scale": 3, "schedule": "linear"}, "temperature": 0.8, "eta": 0.1, "steps": 4}
+    assert found == {
+        "guidance": {"scale": 3, "schedule": "linear"},
+        "temperature": 0.8,
+        "eta": 0.1,
+        "steps": 4,
+    }
     assert set_words({}, ["sampler.name=halton"]) == {"sampler": "halton"}
 
 

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from maskgit.tasks import TASKS
+from maskgit.training.tasks import TASKS
 from tests.conftest import repo
 
 LAYERS = [
@@ -70,7 +70,9 @@ DOORS = {
         "maskgit/trainer.py", "maskgit/learner.py", "maskgit/averages.py", "maskgit/tasks/", "maskgit/processes.py",
     },
 }  # fmt: skip
-FILES = sorted(path for package in ("maskgit", "vqgan", "scripts") for path in (repo() / package).rglob("*.py"))
+FILES = sorted(
+    path for package in ("maskgit", "vqgan", "scripts") for path in (repo() / package).rglob("*.py")
+)
 
 
 def imports(path):
@@ -113,9 +115,15 @@ def test_arrows_go_down(path):
 @pytest.mark.parametrize("library", DOORS)
 def test_one_door_for_each_third_party(library):
     """A door is a file, or a folder, which ends in a slash."""
-    users = {str(p.relative_to(repo())) for p in FILES if any(name.split(".")[0] == library for name in imports(p))}
+    users = {
+        str(p.relative_to(repo()))
+        for p in FILES
+        if any(name.split(".")[0] == library for name in imports(p))
+    }
     folders = {door for door in DOORS[library] if door.endswith("/")}
-    assert {next((f for f in folders if user.startswith(f)), user) for user in users} == DOORS[library]
+    assert {next((f for f in folders if user.startswith(f)), user) for user in users} == DOORS[
+        library
+    ]
 
 
 def test_tasks_do_not_borrow_from_each_other():
@@ -134,11 +142,15 @@ def test_nothing_unpickles():
     """torch.load only with weights_only, and no pickle at all."""
     for path in FILES:
         source = path.read_text()
-        assert not {"pickle", "dill", "cloudpickle", "joblib"} & {name.split(".")[0] for name in imports(path)}, path
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & {
+            name.split(".")[0] for name in imports(path)
+        }, path
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "load"):
                 keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                assert ast.unparse(node.func) != "torch.load" or keywords.get("weights_only") == "True", path
+                assert (
+                    ast.unparse(node.func) != "torch.load" or keywords.get("weights_only") == "True"
+                ), path
 
 
 def test_no_file_names_a_device():

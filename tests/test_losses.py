@@ -11,15 +11,22 @@ VALUES = {"l1": 0.5, "l2": 0.25, "l1_l2": 0.75}
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_pixel_losses_have_their_closed_values(name):
-    assert PIXEL_LOSSES[name](torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, 1, 2, 2)).item() == VALUES[name]
+    assert (
+        PIXEL_LOSSES[name](torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, 1, 2, 2)).item()
+        == VALUES[name]
+    )
 
 
 def test_hinge_and_non_saturating_have_their_closed_values():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5])
-    assert ADVERSARIAL["hinge"].discriminator(real, fake).item() == pytest.approx(0.5 * (0.25 + 0.75))
+    assert ADVERSARIAL["hinge"].discriminator(real, fake).item() == pytest.approx(
+        0.5 * (0.25 + 0.75)
+    )
     assert ADVERSARIAL["hinge"].generator(fake).item() == pytest.approx(0.75)
     zero = torch.zeros(3)
-    assert ADVERSARIAL["non_saturating"].discriminator(zero, zero).item() == pytest.approx(0.6931, abs=1e-4)
+    assert ADVERSARIAL["non_saturating"].discriminator(zero, zero).item() == pytest.approx(
+        0.6931, abs=1e-4
+    )
     assert ADVERSARIAL["non_saturating"].generator(zero).item() == pytest.approx(0.6931, abs=1e-4)
 
 
@@ -35,15 +42,21 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
 
     def norm(which):
         eye = torch.eye(weight.numel(), dtype=torch.float64).view(-1, *weight.shape) * 1e-6
-        return torch.stack([(losses(weight + e)[which] - losses(weight - e)[which]) / 2e-6 for e in eye]).norm()
+        return torch.stack(
+            [(losses(weight + e)[which] - losses(weight - e)[which]) / 2e-6 for e in eye]
+        ).norm()
 
     expected = norm(0) / (norm(1) + 1e-4)
-    assert adaptive_weight([losses(weight)], weight).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert adaptive_weight([losses(weight)], weight).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 32, 32), (3, 48, 32)])
-def test_a_discriminator_gives_a_grid_of_logits_each_image_for_itself(name, channels, height, width):
+def test_a_discriminator_gives_a_grid_of_logits_each_image_for_itself(
+    name, channels, height, width
+):
     torch.manual_seed(0)
     judge = DISCRIMINATORS[name](channels)
     images = torch.randn(2, channels, height, width)
@@ -82,10 +95,14 @@ def test_the_gradient_penalty_of_a_linear_judge_is_its_squared_weight():
     judged = judge(raw, torch.randn(5, 1, 1, 2), raw=raw)
     assert judged.gradient_penalty.item() == pytest.approx(25.0)
     (0.5 * judged.gradient_penalty).backward()
-    assert judge.net.w.grad.flatten().tolist() == pytest.approx([3.0, 4.0]), "d (|w|^2 / 2) / dw = w"
+    assert judge.net.w.grad.flatten().tolist() == pytest.approx([3.0, 4.0]), (
+        "d (|w|^2 / 2) / dw = w"
+    )
     assert judge(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)).gradient_penalty == 0
     doubled = judge(2 * raw, torch.randn(5, 1, 1, 2), raw=raw)
-    assert doubled.gradient_penalty.item() == pytest.approx(100.0), "of the images before they were augmented"
+    assert doubled.gradient_penalty.item() == pytest.approx(100.0), (
+        "of the images before they were augmented"
+    )
 
 
 def test_lecam_has_its_closed_value_and_remembers():
@@ -105,8 +122,13 @@ def test_the_adaptive_weight_is_that_of_the_whole_batch():
     other = iter((torch.tensor([0.0, 4.0]), torch.tensor([0.0, 3.0])))
     found = adaptive_weight([(rec, gan)], weight, lambda gradient: (gradient + next(other)) / 2)
     assert found.item() == pytest.approx(2.5 / (2.0 + 1e-4))
-    parts = [(rec, gan), ((weight * torch.tensor([0.0, 4.0])).sum(), (weight * torch.tensor([0.0, 3.0])).sum())]
-    assert adaptive_weight(iter(parts), weight).item() == pytest.approx(2.5 / (2.0 + 1e-4)), "or over parts"
+    parts = [
+        (rec, gan),
+        ((weight * torch.tensor([0.0, 4.0])).sum(), (weight * torch.tensor([0.0, 3.0])).sum()),
+    ]
+    assert adaptive_weight(iter(parts), weight).item() == pytest.approx(2.5 / (2.0 + 1e-4)), (
+        "or over parts"
+    )
 
 
 def test_augmentation_is_drawn_for_each_image_and_passes_gradients():
@@ -124,8 +146,12 @@ def test_augmentation_is_drawn_for_each_image_and_passes_gradients():
 def test_augmentations_do_what_they_say():
     image = torch.arange(256.0).view(1, 1, 16, 16) / 256
     half, none = torch.tensor([0.5]), torch.tensor([0.0])
-    assert torch.allclose(colour(image, half, half, half), image), "the middle of every range changes nothing"
-    assert colour(image, torch.tensor([0.75]), half, half).mean() == pytest.approx(image.mean() + 0.25)
+    assert torch.allclose(colour(image, half, half, half), image), (
+        "the middle of every range changes nothing"
+    )
+    assert colour(image, torch.tensor([0.75]), half, half).mean() == pytest.approx(
+        image.mean() + 0.25
+    )
     assert torch.equal(translate(image, half, half), image)
     assert torch.equal(translate(image, none, half)[..., 2:, :], image[..., :-2, :])
     hole = cut_out(image + 1, half, half) == 0
@@ -136,4 +162,6 @@ def test_a_stylegan_judge_shrinks_by_its_layers_and_does_not_see_the_batch():
     judge = DISCRIMINATORS["stylegan"](1, width=8, num_layers=2)
     assert judge(torch.randn(3, 1, 28, 20)).shape == (3, 1, 1, 1)
     flat = judge.layers[0]._half(torch.ones(1, 8, 8, 8))
-    assert flat.shape == (1, 8, 4, 4) and torch.allclose(flat, torch.ones_like(flat)), "the blur keeps brightness"
+    assert flat.shape == (1, 8, 4, 4) and torch.allclose(flat, torch.ones_like(flat)), (
+        "the blur keeps brightness"
+    )

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from maskgit.config import DataConfig
-from maskgit.feature_sets import FeatureSet, extract, moments
-from maskgit.features import Seen
-from maskgit.image_sets import ImageSet, from_source
-from maskgit.metrics import (
+from maskgit.config.sections import DataConfig
+from maskgit.evaluation.feature_sets import FeatureSet, extract, moments
+from maskgit.evaluation.features import Seen
+from maskgit.evaluation.image_sets import ImageSet, from_source
+from maskgit.evaluation.metrics import (
     METRICS,
     Metric,
     by_class,
@@ -28,13 +28,17 @@ def feature_set(features, labels=None, judged=None):
     """FeatureSet of given features (n, dim)."""
     features = torch.as_tensor(features)
     rows = torch.arange(len(features))
-    return FeatureSet(len(rows), *moments(features), features.float(), features.float(), labels, judged, rows, {})
+    return FeatureSet(
+        len(rows), *moments(features), features.float(), features.float(), labels, judged, rows, {}
+    )
 
 
 def gaussian(mean, covariance):
     """A FeatureSet that knows exactly its moments and holds no image."""
     none = torch.empty(0, len(mean))
-    return FeatureSet(10**6, np.array(mean), np.array(covariance), none, none, None, None, torch.empty(0), {})
+    return FeatureSet(
+        10**6, np.array(mean), np.array(covariance), none, none, None, None, torch.empty(0), {}
+    )
 
 
 def normal(n, dim, seed, shift=0.0):
@@ -44,9 +48,13 @@ def normal(n, dim, seed, shift=0.0):
 def test_fid_of_two_gaussians_is_the_closed_form():
     a, b = np.array([1.0, 4.0, 0.25]), np.array([9.0, 1.0, 2.25])
     expected = 1 + 4 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
-    assert fid(gaussian([0, 0, 0], np.diag(a)), gaussian([1, 0, 2], np.diag(b)))["fid"] == pytest.approx(expected)
+    assert fid(gaussian([0, 0, 0], np.diag(a)), gaussian([1, 0, 2], np.diag(b)))[
+        "fid"
+    ] == pytest.approx(expected)
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
-    turned = [gaussian(turn @ m, turn @ np.diag(c) @ turn.T) for m, c in (([0, 0, 0], a), ([1, 0, 2], b))]
+    turned = [
+        gaussian(turn @ m, turn @ np.diag(c) @ turn.T) for m, c in (([0, 0, 0], a), ([1, 0, 2], b))
+    ]
     assert fid(*turned)["fid"] == pytest.approx(expected, rel=1e-9)
 
 
@@ -59,7 +67,8 @@ def test_fid_of_covariances_that_do_not_commute():
 
 
 class Net:
-    """A classifier with fixed random weights: what it sees differs between pictures, and needs no training."""
+    """A classifier with fixed random weights: what it sees differs between pictures, and needs no
+    training."""
 
     def __init__(self, channels=1):
         torch.manual_seed(0)
@@ -116,19 +125,29 @@ class Pixels(torch.utils.data.Dataset):
 
 
 def image_set(images, labels=None):
-    return ImageSet(len(images), labels, lambda chunks: (images[c.start : c.stop] for c in chunks), {"set": "test"})
+    return ImageSet(
+        len(images),
+        labels,
+        lambda chunks: (images[c.start : c.stop] for c in chunks),
+        {"set": "test"},
+    )
 
 
 @pytest.fixture(scope="module")
 def digits():
     """(1,000 training digits, 1,000 held-out ones), uint8."""
-    sets = [from_source(DataConfig(source="mnist5k"), split, 1000) for split in ("train", "validation")]
+    sets = [
+        from_source(DataConfig(source="mnist5k"), split, 1000) for split in ("train", "validation")
+    ]
     return [torch.cat(list(s.read([range(1000)]))) for s in sets]
 
 
 def few(digits):
     """300 of either, of all classes."""
-    return [images[torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:300]] for images in digits]
+    return [
+        images[torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:300]]
+        for images in digits
+    ]
 
 
 def test_the_numbers_of_torch_fidelity_on_the_same_features(digits):
@@ -140,7 +159,9 @@ def test_the_numbers_of_torch_fidelity_on_the_same_features(digits):
         save_cpu_ram=True, cache=False,
     )  # fmt: skip
     sets = [extract(image_set(images), Net()) for images in (real, fake)]
-    ours = METRICS["fid"].compute(*sets) | METRICS["kid"].compute(*sets) | METRICS["is"].compute(*sets)
+    ours = (
+        METRICS["fid"].compute(*sets) | METRICS["kid"].compute(*sets) | METRICS["is"].compute(*sets)
+    )
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6, abs=1e-6)
     assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-6)
     assert ours["inception_score"] == pytest.approx(theirs["inception_score_mean"], abs=1e-6)
@@ -150,7 +171,9 @@ def worse(images, how, amount):
     """Degraded digits: noise of `amount` grey levels, or a box blur of width `amount`."""
     values = images.float()
     if how == "noise":
-        values = values + amount * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+        values = values + amount * torch.randn(
+            values.shape, generator=torch.Generator().manual_seed(0)
+        )
     else:
         values = F.avg_pool2d(F.pad(values, (amount // 2,) * 4, mode="replicate"), amount, stride=1)
     return values.clamp(0, 255).round().to(torch.uint8)
@@ -160,13 +183,19 @@ def worse(images, how, amount):
 def test_more_of_a_degradation_is_worse(digits, how, amounts):
     real, fake = few(digits)
     reference = extract(image_set(real), Net())
-    sets = [extract(image_set(x), Net()) for x in (fake, *(worse(fake, how, amount) for amount in amounts))]
+    sets = [
+        extract(image_set(x), Net())
+        for x in (fake, *(worse(fake, how, amount) for amount in amounts))
+    ]
     for name, key in (("fid", "fid"), ("kid", "kid")):
         values = [METRICS[name].compute(reference, s)[key] for s in sets]
         assert values == sorted(values), (name, values)
     manifold = [prdc(reference, s) for s in sets]
     assert manifold[0]["precision"] > manifold[-1]["precision"]
-    assert manifold[0]["coverage"] > manifold[1]["coverage"] > manifold[-1]["coverage"] or how == "blur"
+    assert (
+        manifold[0]["coverage"] > manifold[1]["coverage"] > manifold[-1]["coverage"]
+        or how == "blur"
+    )
 
 
 def test_a_dropped_class_is_seen_by_fid_recall_and_coverage(digits):
@@ -182,7 +211,9 @@ def test_a_dropped_class_is_seen_by_fid_recall_and_coverage(digits):
 
 def test_prdc_of_the_same_and_of_disjoint_sets():
     real = feature_set(normal(200, 4, 0))
-    assert prdc(real, real) == pytest.approx({"precision": 1, "recall": 1, "coverage": 1, "density": 1.2}, abs=0.25)
+    assert prdc(real, real) == pytest.approx(
+        {"precision": 1, "recall": 1, "coverage": 1, "density": 1.2}, abs=0.25
+    )
     assert prdc(real, feature_set(normal(200, 4, 1, shift=100.0))) == dict.fromkeys(
         ("precision", "recall", "density", "coverage"), 0.0
     )
@@ -198,7 +229,9 @@ def test_copies_of_training_images_are_at_distance_zero_and_named():
 
 def test_the_inception_score_of_perfect_classes_is_their_number():
     logits = torch.eye(10).repeat(2000, 1) * 100
-    assert METRICS["is"].compute(feature_set(logits), feature_set(logits))["inception_score"] == pytest.approx(10, 0.01)
+    assert METRICS["is"].compute(feature_set(logits), feature_set(logits))[
+        "inception_score"
+    ] == pytest.approx(10, 0.01)
 
 
 def test_agreement_counts_what_the_judge_reads():
@@ -209,21 +242,31 @@ def test_agreement_counts_what_the_judge_reads():
         METRICS["agreement"].compute(found, feature_set(normal(4, 2, 0)))
 
 
-MEAN = Metric(lambda _, fake: {"mean": fake.features[:, 0].mean().item()}, ("real", "fake"), "higher", unbiased=True)
+MEAN = Metric(
+    lambda _, fake: {"mean": fake.features[:, 0].mean().item()},
+    ("real", "fake"),
+    "higher",
+    unbiased=True,
+)
 
 
 @pytest.mark.parametrize("metric, key", [(MEAN, "mean"), (METRICS["fid"], "fid")])
 def test_nineteen_of_twenty_intervals_hold_what_repeats_give(metric, key):
-    """The interval around one set's number holds the mean over many sets, as often as it says, give or take."""
+    """The interval around one set's number holds the mean over many sets, as often as it says, give
+    or take."""
     real = feature_set(normal(2000, 4, 10**6))
-    found = [estimate(metric, real, feature_set(normal(300, 4, seed, shift=0.3)))[key] for seed in range(120)]
+    found = [
+        estimate(metric, real, feature_set(normal(300, 4, seed, shift=0.3)))[key]
+        for seed in range(120)
+    ]
     truth = np.mean([e.value for e in found])
     held = np.mean([abs(e.value - truth) <= e.half_width for e in found])
     assert 0.88 <= held <= 1
 
 
 def test_images_sorted_by_label_have_the_same_intervals():
-    """A folder or an .npz file lists one class after the other; groups by position would be classes."""
+    """A folder or an .npz file lists one class after the other; groups by position would be
+    classes."""
     labels = torch.arange(10).repeat_interleave(100)
     features = normal(1000, 4, 0) + 3 * normal(10, 4, 1)[labels]
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(2))
@@ -241,23 +284,32 @@ def test_a_metric_that_looks_at_few_images_thins_them_once():
         return {"x": fake.features.mean().item()}
 
     some = feature_set(normal(1000, 3, 0))
-    estimate(Metric(compute, ("real", "fake"), "higher", most=200), some, some.take(torch.arange(1000)))
+    estimate(
+        Metric(compute, ("real", "fake"), "higher", most=200), some, some.take(torch.arange(1000))
+    )
     assert len(seen[0]) == 200 and all(part < seen[0] and len(part) == 180 for part in seen[1:])
 
 
 def test_with_few_images_there_is_no_interval():
-    found = estimate(METRICS["fid"], feature_set(normal(99, 3, 0)), feature_set(normal(99, 3, 1)))["fid"]
+    found = estimate(METRICS["fid"], feature_set(normal(99, 3, 0)), feature_set(normal(99, 3, 1)))[
+        "fid"
+    ]
     assert math.isnan(found.half_width) and found.value > 0
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_contract_of_every_metric(name):
-    """A metric gives finite numbers for two ordinary sets, the same each time, and names its sets and direction."""
+    """A metric gives finite numbers for two ordinary sets, the same each time, and names its sets
+    and direction."""
     metric = METRICS[name]
     labels = torch.arange(120) % 3
     sets = [feature_set(normal(120, 5, seed), labels, labels) for seed in (0, 1)]
     found = metric.compute(*sets)
-    assert found and found == metric.compute(*sets) and all(math.isfinite(value) for value in found.values())
+    assert (
+        found
+        and found == metric.compute(*sets)
+        and all(math.isfinite(value) for value in found.values())
+    )
     assert metric.better in ("lower", "higher") and metric.compute.__doc__
     assert set(metric.sets) <= {"real", "fake", "originals", "decoded", "bits"}
     assert set(metric.needs) <= {"run", "judge", "labels"}
@@ -277,7 +329,8 @@ def test_a_stream_gives_the_moments_of_the_whole(digits):
 
 
 def test_each_class_is_told_by_its_own_mean():
-    """Class 1 lies 3 apart in one of 8 directions, class 0 where it should; class 2 has too few images to tell."""
+    """Class 1 lies 3 apart in one of 8 directions, class 0 where it should; class 2 has too few
+    images to tell."""
     draws = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 400 + [1] * 400 + [2] * 5)
     sides = []
@@ -287,9 +340,13 @@ def test_each_class_is_told_by_its_own_mean():
         judged = torch.where(labels == 1, 0, labels) if moved else labels
         empty = np.zeros(0)
         about = torch.arange(len(labels))
-        sides.append(FeatureSet(len(labels), empty, empty, features, features, labels, judged, about, {}))
+        sides.append(
+            FeatureSet(len(labels), empty, empty, features, features, labels, judged, about, {})
+        )
     found = by_class(*sides, ["boot", "shoe", "bag"])
     assert list(found) == ["boot", "shoe"]
-    assert abs(found["boot"]["shift"]) < 0.05 and found["shoe"]["shift"] == pytest.approx(9.0, abs=0.6)
+    assert abs(found["boot"]["shift"]) < 0.05 and found["shoe"]["shift"] == pytest.approx(
+        9.0, abs=0.6
+    )
     assert found["boot"]["agreement"] == 1.0 and found["shoe"]["agreement"] == 0.0
     assert by_class(sides[0], sides[1]._replace(labels=None), ["boot"]) == {}

@@ -1,6 +1,6 @@
 import json
 
-from maskgit.metrics_log import MetricsLog, read_metrics
+from maskgit.training.metrics_log import MetricsLog, read_metrics
 
 
 def test_metrics_after_the_resumed_step_are_dropped(tmp_path):

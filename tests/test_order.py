@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskgit.order import StepOrder, in_order
+from maskgit.data.order import StepOrder, in_order
 
 
 @given(
@@ -14,12 +14,26 @@ def test_a_step_sees_the_same_images_for_any_number_of_processes(num_items, spli
     whole = list(StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3))
     per_rank = [
         list(
-            StepOrder(num_items, 12, seed=seed, start=start, stop=start + 3, rank=r, world=world, accumulate=accumulate)
+            StepOrder(
+                num_items,
+                12,
+                seed=seed,
+                start=start,
+                stop=start + 3,
+                rank=r,
+                world=world,
+                accumulate=accumulate,
+            )
         )
         for r in range(world)
     ]
     for step in range(3):
-        parts = [key for rank in per_rank for part in rank[step * accumulate : (step + 1) * accumulate] for key in part]
+        parts = [
+            key
+            for rank in per_rank
+            for part in rank[step * accumulate : (step + 1) * accumulate]
+            for key in part
+        ]
         assert sorted(parts) == sorted(whole[step]) and len(parts) == 12
 
 
@@ -37,5 +51,10 @@ def test_a_batch_that_does_not_divide_is_refused():
 
 
 def test_evaluation_sees_every_image_once():
-    keys = [key for rank in range(3) for part in in_order(range(10), 2, rank=rank, world=3) for key in part]
+    keys = [
+        key
+        for rank in range(3)
+        for part in in_order(range(10), 2, rank=rank, world=3)
+        for key in part
+    ]
     assert sorted(keys) == [(i, 0) for i in range(10)]

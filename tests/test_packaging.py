@@ -13,32 +13,62 @@ from tests.conftest import repo
 def test_the_wheel_works_in_a_clean_environment(tmp_path):
     """Built, installed where nothing of the checkout is, run from another directory; no network.
 
-    The libraries it needs are lent by this environment through a path file; the package itself is the wheel's.
+    The libraries it needs are lent by this environment through a path file; the package itself is
+    the wheel's.
     """
-    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(repo())]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(tmp_path),
+        str(repo()),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "maskgit/configs/mnist/vqgan.yaml" in names and "vqgan/tokenizer.py" in names
     assert "vqgan/README.md" in names and "maskgit/configs/README.md" in names
-    assert not any(name.startswith(("tests", "scripts", "configs")) or name.endswith(".png") for name in names)
+    assert not any(
+        name.startswith(("tests", "scripts", "configs")) or name.endswith(".png") for name in names
+    )
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
     python = tmp_path / "env" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        wheel,
+    ]
     subprocess.run(install, check=True)
     site = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
     )
     Path(site.stdout.strip(), "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     away = tmp_path / "elsewhere"
     away.mkdir()
     for command in (["--help"], ["list"]):
         done = subprocess.run(
-            [tmp_path / "env" / "bin" / "maskgit", *command], capture_output=True, text=True, cwd=away
+            [tmp_path / "env" / "bin" / "maskgit", *command],
+            capture_output=True,
+            text=True,
+            cwd=away,
         )
         assert done.returncode == 0, done.stderr
     assert "mnist/vqgan" in done.stdout
     where = subprocess.run(
-        [python, "-c", "import maskgit; print(maskgit.__file__)"], capture_output=True, text=True, cwd=away
+        [python, "-c", "import maskgit; print(maskgit.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd=away,
     )
     assert str(tmp_path / "env") in where.stdout

@@ -1,16 +1,22 @@
-"""Passes over some of the cells: whole ones are the net's own, and so is any that asks for all that may have changed."""
+"""Passes over some of the cells: whole ones are the net's own, and so is any that asks for all that
+may have changed."""
 
 import pytest
 import torch
 
-from maskgit.passes import distinct
+from maskgit.model.passes import distinct
+from maskgit.model.transformer import Transformer
 from maskgit.samplers import SAMPLERS
 from maskgit.samplers.engine import Policy, fill
-from maskgit.transformer import Transformer
 from tests.conftest import make_pipeline
 from vqgan.registry import options_of
 
-NETS = [{}, {"flash": True}, {"positions": "rotary"}, {"positions": "rotary", "codes_per_cell": 2, "flash": True}]
+NETS = [
+    {},
+    {"flash": True},
+    {"positions": "rotary"},
+    {"positions": "rotary", "codes_per_cell": 2, "flash": True},
+]
 CACHED = [name for name, sampler in SAMPLERS.items() if "refresh" in options_of(sampler)]
 
 
@@ -42,7 +48,11 @@ def test_a_pass_for_some_cells_is_the_net_with_its_gradients(options, training):
     assert torch.allclose(found, whole, atol=1e-5)
     learned = [extra, *(p for name, p in net.named_parameters() if "to_logits" not in name)]
     slope = torch.randn(whole.shape, generator=torch.Generator().manual_seed(2))
-    pairs = zip(torch.autograd.grad(found, learned, slope), torch.autograd.grad(whole, learned, slope), strict=True)
+    pairs = zip(
+        torch.autograd.grad(found, learned, slope),
+        torch.autograd.grad(whole, learned, slope),
+        strict=True,
+    )
     assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max()) for a, b in pairs)
 
 
@@ -50,15 +60,20 @@ def test_what_follows_the_last_attention_runs_on_the_asked_cells_only():
     net, seen = transformer(), []
     for number in (1, -1):
         layer = net.net.attn_layers.layers[number][1].fn
-        layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[:-1].numel()))
+        layer.register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0].shape[:-1].numel())
+        )
     net.embed_at(grids(0), SOME, LABELS)
     assert seen == [ALL.sum(), SOME.sum()]
 
 
 def test_its_gradients_are_the_same_each_time_and_not_summed_in_bf16():
-    """With several threads, in sizes where torch's gradient of plain indexing is summed in racing order."""
+    """With several threads, in sizes where torch's gradient of plain indexing is summed in racing
+    order."""
     torch.manual_seed(0)
-    net = Transformer(codebook_size=16, grid=(16, 16), num_classes=3, dim=64, depth=1, heads=2, dim_head=32)
+    net = Transformer(
+        codebook_size=16, grid=(16, 16), num_classes=3, dim=64, depth=1, heads=2, dim_head=32
+    )
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     codes, cells = torch.randint(17, (4, 16, 16)), torch.rand(4, 16, 16) < 0.6
@@ -68,7 +83,11 @@ def test_its_gradients_are_the_same_each_time_and_not_summed_in_bf16():
 
     def gradients(ours, bf16):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            found = net.embed_at(codes, cells, labels) if ours else net(codes, labels, return_embeddings=True)[cells]
+            found = (
+                net.embed_at(codes, cells, labels)
+                if ours
+                else net(codes, labels, return_embeddings=True)[cells]
+            )
         return torch.autograd.grad(found, learned, slope.to(found.dtype))
 
     torch.set_num_threads(2)
@@ -91,7 +110,9 @@ def test_dropout_works_in_training_only():
     net = transformer(dropout=0.5)
     assert torch.equal(net.embed_at(grids(0), SOME, LABELS), net.embed_at(grids(0), SOME, LABELS))
     net.train()
-    assert not torch.equal(net.embed_at(grids(0), SOME, LABELS), net.embed_at(grids(0), SOME, LABELS))
+    assert not torch.equal(
+        net.embed_at(grids(0), SOME, LABELS), net.embed_at(grids(0), SOME, LABELS)
+    )
 
 
 def test_equal_images_are_found():
@@ -106,10 +127,14 @@ def test_equal_images_are_found():
 @pytest.mark.parametrize("sampler", ["confidence", "halton"])
 def test_the_first_round_runs_once_for_each_label(sampler):
     pipeline, rows = make_pipeline(), []
-    hook = pipeline.net.first_layer.register_forward_hook(lambda m, inputs, out: rows.append(len(inputs[0])))
+    hook = pipeline.net.first_layer.register_forward_hook(
+        lambda m, inputs, out: rows.append(len(inputs[0]))
+    )
     options = {"sampler": {"name": sampler, "steps": 3}, "guidance": {"scale": 2.0}}
     *_, codes = pipeline.rounds([0, 1, 1, 0, 1], range(5), **options)
-    assert rows == [3, 10, 10], "two labels and none, then all images, with and without their labels"
+    assert rows == [3, 10, 10], (
+        "two labels and none, then all images, with and without their labels"
+    )
     hook.remove()
     for number, label in enumerate([0, 1, 1, 0, 1]):
         *_, alone = pipeline.rounds([label], [number], **options)
@@ -123,7 +148,9 @@ def test_refreshed_in_every_round_it_is_the_net(options):
     passes = net.sampling_passes(1)
     for seed in range(3):
         found = passes.embed_at(grids(seed), LABELS, SOME)
-        assert torch.allclose(found, net(grids(seed), LABELS, return_embeddings=True)[SOME], atol=1e-5)
+        assert torch.allclose(
+            found, net(grids(seed), LABELS, return_embeddings=True)[SOME], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("options", NETS)
@@ -134,7 +161,10 @@ def test_a_whole_pass_after_others_is_the_net(options):
     passes = net.sampling_passes(3)
     for seed, some in ((0, ALL), (1, SOME), (2, SOME)):
         passes.embed_at(grids(seed), LABELS, some)
-    for codes, labels, some in ((grids(3), LABELS, SOME), (grids(4, 6), LABELS.repeat(2), SOME.repeat(2, 1, 1))):
+    for codes, labels, some in (
+        (grids(3), LABELS, SOME),
+        (grids(4, 6), LABELS.repeat(2), SOME.repeat(2, 1, 1)),
+    ):
         found = passes.embed_at(codes, labels, some)
         assert torch.allclose(found, net(codes, labels, return_embeddings=True)[some], atol=1e-5)
 
@@ -149,7 +179,9 @@ def test_a_pass_over_all_cells_is_whole(options):
     changed[0, 1, 2], changed[2, 3, 5] = 4, 9
     found = passes.embed_at(changed, LABELS, ALL)
     assert torch.allclose(found, net(changed, LABELS, return_embeddings=True)[ALL], atol=1e-5)
-    assert passes.embed_at(changed, LABELS, torch.zeros_like(ALL)).shape == (0, 32), "nothing is asked: nothing runs"
+    assert passes.embed_at(changed, LABELS, torch.zeros_like(ALL)).shape == (0, 32), (
+        "nothing is asked: nothing runs"
+    )
 
 
 @torch.no_grad()
@@ -157,7 +189,9 @@ def test_only_what_is_asked_or_has_changed_runs():
     net = transformer()
     seen = []
     first = net.net.attn_layers.layers[0][1].fn
-    hook = first.to_q.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+    hook = first.to_q.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].shape[1])
+    )
     passes = net.sampling_passes(3)
     codes, cells = grids(0), torch.zeros_like(ALL)
     cells[:, 0, :2] = True
@@ -210,13 +244,20 @@ def test_kept_keys_are_turned_by_their_own_places(options):
 @pytest.mark.parametrize("name", CACHED)
 def test_samplers_fill_grids_from_kept_passes(name):
     pipeline = make_pipeline()
-    options = {"sampler": {"name": name, "steps": 6, "refresh": 3}, "guidance": {"scale": 2.0, "interval": [0.3, 0.8]}}
+    options = {
+        "sampler": {"name": name, "steps": 6, "refresh": 3},
+        "guidance": {"scale": 2.0, "interval": [0.3, 0.8]},
+    }
     *_, codes = pipeline.rounds([0, 1, 2, 3], **options)
     assert codes.max() < 16
     *_, again = pipeline.rounds([0, 1, 2, 3], **options)
     *_, alone = pipeline.rounds([2], [2], **options)
-    assert torch.equal(codes, again) and torch.equal(codes[2:3], alone), "an image does not depend on its batch"
-    *_, exact = pipeline.rounds([0, 1, 2, 3], sampler={"name": name, "steps": 6}, guidance=options["guidance"])
+    assert torch.equal(codes, again) and torch.equal(codes[2:3], alone), (
+        "an image does not depend on its batch"
+    )
+    *_, exact = pipeline.rounds(
+        [0, 1, 2, 3], sampler={"name": name, "steps": 6}, guidance=options["guidance"]
+    )
     assert not torch.equal(codes, exact)
     given = torch.full((1, 4, 4), 16)
     given[0, 0] = torch.tensor([1, 2, 3, 4])
@@ -238,7 +279,11 @@ def test_an_image_does_not_depend_on_whether_others_draw_in_a_round(name):
 
 def test_edits_and_mixtures_take_kept_passes():
     pipeline = make_pipeline()
-    frames = list(pipeline.watch([0, 1], mixed_with=[(2, 0.5), (1, 0.2)], sampler={"name": "halton", "refresh": 2}))
+    frames = list(
+        pipeline.watch(
+            [0, 1], mixed_with=[(2, 0.5), (1, 0.2)], sampler={"name": "halton", "refresh": 2}
+        )
+    )
     assert frames[-1].codes.max() < 16 and frames[-1].confidence.isfinite().all()
 
 

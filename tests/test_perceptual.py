@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from maskgit.config import load
+from maskgit.config.loading import load
 from vqgan.classifier import Classifier
 from vqgan.perceptual import ClassifierDistance, TorchvisionDistance
 
@@ -59,8 +59,12 @@ def test_perceptual_loss_is_zero_for_equal_images_and_passes_gradients(tmp_path)
 
 
 def test_missing_perceptual_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"):
-        TorchvisionDistance(model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,))
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights at .*nowhere.pth \(loss.perceptual.weights\)"
+    ):
+        TorchvisionDistance(
+            model="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"), layers=(1,)
+        )
 
 
 def test_a_pickle_that_is_not_tensors_is_not_executed(tmp_path):

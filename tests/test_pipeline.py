@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit.pipeline import Pipeline, class_grid
+from maskgit.model.transformer import Transformer
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pipeline.pipeline import Pipeline, class_grid
 from maskgit.samplers import SAMPLERS
-from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper
 from tests.conftest import make_pipeline
 from vqgan.tokenizer import Tokenizer
 
@@ -22,7 +22,9 @@ def arrays(images):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_an_image_is_bit_identical_whatever_the_batch(tiny_pipeline, batch_size, guidance):
     whole = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=9, guidance=guidance)))
-    parts = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=guidance)))
+    parts = torch.stack(
+        list(tiny_pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=guidance))
+    )
     assert torch.equal(whole, parts)
     assert len(torch.unique(whole, dim=0)) > 6, "and the images are different ones"
 
@@ -31,14 +33,22 @@ def test_so_it_is_at_the_sizes_of_the_mnist_config():
     """Its convolutions take other paths than tiny ones, by batch size and place in the batch."""
     torch.manual_seed(0)
     shape = {"widths": [48, 96], "num_blocks": 1, "patch_size": 2}
-    tokenizer = Tokenizer(image_size=28, channels=1, **shape, quantizer={"name": "fsq", "levels": [8, 6, 5]})
-    net = Transformer(codebook_size=240, grid=(7, 7), num_classes=10, dim=128, depth=2, heads=4, dim_head=32)
+    tokenizer = Tokenizer(
+        image_size=28, channels=1, **shape, quantizer={"name": "fsq", "levels": [8, 6, 5]}
+    )
+    net = Transformer(
+        codebook_size=240, grid=(7, 7), num_classes=10, dim=128, depth=2, heads=4, dim_head=32
+    )
     model = NonAutoregressiveWrapper(net, mask_id=240)
-    pipeline = Pipeline(model, tokenizer, [str(i) for i in range(10)], sampler={"name": "confidence", "steps": 3})
+    pipeline = Pipeline(
+        model, tokenizer, [str(i) for i in range(10)], sampler={"name": "confidence", "steps": 3}
+    )
     labels, seeds = [i % 10 for i in range(33)], list(range(33))
     whole = torch.stack(list(pipeline.stream(labels, seeds, batch_size=33, guidance=2.0)))
     for batch_size in (1, 8, 32):
-        parts = torch.stack(list(pipeline.stream(labels, seeds, batch_size=batch_size, guidance=2.0)))
+        parts = torch.stack(
+            list(pipeline.stream(labels, seeds, batch_size=batch_size, guidance=2.0))
+        )
         assert torch.equal(whole, parts), batch_size
     threads = torch.get_num_threads()
     try:
@@ -56,7 +66,8 @@ def test_so_it_is_in_bf16():
     whole = torch.stack(list(pipeline.stream(LABELS, SEEDS, batch_size=9, guidance=2.0)))
     for batch_size in (1, 2, 5, 8):
         assert torch.equal(
-            whole, torch.stack(list(pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=2.0)))
+            whole,
+            torch.stack(list(pipeline.stream(LABELS, SEEDS, batch_size=batch_size, guidance=2.0))),
         )
     exact = torch.stack(list(make_pipeline().stream(LABELS, SEEDS, guidance=2.0)))
     assert not torch.equal(whole, exact)
@@ -67,7 +78,9 @@ def test_so_it_is_in_bf16():
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "critic" not in name])
 def test_images_of_any_size_with_rotary_positions(sampler):
     pipeline = make_pipeline(positions="rotary")
-    images = torch.stack(list(pipeline.stream([0, 1], [0, 1], height=24, width=40, sampler=sampler)))
+    images = torch.stack(
+        list(pipeline.stream([0, 1], [0, 1], height=24, width=40, sampler=sampler))
+    )
     assert images.shape == (2, 1, 24, 40)
     alone = torch.stack(list(pipeline.stream([1], [1], height=24, width=40, sampler=sampler)))
     assert torch.equal(images[1:], alone)
@@ -84,7 +97,9 @@ def test_another_size_is_refused_where_the_positions_are_learned(tiny_pipeline):
 
 
 def test_a_negative_label_leads_away(tiny_pipeline):
-    plain, away = (list(tiny_pipeline.rounds([0], [0], guidance=4.0, negative=n))[-1] for n in (None, 2))
+    plain, away = (
+        list(tiny_pipeline.rounds([0], [0], guidance=4.0, negative=n))[-1] for n in (None, 2)
+    )
     assert not torch.equal(plain, away)
 
 
@@ -118,7 +133,9 @@ def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
         again = Pipeline.from_pretrained(folder)
         assert again.class_names == tiny_pipeline.class_names
         for a, b in zip(
-            arrays(again.generate(LABELS, SEEDS)), arrays(tiny_pipeline.generate(LABELS, SEEDS)), strict=True
+            arrays(again.generate(LABELS, SEEDS)),
+            arrays(tiny_pipeline.generate(LABELS, SEEDS)),
+            strict=True,
         ):
             assert (a == b).all()
     (tmp_path / "run" / "pipeline" / "notes.txt").touch()

@@ -6,10 +6,16 @@ from maskgit import plots
 from maskgit.pictures import SMALLEST, image_grid, pairs
 
 PLOTS = {
-    "curves": lambda path: plots.curves({"run": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]}, path),
-    "dots": lambda path: plots.dots({"place": {"ours": (1, 0.5, 2), "theirs": (0.8, 0.4, 1)}}, path, x="ratio"),
+    "curves": lambda path: plots.curves(
+        {"run": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]}, path
+    ),
+    "dots": lambda path: plots.dots(
+        {"place": {"ours": (1, 0.5, 2), "theirs": (0.8, 0.4, 1)}}, path, x="ratio"
+    ),
     "heat_maps": lambda path: plots.heat_maps(torch.rand(2, 3, 2, 4), path, row_names=["a", "b"]),
-    "lines": lambda path: plots.lines({"halton": [(1, 10, 1), (5, 3, 0.1)]}, path, x="seconds", y="fid"),
+    "lines": lambda path: plots.lines(
+        {"halton": [(1, 10, 1), (5, 3, 0.1)]}, path, x="seconds", y="fid"
+    ),
 }
 
 

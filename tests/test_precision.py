@@ -1,15 +1,20 @@
 import pytest
 import torch
 
-from maskgit import precision, trainer
-from maskgit.config import load, save
+from maskgit import precision
+from maskgit.config.loading import load, save
 from maskgit.precision import best_precision, dtype_of
-from maskgit.trainer import with_precision
+from maskgit.training import trainer
+from maskgit.training.trainer import with_precision
 
 
 @pytest.mark.parametrize(("bf16", "best"), [(0.7, "fp32"), (1.2, "fp32"), (2.0, "bf16")])
 def test_bf16_is_taken_where_it_pays(bf16, best, monkeypatch):
-    monkeypatch.setattr(precision, "matmul_peak", lambda device, dtype, size: bf16 if dtype is torch.bfloat16 else 1.0)
+    monkeypatch.setattr(
+        precision,
+        "matmul_peak",
+        lambda device, dtype, size: bf16 if dtype is torch.bfloat16 else 1.0,
+    )
     assert best_precision() == best
     assert dtype_of("auto") == precision.PRECISIONS[best]
 

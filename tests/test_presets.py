@@ -1,8 +1,8 @@
 import pytest
 
 from maskgit.cli import main
-from maskgit.pipeline import Pipeline
-from maskgit.presets import Preset, load_presets, save_preset
+from maskgit.config.presets import Preset, load_presets, save_preset
+from maskgit.pipeline.pipeline import Pipeline
 
 HALTON = Preset(sampler={"name": "halton", "steps": 2, "temperature": 0.8}, guidance={"scale": 1.5})
 
@@ -29,13 +29,30 @@ def test_a_preset_of_other_weights_is_named(tiny_pipeline, tmp_path, capfd):
     tiny_pipeline.save_pretrained(tmp_path / "pipeline")
     for name, said in (("mine", False), ("theirs", True)):
         for code, command in (
-            (0, ["sample", str(tmp_path), "--preset", name, "--labels", "0", "--out", str(tmp_path / "x.png")]),
-            (2, ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"]),  # there is nothing to compare with
+            (
+                0,
+                [
+                    "sample",
+                    str(tmp_path),
+                    "--preset",
+                    name,
+                    "--labels",
+                    "0",
+                    "--out",
+                    str(tmp_path / "x.png"),
+                ],
+            ),
+            (
+                2,
+                ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"],
+            ),  # there is nothing to compare with
         ):
             with pytest.raises(SystemExit) as end:
                 main(command)
             assert end.value.code == code
-            assert ("the preset theirs was tuned on other weights" in capfd.readouterr().err) == said
+            assert (
+                "the preset theirs was tuned on other weights" in capfd.readouterr().err
+            ) == said
 
 
 def test_what_is_wrong_with_a_preset_is_said(tiny_pipeline, tmp_path):

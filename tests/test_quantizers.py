@@ -22,7 +22,9 @@ def make(name):
 
 
 def latents(batch=2, height=3, width=5, scale=1.0):
-    return scale * torch.randn(batch, DIM, height, width, generator=torch.Generator().manual_seed(1))
+    return scale * torch.randn(
+        batch, DIM, height, width, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def trained(name):
@@ -48,7 +50,9 @@ def test_shapes_types_and_range(name, batch):
 @each
 def test_the_remedy_for_unused_codes_names_an_option_of_its_own(name):
     remedy = make(name).remedy
-    assert remedy.startswith("take ") and any(option in remedy for option in options_of(QUANTIZERS[name], ["dim"]))
+    assert remedy.startswith("take ") and any(
+        option in remedy for option in options_of(QUANTIZERS[name], ["dim"])
+    )
 
 
 @each
@@ -60,7 +64,8 @@ def test_lookup_gives_back_the_latents(name):
 
 @each
 def test_latents_of_codes_with_levels_are_sums_over_their_numbers(name):
-    """Which is what `code_levels` promises: number j of a code is code // prod(levels[:j]) % levels[j]."""
+    """Which is what `code_levels` promises: number j of a code is code // prod(levels[:j]) %
+    levels[j]."""
     quantizer = QUANTIZERS["fsq"](DIM, levels=(3, 5, 4)) if name == "fsq" else trained(name)
     levels = getattr(quantizer, "code_levels", None)
     assert (levels is not None) == (name in ("fsq", "lfq", "bsq"))
@@ -131,7 +136,9 @@ def test_vq_restarts_codes_that_nobody_uses():
         quantizer.vq._codebook.embed[:, 1:] = -quantizer.vq._codebook.embed[:, :1]
     for step in range(200):
         quantizer(torch.randn(16, DIM, 4, 4, generator=torch.Generator().manual_seed(step)))
-    codes = quantizer.eval()(torch.randn(64, DIM, 8, 8, generator=torch.Generator().manual_seed(0))).codes
+    codes = quantizer.eval()(
+        torch.randn(64, DIM, 8, 8, generator=torch.Generator().manual_seed(0))
+    ).codes
     assert len(codes.unique()) > 58
 
 
@@ -139,7 +146,9 @@ def test_vq_starts_from_the_first_batch():
     quantizer = make("vq").train()
     x = latents(8)
     quantizer(x)
-    directions = torch.nn.functional.normalize(quantizer.vq.project_in(x.movedim(1, -1)).flatten(0, 2), dim=-1)
+    directions = torch.nn.functional.normalize(
+        quantizer.vq.project_in(x.movedim(1, -1)).flatten(0, 2), dim=-1
+    )
     assert ((quantizer.vq.codebook @ directions.T).max(1).values > 1 - 1e-5).all()
 
 
@@ -207,18 +216,25 @@ def test_bits_want_a_power_of_two(name):
 
 
 def test_the_entropy_of_bsq_is_that_of_its_soft_codes():
-    """Against all 16 codes: their softmax of the inner products is the product of the bits' own probabilities."""
+    """Against all 16 codes: their softmax of the inner products is the product of the bits' own
+    probabilities."""
     quantizer = make("bsq").train()
-    u = torch.nn.functional.normalize(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    u = torch.nn.functional.normalize(
+        torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     corners = quantizer._corners(torch.arange(16))
     soft = (quantizer.inverse_temperature * u @ corners.T).softmax(-1)
     by_distance = (-torch.cdist(u, corners).square()).softmax(-1)
-    assert torch.allclose(soft, by_distance, atol=1e-6), "by default, that of minus the squared distances"
+    assert torch.allclose(soft, by_distance, atol=1e-6), (
+        "by default, that of minus the squared distances"
+    )
     per_cell = torch.special.entr(soft).sum(-1).mean()
     quantizer.diversity, quantizer.commitment, quantizer.entropy_weight = 0.0, 0.0, 1.0
     assert quantizer._loss(u, u).item() == pytest.approx(per_cell.item(), rel=1e-5)
     quantizer.diversity = 1.0
-    ones = torch.stack([soft[:, (torch.arange(16) & bit) != 0].sum(1) for bit in quantizer.bits], 1).mean(0)
+    ones = torch.stack(
+        [soft[:, (torch.arange(16) & bit) != 0].sum(1) for bit in quantizer.bits], 1
+    ).mean(0)
     whole = (torch.special.entr(ones) + torch.special.entr(1 - ones)).sum()
     assert quantizer._loss(u, u).item() == pytest.approx((per_cell - whole).item(), abs=1e-5)
 
@@ -229,13 +245,17 @@ def test_the_entropy_of_a_step_in_parts_is_that_of_the_whole(name):
     whole = quantizer(x).loss
     gradients = torch.autograd.grad(whole, list(quantizer.project_in.parameters()))
     quantizer.expect(iter(x.chunk(4)))
-    parts = [quantizer(part, accumulate=number < 3).loss / 4 for number, part in enumerate(x.chunk(4))]
+    parts = [
+        quantizer(part, accumulate=number < 3).loss / 4 for number, part in enumerate(x.chunk(4))
+    ]
     assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-6)
     found = torch.autograd.grad(sum(parts), list(quantizer.project_in.parameters()))
     for one, other in zip(found, gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     alone = sum(quantizer(part).loss / 4 for part in x.chunk(4))
-    assert abs(alone.item() - whole.item()) > 1e-4, "the next step was not told: each part is on its own"
+    assert abs(alone.item() - whole.item()) > 1e-4, (
+        "the next step was not told: each part is on its own"
+    )
 
 
 def test_the_loss_of_lfq_is_the_library_s():
@@ -271,14 +291,19 @@ def test_many_distances_are_taken_part_by_part(name, monkeypatch):
     whole = quantizer(latents())
     monkeypatch.setattr("vqgan.quantizers.codebooks.MOST_DISTANCES", 16 * 7)
     parts = quantizer(latents())
-    assert torch.equal(whole.codes, parts.codes) and torch.allclose(whole.latents, parts.latents, atol=1e-6)
+    assert torch.equal(whole.codes, parts.codes) and torch.allclose(
+        whole.latents, parts.latents, atol=1e-6
+    )
 
 
 def test_vq_starts_from_means_if_told():
     quantizer = QUANTIZERS["vq"](DIM, codebook_size=16, codebook_dim=4, kmeans=True)
     before = quantizer.state_dict()["vq._codebook.embed"].clone()
     assert quantizer.eval()(latents(3)).codes.unique().tolist() == [0], "there is no codebook yet"
-    assert torch.equal(quantizer.state_dict()["vq._codebook.embed"], before) and not quantizer.vq._codebook.initted
+    assert (
+        torch.equal(quantizer.state_dict()["vq._codebook.embed"], before)
+        and not quantizer.vq._codebook.initted
+    )
     quantizer.train()(latents(16))
     assert len(quantizer.eval()(latents(16)).codes.unique()) == 16
 
@@ -295,7 +320,8 @@ def test_vq_without_restarts_keeps_the_codes_that_nobody_uses():
 
 
 def _two_of_a_group(rank, port, folder, name, options):
-    """One of two processes, on data of its own: its codebooks after the first training step -> folder/rank.pt."""
+    """One of two processes, on data of its own: its codebooks after the first training step ->
+    folder/rank.pt."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.manual_seed(0)
@@ -319,10 +345,14 @@ def test_codes_start_and_restart_from_the_data_of_all_processes(name, options, t
 
 
 def test_a_large_codebook_is_not_restarted_for_ever():
-    """240 cells a step and 1,024 codes: a code is dead by its share of the cells, not by their number."""
+    """240 cells a step and 1,024 codes: a code is dead by its share of the cells, not by their
+    number."""
     torch.manual_seed(0)
     quantizer = QUANTIZERS["vq"](DIM, codebook_size=1024, codebook_dim=8, decay=0.9).train()
-    batches = [torch.randn(16, DIM, 3, 5, generator=torch.Generator().manual_seed(step % 8)) for step in range(300)]
+    batches = [
+        torch.randn(16, DIM, 3, 5, generator=torch.Generator().manual_seed(step % 8))
+        for step in range(300)
+    ]
     for batch in batches[:-8]:
         quantizer(batch)
     before = quantizer.vq.codebook.clone()

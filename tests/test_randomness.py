@@ -8,7 +8,9 @@ from maskgit.randomness import choices, generator, mixed_seed, permutation, unif
 
 def test_draws_are_functions_of_their_place():
     assert mixed_seed(1, 2, 3) == mixed_seed(1, 2, 3) != mixed_seed(1, 3, 2)
-    assert torch.equal(torch.rand(4, generator=generator(1, 2)), torch.rand(4, generator=generator(1, 2)))
+    assert torch.equal(
+        torch.rand(4, generator=generator(1, 2)), torch.rand(4, generator=generator(1, 2))
+    )
     assert (permutation(10, 0, 1) == permutation(10, 0, 1)).all()
     assert (permutation(10, 0, 1) != permutation(10, 0, 2)).any()
 
@@ -20,14 +22,18 @@ def test_a_row_of_noise_knows_its_seed_only():
 
 
 @given(
-    st.lists(st.integers(-(2**63), 2**64 - 1), max_size=4), st.integers(0, 2**31), st.sampled_from([(), (3,), (2, 5)])
+    st.lists(st.integers(-(2**63), 2**64 - 1), max_size=4),
+    st.integers(0, 2**31),
+    st.sampled_from([(), (3,), (2, 5)]),
 )
 def test_a_row_of_noise_is_a_philox_generator_of_its_own(seeds, round_, shape):
     rows = uniforms(seeds, round_, shape)
     assert rows.shape == (len(seeds), *shape)
     for row, seed in zip(rows, seeds, strict=True):
         key = np.array([seed % 2**64, round_], dtype=np.uint64)
-        assert np.array_equal(row.numpy(), np.random.Generator(np.random.Philox(key=key)).random(shape))
+        assert np.array_equal(
+            row.numpy(), np.random.Generator(np.random.Philox(key=key)).random(shape)
+        )
 
 
 def test_uniforms_are_uniform():

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from maskgit.cli import app, main
-from maskgit.config import load
+from maskgit.config.loading import load
 from tests.conftest import repo
 
 WINGS = ("configs", "maskgit", "scripts", "vqgan")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskgit import reconstruction
 from maskgit.cli import main
-from maskgit.reconstruction import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
-from maskgit.request import Evaluation, tokenizer_request
-from maskgit.trainer import train
+from maskgit.evaluation import tokenizer as reconstruction
+from maskgit.evaluation.request import Evaluation, tokenizer_request
+from maskgit.evaluation.tokenizer import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
+from maskgit.training.trainer import train
 from tests.conftest import repo
 from vqgan.classifier import Classifier
 
@@ -54,7 +54,14 @@ def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(run):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     options = ["--batch-size", "3", "--out"]
     assert call("evaluate", run, *options, run / "one") == 0
@@ -87,10 +94,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    "asked", [{"seed": 0}, {"samples": Path("x")}, {"reference": "x"}, {"options": {"steps": 4}}], ids=str
+    "asked",
+    [{"seed": 0}, {"samples": Path("x")}, {"reference": "x"}, {"options": {"steps": 4}}],
+    ids=str,
 )
 def test_what_only_a_generator_does_is_not_asked_of_a_tokenizer(asked):
-    with pytest.raises(ValueError, match="run is a tokenizer: it draws nothing, so no sampler, seed or"):
+    with pytest.raises(
+        ValueError, match="run is a tokenizer: it draws nothing, so no sampler, seed or"
+    ):
         tokenizer_request(Evaluation(run=Path("run"), **asked))
 
 
@@ -98,8 +109,15 @@ def test_results_are_returned_and_nothing_is_written(run):
     before = sorted(run.rglob("*"))
     asked = tokenizer_request(Evaluation(run=run, count=4, metrics=("psnr",), pictures=False))
     found = evaluate_tokenizer(asked)
-    assert sorted(run.rglob("*")) == before and list(found.numbers) == ["psnr"] and found.pictures == {}
-    assert list(evaluate_tokenizer(replace(asked, pictures=True)).pictures) == ["reconstructions.png", "codes.png"]
+    assert (
+        sorted(run.rglob("*")) == before
+        and list(found.numbers) == ["psnr"]
+        and found.pictures == {}
+    )
+    assert list(evaluate_tokenizer(replace(asked, pictures=True)).pictures) == [
+        "reconstructions.png",
+        "codes.png",
+    ]
 
 
 @pytest.mark.parametrize("message", WRONG)
@@ -111,11 +129,18 @@ def test_a_mistake_is_one_clear_line(message, run, capfd):
 
 @pytest.fixture
 def squeeze(tmp_path, monkeypatch):
-    """LPIPS with an untrained SqueezeNet for a backbone, where torchvision would have put the file."""
+    """LPIPS with an untrained SqueezeNet for a backbone, where torchvision would have put the
+    file."""
     from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    path = tmp_path / "torch" / "hub" / "checkpoints" / SqueezeNet1_1_Weights.DEFAULT.url.split("/")[-1]
+    path = (
+        tmp_path
+        / "torch"
+        / "hub"
+        / "checkpoints"
+        / SqueezeNet1_1_Weights.DEFAULT.url.split("/")[-1]
+    )
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(squeezenet1_1(weights=None).state_dict(), path)
@@ -131,7 +156,9 @@ def test_a_pixel_metric_is_of_each_image_and_worse_with_noise(name, channels, sq
     images = torch.rand(3, channels, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     metric = PIXEL_METRICS[name]
-    found = [metric.compute((images + scale * noise).clamp(-1, 1), images) for scale in (0.0, 0.1, 0.4)]
+    found = [
+        metric.compute((images + scale * noise).clamp(-1, 1), images) for scale in (0.0, 0.1, 0.4)
+    ]
     if metric.better == "lower":
         found = [-values for values in found]
     assert found[0].shape == (3,) and (found[0] > found[1]).all() and (found[1] > found[2]).all()
@@ -145,7 +172,9 @@ def test_lpips_is_zero_for_equal_images_only_and_trains(squeeze):
     loss = LPIPS(net="squeeze")
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     moved = (images + 0.1).requires_grad_()
-    assert loss(images, images).item() == pytest.approx(0.0, abs=1e-6) and loss(moved, images) > 1e-4
+    assert (
+        loss(images, images).item() == pytest.approx(0.0, abs=1e-6) and loss(moved, images) > 1e-4
+    )
     loss(moved, images).backward()
     assert moved.grad.abs().sum() > 0
 
@@ -168,7 +197,9 @@ def test_closed_values():
     )  # 10 log10(4 / .04)
     # of two flat images of intensities a, b in [0, 1]: (2 a b + C1) / (a^2 + b^2 + C1), C1 = 0.01^2
     expected = (2 * 0.75 * 0.65 + 0.0001) / (0.75**2 + 0.65**2 + 0.0001)
-    assert PIXEL_METRICS["ssim"].compute(zero + 0.5, zero + 0.3).tolist() == pytest.approx([expected] * 2, rel=1e-4)
+    assert PIXEL_METRICS["ssim"].compute(zero + 0.5, zero + 0.3).tolist() == pytest.approx(
+        [expected] * 2, rel=1e-4
+    )
 
 
 def test_little_use_of_the_codes_is_warned_of(capfd):

@@ -12,13 +12,16 @@ TABLE = {"cosine": cosine, "linear": lambda t: t}
 
 def test_a_wrong_name_is_told_the_right_one():
     with pytest.raises(
-        ValueError, match=r"unknown schedule 'cosin', did you mean 'cosine'\? \(known: cosine, linear\)"
+        ValueError,
+        match=r"unknown schedule 'cosin', did you mean 'cosine'\? \(known: cosine, linear\)",
     ):
         choose(TABLE, "cosin", "schedule")
 
 
 def test_a_wrong_option_is_told_the_right_one():
-    with pytest.raises(ValueError, match="schedule 'cosine' has no option 'powr', did you mean 'power'"):
+    with pytest.raises(
+        ValueError, match="schedule 'cosine' has no option 'powr', did you mean 'power'"
+    ):
         check(TABLE, {"name": "cosine", "powr": 2}, "schedule", given=["t"])
 
 

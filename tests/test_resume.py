@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from maskgit.config import AdversarialConfig, to_dict
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
+from maskgit.config.loading import to_dict
+from maskgit.config.sections import AdversarialConfig
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.training.trainer import train
 from tests.conftest import repo
 
 
@@ -17,7 +18,13 @@ def drive(tmp_path, config, processes):
     path = tmp_path / f"{config.task}.json"
     path.write_text(json.dumps(to_dict(config)))
     scratch = tmp_path / f"{config.task}-{processes}"
-    command = [sys.executable, str(repo() / "tests" / "resume_driver.py"), str(path), str(scratch), str(processes)]
+    command = [
+        sys.executable,
+        str(repo() / "tests" / "resume_driver.py"),
+        str(path),
+        str(scratch),
+        str(processes),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo())}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -34,7 +41,9 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
         tokenize_dataset(vqgan.run, generator.codes)
     judge = {"discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}, "start_step": 1,
              "lecam": 0.1, "r1": 1.0, "r1_every": 2, "augment": True}  # fmt: skip
-    vqgan = vqgan.model_copy(update={"loss": vqgan.loss.model_copy(update={"adversarial": AdversarialConfig(**judge)})})
+    vqgan = vqgan.model_copy(
+        update={"loss": vqgan.loss.model_copy(update={"adversarial": AdversarialConfig(**judge)})}
+    )
     results = drive(tmp_path, vqgan if task == "tokenizer" else generator, processes)
     truth = results.pop("undisturbed")
     assert truth.pop("ended") == 0

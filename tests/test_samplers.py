@@ -43,7 +43,9 @@ def test_every_cell_is_filled_with_a_code(name, steps):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_last_round_fills_all_whatever_the_schedule_leaves(name):
-    rounds = run(name, Flat(GRID, NUM_CODES), empty(8), range(8), steps=4, schedule=lambda t: 1 - 0.9 * t)
+    rounds = run(
+        name, Flat(GRID, NUM_CODES), empty(8), range(8), steps=4, schedule=lambda t: 1 - 0.9 * t
+    )
     assert rounds[-1].max() < NUM_CODES
 
 
@@ -51,7 +53,11 @@ def test_the_last_round_fills_all_whatever_the_schedule_leaves(name):
 def test_every_round_reveals_and_all_but_the_last_leave_some(name):
     rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
     hidden = [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds]
-    assert all(a > b for before, after in pairwise([[24, 24], *hidden]) for a, b in zip(before, after, strict=True))
+    assert all(
+        a > b
+        for before, after in pairwise([[24, 24], *hidden])
+        for a, b in zip(before, after, strict=True)
+    )
     assert hidden[-1] == [0, 0] and 0 not in hidden[-2]
 
 
@@ -100,7 +106,8 @@ def test_an_image_depends_on_its_own_seed_only(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick_noise):
-    """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4 cells of 3 codes."""
+    """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4
+    cells of 3 codes."""
     n = 20_000
     codes = run(name, oracle, torch.full((n, 2, 2), 3), range(n), steps=1)[-1].flatten(1)
     marginals = oracle.conditional(torch.full((4,), 3))
@@ -118,12 +125,16 @@ def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick
     st.integers(0, 10**6),
 )
 @settings(max_examples=150, deadline=None)
-def test_any_grid_is_filled_with_codes_and_what_is_given_stays(name, grid, num_codes, schedule, steps, seed):
+def test_any_grid_is_filled_with_codes_and_what_is_given_stays(
+    name, grid, num_codes, schedule, steps, seed
+):
     """1 x 1 to 12 x 7, any number of codes, a batch of one, any share of it given."""
     draws = torch.Generator().manual_seed(seed)
     given_codes = torch.randint(num_codes + 1, (1, *grid), generator=draws)
     known = given_codes != num_codes
-    for codes in run(name, Flat(grid, num_codes), given_codes, [seed], steps=steps, schedule=schedule):
+    for codes in run(
+        name, Flat(grid, num_codes), given_codes, [seed], steps=steps, schedule=schedule
+    ):
         assert torch.equal(codes[known], given_codes[known])
         assert codes.min() >= 0 and codes.max() <= num_codes
         final = codes
@@ -132,7 +143,8 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(name, grid, num_c
 
 @pytest.fixture
 def quick_noise(monkeypatch):
-    """Noise of one generator instead of one for each image, which takes most of the time of many small grids."""
+    """Noise of one generator instead of one for each image, which takes most of the time of many
+    small grids."""
     draws = torch.Generator().manual_seed(0)
 
     def uniforms(seeds, round_, shape):
@@ -144,12 +156,17 @@ def quick_noise(monkeypatch):
 
 def counts_of(oracle, codes):
     """How often each of the 81 grids was drawn, and how often it should have been."""
-    expected = len(codes) * torch.tensor([oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()])
-    return torch.bincount((codes.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1), minlength=81), expected
+    expected = len(codes) * torch.tensor(
+        [oracle.joint[tuple(grid)] for grid in all_grids(3, 4).tolist()]
+    )
+    return torch.bincount(
+        (codes.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1), minlength=81
+    ), expected
 
 
 def is_the_joint(oracle, codes):
-    """Chi-square of the grids at p = 0.001, all that are expected less than five times being one of them."""
+    """Chi-square of the grids at p = 0.001, all that are expected less than five times being one of
+    them."""
     counts, expected = counts_of(oracle, codes)
     rare = expected < 5
     counts = torch.cat((counts[~rare], counts[rare].sum()[None]))
@@ -160,14 +177,20 @@ def is_the_joint(oracle, codes):
 ONE_CELL_A_ROUND = {
     "random": {"steps": 4},
     "halton": {"steps": 4},
-    "confidence": {"steps": 4, "schedule": "linear", "choice_temperature": 1e6},  # that is a random order
+    "confidence": {
+        "steps": 4,
+        "schedule": "linear",
+        "choice_temperature": 1e6,
+    },  # that is a random order
 }
 
 
 @pytest.mark.parametrize("name", ONE_CELL_A_ROUND)
 def test_one_cell_a_round_draws_the_joint_exactly(name, oracle, quick_noise):
     n = 100_000
-    assert is_the_joint(oracle, run(name, oracle, torch.full((n, 2, 2), 3), range(n), **ONE_CELL_A_ROUND[name])[-1])
+    assert is_the_joint(
+        oracle, run(name, oracle, torch.full((n, 2, 2), 3), range(n), **ONE_CELL_A_ROUND[name])[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,13 +204,18 @@ def test_one_cell_a_round_draws_the_joint_exactly(name, oracle, quick_noise):
     ids=str,
 )
 def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle, quick_noise):
-    """Coins do not know the codes, so that those images in which no round drew two cells follow the joint.
+    """Coins do not know the codes, so that those images in which no round drew two cells follow the
+    joint.
 
-    Hiding cells of a finished grid and drawing them again leaves it as it is: the joint is stationary.
+    Hiding cells of a finished grid and drawing them again leaves it as it is: the joint is
+    stationary.
     """
     n = 20_000
     before = torch.full((n, 2, 2), 3)
-    alone, again = torch.ones(n, dtype=torch.bool), torch.zeros(n)  # again: how often cells were hidden again
+    alone, again = (
+        torch.ones(n, dtype=torch.bool),
+        torch.zeros(n),
+    )  # again: how often cells were hidden again
     for codes in run(name, oracle, before, range(n), steps=40, schedule="linear", **options):
         alone &= ((before == 3) & (codes != 3)).sum((1, 2)) <= 1
         again += ((before != 3) & (codes == 3)).sum((1, 2))
@@ -195,7 +223,9 @@ def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle, qu
     assert alone.double().mean() > 0.3 and (again.mean() > 0.4) == (name == "remask")
     assert is_the_joint(oracle, before[alone])
     if name == "remask":
-        assert (alone & (again > 0)).sum() > 1000 and is_the_joint(oracle, before[alone & (again > 0)])
+        assert (alone & (again > 0)).sum() > 1000 and is_the_joint(
+            oracle, before[alone & (again > 0)]
+        )
 
 
 @pytest.mark.parametrize("name", ["random", "halton", "ancestral", "remask"])
@@ -203,7 +233,14 @@ def test_with_more_rounds_the_distribution_comes_nearer(name, oracle, quick_nois
     """Total variation falls as rounds grow: at first every cell is drawn apart from the others."""
     found = []
     for steps in (1, 2, 4) if name in COUNTED else (1, 4, 32):
-        codes = run(name, oracle, torch.full((20_000, 2, 2), 3), range(20_000), steps=steps, schedule="linear")[-1]
+        codes = run(
+            name,
+            oracle,
+            torch.full((20_000, 2, 2), 3),
+            range(20_000),
+            steps=steps,
+            schedule="linear",
+        )[-1]
         counts, expected = counts_of(oracle, codes)
         found.append(0.5 * (counts - expected).abs().sum().item() / 20_000)
     assert found[0] > found[1] + 0.01 > found[2] + 0.01, found
@@ -212,11 +249,15 @@ def test_with_more_rounds_the_distribution_comes_nearer(name, oracle, quick_nois
 def test_remasking_hides_as_often_as_it_says():
     """ReMDM-rescale with eta 1 hides sigma_max; the known share still follows the schedule."""
     n, steps = 400, 10
-    rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), steps=steps, schedule="linear", eta=1.0)
+    rounds = run(
+        "remask", Flat(GRID, NUM_CODES), empty(n), range(n), steps=steps, schedule="linear", eta=1.0
+    )
     for k, codes in enumerate(rounds):
         share = (codes != NUM_CODES).double().mean().item()
         assert share == pytest.approx((k + 1) / steps, abs=0.02)
-    again = [((a != NUM_CODES) & (b == NUM_CODES)).double().sum().item() for a, b in pairwise(rounds)]
+    again = [
+        ((a != NUM_CODES) & (b == NUM_CODES)).double().sum().item() for a, b in pairwise(rounds)
+    ]
     known = [(codes != NUM_CODES).double().sum().item() for codes in rounds]
     for k in range(1, steps - 1):  # from k / T to (k + 1) / T
         sigma = min(1, (1 - (k + 1) / steps) / (k / steps))
@@ -225,7 +266,14 @@ def test_remasking_hides_as_often_as_it_says():
 
 def test_refining_holds_the_known_share():
     n = 300
-    options = {"steps": 20, "schedule": "linear", "eta": 0.3, "kind": "cap", "refine": (0.25, 0.75), "level": 0.8}
+    options = {
+        "steps": 20,
+        "schedule": "linear",
+        "eta": 0.3,
+        "kind": "cap",
+        "refine": (0.25, 0.75),
+        "level": 0.8,
+    }
     rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), **options)
     shares = [(codes != NUM_CODES).double().mean().item() for codes in rounds]
     assert all(share == pytest.approx(0.8, abs=0.03) for share in shares[4:15]) and shares[-1] == 1
@@ -234,10 +282,19 @@ def test_refining_holds_the_known_share():
 
 def test_before_and_after_refining_no_known_cell_is_hidden():
     n, steps = 200, 20
-    options = {"steps": steps, "schedule": "linear", "eta": 0.3, "kind": "cap", "refine": (0.4, 0.7), "level": 0.6}
+    options = {
+        "steps": steps,
+        "schedule": "linear",
+        "eta": 0.3,
+        "kind": "cap",
+        "refine": (0.4, 0.7),
+        "level": 0.6,
+    }
     rounds = run("remask", Flat(GRID, NUM_CODES), empty(n), range(n), **options)
     again = [((a != NUM_CODES) & (b == NUM_CODES)).any().item() for a, b in pairwise(rounds)]
-    assert [k + 1 for k, hidden in enumerate(again) if hidden] == list(range(8, 14)), "the rounds that end in (.4, .7]"
+    assert [k + 1 for k, hidden in enumerate(again) if hidden] == list(range(8, 14)), (
+        "the rounds that end in (.4, .7]"
+    )
 
 
 def test_conf_hides_the_unlikely_cells_more_often():
@@ -247,27 +304,52 @@ def test_conf_hides_the_unlikely_cells_more_often():
         mask_id = 2
 
         def logits(self, codes, cells, r):
-            sure = torch.arange(codes[0].numel()).view(codes.shape[1:]).expand_as(codes)[cells] % 2 == 0
+            sure = (
+                torch.arange(codes[0].numel()).view(codes.shape[1:]).expand_as(codes)[cells] % 2
+                == 0
+            )
             p = torch.where(sure, 0.999, 0.5)
             return torch.stack((p, 1 - p), -1).log()
 
     n, steps = 1000, 8
-    rounds = run("remask", Two(), torch.full((n, 8, 8), 2), range(n), steps=steps, schedule="linear", kind="conf")[3:]
+    rounds = run(
+        "remask",
+        Two(),
+        torch.full((n, 8, 8), 2),
+        range(n),
+        steps=steps,
+        schedule="linear",
+        kind="conf",
+    )[3:]
     hidden = sum(((a != 2) & (b == 2)).double().sum(0).flatten() for a, b in pairwise(rounds))
     known = sum((a != 2).double().sum(0).flatten() for a in rounds[:-1])
     often = hidden / known
-    assert (often[1::2].mean() / often[::2].mean()).item() == pytest.approx(math.exp(0.499), rel=0.06)
+    assert (often[1::2].mean() / often[::2].mean()).item() == pytest.approx(
+        math.exp(0.499), rel=0.06
+    )
 
 
 @pytest.mark.parametrize("kind", ["cap", "rescale"])
 def test_a_single_cell_is_drawn_again_as_often_as_one_of_many(kind):
-    """The chance of a hidden cell does not depend on whether the image has known cells of its own."""
+    """The chance of a hidden cell does not depend on whether the image has known cells of its
+    own."""
     n, steps, eta = 4000, 10, 0.4
     codes = torch.zeros(n, 1, 2, dtype=torch.int64)
     codes[:, 0, 0] = 5
-    rounds = run("remask", Flat((1, 2), 5), codes, range(n), steps=steps, schedule="linear", eta=eta, kind=kind)
+    rounds = run(
+        "remask",
+        Flat((1, 2), 5),
+        codes,
+        range(n),
+        steps=steps,
+        schedule="linear",
+        eta=eta,
+        kind=kind,
+    )
     for k, found in enumerate(rounds):
-        assert (found != 5).all(2).double().mean().item() == pytest.approx((k + 1) / steps, abs=0.04)
+        assert (found != 5).all(2).double().mean().item() == pytest.approx(
+            (k + 1) / steps, abs=0.04
+        )
 
 
 class Scored(Flat):
@@ -280,11 +362,14 @@ class Scored(Flat):
 
 
 def test_confidence_keeps_what_is_surest():
-    """Without noise in the choice, the cells that stay are those drawn with the highest probability."""
+    """Without noise in the choice, the cells that stay are those drawn with the highest
+    probability."""
     predictor = Flat(GRID, NUM_CODES)
     first = run("confidence", predictor, empty(3), range(3), steps=4, choice_temperature=0.0)[0]
     drawn = run("confidence", predictor, empty(3), range(3), steps=1)[0]  # the same draws, all kept
-    sure = predictor.table.log_softmax(-1).expand(3, -1, -1, -1).gather(-1, drawn[..., None])[..., 0]
+    sure = (
+        predictor.table.log_softmax(-1).expand(3, -1, -1, -1).gather(-1, drawn[..., None])[..., 0]
+    )
     for row, values, codes in zip(first, sure, drawn, strict=True):
         kept = row != NUM_CODES
         assert torch.equal(row[kept], codes[kept]) and values[kept].min() >= values[~kept].max()
@@ -292,7 +377,9 @@ def test_confidence_keeps_what_is_surest():
 
 def test_noise_in_the_choice_falls_to_nothing_unless_it_is_a_ramp(monkeypatch):
     seen = []
-    monkeypatch.setattr(scored, "ramp_at", lambda value, r: seen.append((value, r)) or engine.ramp_at(value, r))
+    monkeypatch.setattr(
+        scored, "ramp_at", lambda value, r: seen.append((value, r)) or engine.ramp_at(value, r)
+    )
     for choice in (4.5, (4.5, 2.0)):
         run("confidence", Flat(GRID, NUM_CODES), empty(1), [0], steps=4, choice_temperature=choice)
     run("critic", Scored(GRID, NUM_CODES), empty(1), [0], steps=4, noise_scale=2.0)
@@ -315,13 +402,22 @@ def test_a_critic_hides_the_most_suspect_cells_also_those_kept_before(name):
 @pytest.mark.parametrize("name", ["critic", "self_critic"])
 def test_known_cells_are_hidden_again_unless_they_are_kept(name):
     for keep_known in (False, True):
-        rounds = run(name, Flat(GRID, NUM_CODES), empty(4), range(4), steps=8, noise_scale=50.0, keep_known=keep_known)
+        rounds = run(
+            name,
+            Flat(GRID, NUM_CODES),
+            empty(4),
+            range(4),
+            steps=8,
+            noise_scale=50.0,
+            keep_known=keep_known,
+        )
         again = [((a != NUM_CODES) & (b == NUM_CODES)).any().item() for a, b in pairwise(rounds)]
         assert any(again) != keep_known
 
 
 def test_the_order_of_halton():
-    """The first points of bases 2 and 3 on an 8 x 9 grid: (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8, 4/9)."""
+    """The first points of bases 2 and 3 on an 8 x 9 grid: (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8,
+    4/9)."""
     assert halton_order(8, 9)[:4] == (4 * 9 + 3, 2 * 9 + 6, 6 * 9 + 1, 1 * 9 + 4)
     for height, width in ((1, 1), (3, 5), (64, 64), (96, 96)):
         assert sorted(halton_order(height, width)) == list(range(height * width))
@@ -331,7 +427,15 @@ def test_halton_draws_in_its_order_from_a_place_of_each_image():
     steps = GRID[0] * GRID[1]
 
     def order_of(seed, **options):
-        rounds = run("halton", Flat(GRID, NUM_CODES), empty(1), [seed], steps=steps, schedule="linear", **options)
+        rounds = run(
+            "halton",
+            Flat(GRID, NUM_CODES),
+            empty(1),
+            [seed],
+            steps=steps,
+            schedule="linear",
+            **options,
+        )
         known = [(codes[0] != NUM_CODES).flatten() for codes in rounds]
         first = [known[0], *(b & ~a for a, b in pairwise(known))]
         return [int(cells.nonzero()) for cells in first]
@@ -343,7 +447,10 @@ def test_halton_draws_in_its_order_from_a_place_of_each_image():
         moved = order_of(seed)
         y, x = divmod(moved[0], GRID[1])
         y0, x0 = divmod(plain[0], GRID[1])
-        turned = [((p // GRID[1] + y - y0) % GRID[0]) * GRID[1] + (p % GRID[1] + x - x0) % GRID[1] for p in plain]
+        turned = [
+            ((p // GRID[1] + y - y0) % GRID[0]) * GRID[1] + (p % GRID[1] + x - x0) % GRID[1]
+            for p in plain
+        ]
         assert moved == turned, "the same order, turned around the grid"
         starts.add(moved[0])
     assert len(starts) > 8
@@ -412,11 +519,15 @@ def test_draw_never_takes_what_was_filtered_out():
 def test_draw_reports_the_log_probability_it_drew_with():
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     drawn = draw(logits, torch.tensor([0.999]), temperature=0.5, top_k=2)
-    assert drawn.log_probs.item() == pytest.approx(torch.tensor([2.0, 4.0]).log_softmax(0)[1].item())
+    assert drawn.log_probs.item() == pytest.approx(
+        torch.tensor([2.0, 4.0]).log_softmax(0)[1].item()
+    )
 
 
 def test_temperature_zero_takes_the_most_likely_code():
-    assert draw(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.01]), temperature=0).codes.item() == 1
+    assert (
+        draw(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.01]), temperature=0).codes.item() == 1
+    )
 
 
 WRONG = [

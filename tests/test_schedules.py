@@ -70,7 +70,9 @@ def test_the_mdlm_weight_integrates_to_the_schedule(name):
     gamma = get_schedule(name)
     middles = 0.1 + 0.8 * (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
     ends = gamma(torch.tensor([0.1, 0.9], dtype=torch.float64)).log()
-    assert 0.8 * mdlm_weight(gamma, middles).mean().item() == pytest.approx((ends[0] - ends[1]).item(), rel=1e-6)
+    assert 0.8 * mdlm_weight(gamma, middles).mean().item() == pytest.approx(
+        (ends[0] - ends[1]).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

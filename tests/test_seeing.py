@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.seeing import Views, frames, watched
+from maskgit.pipeline.views import Views, frames, watched
 
 
 def size_of(path):
@@ -24,7 +24,9 @@ def test_confidence_is_the_probability_of_what_was_drawn(tiny_pipeline):
     [found] = tiny_pipeline.watch([1], [0], steps=1, guidance=1.0)
     with torch.no_grad():
         probs = tiny_pipeline.net(torch.full((1, 4, 4), 16), torch.tensor([1])).softmax(-1)
-    assert torch.allclose(found.confidence, probs.gather(-1, found.codes[..., None])[..., 0], atol=1e-6)
+    assert torch.allclose(
+        found.confidence, probs.gather(-1, found.codes[..., None])[..., 0], atol=1e-6
+    )
 
 
 def test_hidden_cells_have_no_confidence(tiny_pipeline):
@@ -44,7 +46,11 @@ def test_watching_changes_nothing(tiny_pipeline):
 def test_the_pictures(tiny_pipeline, tmp_path):
     views = Views(tmp_path / "strip.png", tmp_path / "moving.gif", tmp_path / "heat.png")
     images, confidence = watched(tiny_pipeline, [0, 1, 2], [0, 1, 2])
-    assert views.draw(images, confidence, ["a", "b", "c"]) == [views.strip, views.gif, views.confidence]
+    assert views.draw(images, confidence, ["a", "b", "c"]) == [
+        views.strip,
+        views.gif,
+        views.confidence,
+    ]
     with Image.open(views.gif) as moving:
         assert moving.n_frames == images.shape[1] and moving.info["loop"] == 0
         durations = []

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskgit.sources import SOURCES, SPLITS, load_source
-from maskgit.sources.small import FASHION_NAMES
+from maskgit.data.sources import SOURCES, SPLITS, load_source
+from maskgit.data.sources.small import FASHION_NAMES
 from tests.conftest import blob
 
 
@@ -29,7 +29,8 @@ def make_fashion(root, suffix=".gz"):
 
 
 def make_cifar(root, monkeypatch, per_batch=20):
-    """CIFAR-10's own on-disk format. torchvision checks md5 sums, so the small files get sums of their own."""
+    """CIFAR-10's own on-disk format. torchvision checks md5 sums, so the small files get sums of
+    their own."""
     from torchvision.datasets import CIFAR10
 
     folder = root / "cifar-10-batches-py"
@@ -37,7 +38,18 @@ def make_cifar(root, monkeypatch, per_batch=20):
     rng = np.random.default_rng(0)
     names = [
         name.encode()
-        for name in ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+        for name in [
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ]
     ]
 
     def write(name, value):
@@ -47,14 +59,18 @@ def make_cifar(root, monkeypatch, per_batch=20):
 
     def batch():
         labels = [int(i % 10) for i in range(per_batch)]
-        pixels = np.stack([blob(label % 7, rng, 32, 3).transpose(2, 0, 1).reshape(-1) for label in labels])
+        pixels = np.stack(
+            [blob(label % 7, rng, 32, 3).transpose(2, 0, 1).reshape(-1) for label in labels]
+        )
         return {"data": pixels, "labels": labels}
 
     train = [write(f"data_batch_{i}", batch()) for i in range(1, 6)]
     meta = write("batches.meta", {"label_names": [name.decode() for name in names]})
     monkeypatch.setattr(CIFAR10, "train_list", train)
     monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", batch())])
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    monkeypatch.setattr(
+        CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]}
+    )
     return root
 
 
@@ -74,7 +90,9 @@ def make_parquet(root):
     import datasets
 
     rng = np.random.default_rng(0)
-    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["bag", "coat"])})
+    features = datasets.Features(
+        {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["bag", "coat"])}
+    )
     for split, count in (("train", 12), ("test", 4)):
         rows = {
             "picture": [Image.fromarray(blob(i % 2, rng)) for i in range(count)],
@@ -130,8 +148,16 @@ def test_mnist_is_real_and_split_evenly():
 
 def test_openmoji_is_coloured_and_its_splits_share_no_picture():
     train, validation = (load_source({"name": "openmoji", "size": 32}, split) for split in SPLITS)
-    assert len(train.labels) > 3000 and len(validation.labels) > 800 and train.class_names == ("openmoji",)
-    pictures = {source.image(i).tobytes() for source in (train, validation) for i in range(len(source.labels))}
+    assert (
+        len(train.labels) > 3000
+        and len(validation.labels) > 800
+        and train.class_names == ("openmoji",)
+    )
+    pictures = {
+        source.image(i).tobytes()
+        for source in (train, validation)
+        for i in range(len(source.labels))
+    }
     assert len(pictures) == len(train.labels) + len(validation.labels)
     pixels = np.stack([np.asarray(train.image(i)) for i in range(len(train.labels))]).astype(int)
     assert pixels.shape[1:] == (32, 32, 3) and 0.05 < (np.ptp(pixels, axis=-1) > 60).mean() < 0.6
@@ -139,7 +165,9 @@ def test_openmoji_is_coloured_and_its_splits_share_no_picture():
 
 
 def test_fashion_names_and_raw_files(tmp_path):
-    source = load_source({"name": "fashion_mnist", "root": str(make_fashion(tmp_path / "raw", suffix=""))}, "train")
+    source = load_source(
+        {"name": "fashion_mnist", "root": str(make_fashion(tmp_path / "raw", suffix=""))}, "train"
+    )
     assert source.class_names == FASHION_NAMES and len(FASHION_NAMES) == 10
 
 
@@ -147,7 +175,9 @@ def test_a_cut_idx_file_is_named(tmp_path):
     root = make_fashion(tmp_path / "f", suffix="")
     path = root / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte should hold 23520 bytes, has 23515"):
+    with pytest.raises(
+        ValueError, match=r"train-images-idx3-ubyte should hold 23520 bytes, has 23515"
+    ):
         load_source({"name": "fashion_mnist", "root": str(root)}, "train")
 
 
@@ -164,14 +194,21 @@ def test_a_hub_that_does_not_answer_is_named():
 
 def test_a_wrong_column_is_told_the_right_ones(tmp_path):
     with pytest.raises(ValueError, match="no column 'image'; it has picture, kind"):
-        load_source({"name": "huggingface", "path": "parquet", "data_files": make_parquet(tmp_path)}, "train")
+        load_source(
+            {"name": "huggingface", "path": "parquet", "data_files": make_parquet(tmp_path)},
+            "train",
+        )
 
 
 def test_a_flat_folder_is_one_class_split_by_name(tmp_path):
     for i in range(200):
         Image.new("L", (4, 4)).save(tmp_path / f"{i}.png")
-    train, validation = (load_source({"name": "folder", "root": str(tmp_path)}, split) for split in SPLITS)
-    assert train.class_names == (tmp_path.name,) and len(train.labels) + len(validation.labels) == 200
+    train, validation = (
+        load_source({"name": "folder", "root": str(tmp_path)}, split) for split in SPLITS
+    )
+    assert (
+        train.class_names == (tmp_path.name,) and len(train.labels) + len(validation.labels) == 200
+    )
     assert 0 < len(validation.labels) < 30
     names = {train.name(i) for i in range(len(train.labels))} & {
         validation.name(i) for i in range(len(validation.labels))
@@ -185,7 +222,12 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_an_imagefolder_through_datasets(tmp_path, image_folder):
-    spec = {"name": "huggingface", "path": "imagefolder", "data_dir": str(image_folder), "label_column": "label"}
+    spec = {
+        "name": "huggingface",
+        "path": "imagefolder",
+        "data_dir": str(image_folder),
+        "label_column": "label",
+    }
     source = load_source(spec, "train")
     assert source.class_names == ("bag", "coat") and len(source.labels) == 24
 
@@ -206,9 +248,19 @@ def test_string_labels_are_named_by_the_training_split_whatever_is_held_out(tmp_
     import datasets
 
     rng = np.random.default_rng(0)
-    rows = {"image": [Image.fromarray(blob(0, rng)) for _ in range(40)], "kind": ["cat"] * 20 + ["dog"] * 20}
-    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(tmp_path / "t.parquet")
-    spec = {"name": "huggingface", "path": "parquet", "data_files": str(tmp_path / "t.parquet"), "label_column": "kind"}
+    rows = {
+        "image": [Image.fromarray(blob(0, rng)) for _ in range(40)],
+        "kind": ["cat"] * 20 + ["dog"] * 20,
+    }
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    spec = {
+        "name": "huggingface",
+        "path": "parquet",
+        "data_files": str(tmp_path / "t.parquet"),
+        "label_column": "kind",
+    }
     train, validation = (load_source({**spec, "validation_share": 0.1}, split) for split in SPLITS)
     assert train.class_names == validation.class_names == ("cat", "dog")
     assert (len(train.labels), validation.labels.tolist()) == (36, [0, 0, 1, 1])

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from maskgit.tables import keep, kept, known, markdown, over_seeds, shown, write_json
+from maskgit.evaluation.tables import keep, kept, known, markdown, over_seeds, shown, write_json
 
 
 def test_a_table_in_markdown():

@@ -11,11 +11,16 @@ from vqgan.tokenizer import Tokenizer
 
 def make(channels=1, **options):
     torch.manual_seed(0)
-    return Tokenizer(image_size=16, channels=channels, **{**TINY_TOKENIZER, "quantizer": "fsq", **options})
+    return Tokenizer(
+        image_size=16, channels=channels, **{**TINY_TOKENIZER, "quantizer": "fsq", **options}
+    )
 
 
 def images(batch=2, channels=1, height=16, width=16):
-    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return (
+        torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(0)) * 2
+        - 1
+    )
 
 
 @pytest.mark.parametrize("attention", [False, True])
@@ -32,17 +37,28 @@ def test_any_size_divisible_by_the_downscale(channels, height, width, patch_size
 
 
 def test_another_size_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="18x16 do not divide by the tokenizer's downscale 4; the nearest .* 16x16"):
+    with pytest.raises(
+        ValueError, match="18x16 do not divide by the tokenizer's downscale 4; the nearest .* 16x16"
+    ):
         make().encode(images(height=18))
 
 
-@given(st.integers(1, 4), st.lists(st.sampled_from([4, 8, 12]), min_size=1, max_size=3), st.integers(0, 2))
+@given(
+    st.integers(1, 4),
+    st.lists(st.sampled_from([4, 8, 12]), min_size=1, max_size=3),
+    st.integers(0, 2),
+)
 @settings(max_examples=15, deadline=None)
 def test_decoder_mirrors_encoder(latent_dim, widths, num_blocks):
     shape = {"widths": widths, "num_blocks": num_blocks}
     x = torch.zeros(1, 3, 8, 16)
     latents = Encoder(3, latent_dim, **shape)(x)
-    assert latents.shape == (1, latent_dim, 8 // 2 ** (len(widths) - 1), 16 // 2 ** (len(widths) - 1))
+    assert latents.shape == (
+        1,
+        latent_dim,
+        8 // 2 ** (len(widths) - 1),
+        16 // 2 ** (len(widths) - 1),
+    )
     assert Decoder(3, latent_dim, **shape)(latents).shape == x.shape
 
 
@@ -117,15 +133,23 @@ def test_checkpointing_keeps_less_for_the_backward_pass():
 def test_several_codes_a_cell_stand_side_by_side():
     tokenizer = make(quantizer={"name": "rvq", "codebook_size": 16, "codes_per_cell": 3}).eval()
     codes = tokenizer.encode(images())
-    assert tokenizer.grid == (4, 12) and codes.shape == (2, 4, 12) and tokenizer.size_of((4, 12)) == (16, 16)
-    assert torch.allclose(tokenizer(images()).images.clamp(-1, 1), tokenizer.decode(codes), atol=1e-5)
+    assert (
+        tokenizer.grid == (4, 12)
+        and codes.shape == (2, 4, 12)
+        and tokenizer.size_of((4, 12)) == (16, 16)
+    )
+    assert torch.allclose(
+        tokenizer(images()).images.clamp(-1, 1), tokenizer.decode(codes), atol=1e-5
+    )
     asked = torch.zeros(16, 16, dtype=torch.bool)
     asked[5, 9] = True
     assert tokenizer.codes_of(asked).nonzero().tolist() == [[1, 6], [1, 7], [1, 8]]
     some = torch.zeros(1, 4, 12, dtype=torch.bool)
     some[0, 1, 7] = True
     assert tokenizer.pixels_of(some)[0, 4:8, 8:12].all() and tokenizer.pixels_of(some).sum() == 16
-    assert torch.equal(tokenizer.decode(codes[:1], some), tokenizer.decode(codes[:1].masked_fill(some, 5), some))
+    assert torch.equal(
+        tokenizer.decode(codes[:1], some), tokenizer.decode(codes[:1].masked_fill(some, 5), some)
+    )
 
 
 def test_hidden_cells_are_decoded_without_their_code():

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskgit.checkpoints import checkpoints, load_latest
-from maskgit.config import parse, to_dict
-from maskgit.learner import decayed, learning_rate_at
-from maskgit.metrics_log import read_metrics
-from maskgit.pipeline import Pipeline
-from maskgit.tasks import TASKS
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import Stopped, train
-from maskgit.transformer import Transformer
+from maskgit.config.loading import parse, to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.model.transformer import Transformer
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.training.checkpoints import checkpoints, load_latest
+from maskgit.training.learner import decayed, learning_rate_at
+from maskgit.training.metrics_log import read_metrics
+from maskgit.training.tasks import TASKS
+from maskgit.training.trainer import Stopped, train
 from vqgan.tokenizer import Tokenizer
 
 
@@ -35,11 +35,16 @@ def test_both_stages_end_with_what_they_promise(tiny_configs, monkeypatch):
         run = Path(config.run)
         rows = read_metrics(run / "metrics.jsonl")
         assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
-        assert all(key in next(r for r in rows if "loss" in r) for key in ("learning_rate", "gradient_norm"))
+        assert all(
+            key in next(r for r in rows if "loss" in r)
+            for key in ("learning_rate", "gradient_norm")
+        )
         assert [p.name for p in (run / "previews").iterdir()] == ["step_00000006.png"]
         assert [p.name for p in checkpoints(run)] == ["step_00000004", "step_00000006"]
         assert (run / "config.yaml").is_file()
-    assert [row["step"] for row in read_metrics(Path(vqgan.run) / "metrics.jsonl") if "psnr" in row] == [3, 6]
+    assert [
+        row["step"] for row in read_metrics(Path(vqgan.run) / "metrics.jsonl") if "psnr" in row
+    ] == [3, 6]
     images = Pipeline.from_pretrained(generator.run).generate([0, 1], [0, 1])
     assert [image.size for image in images] == [(16, 16)] * 2
 
@@ -63,7 +68,9 @@ def test_a_run_goes_on_to_more_steps_but_not_with_another_model(tiny_configs):
     train(vqgan)
     train(changed(vqgan, train={"steps": 8}))
     assert load_latest(Path(vqgan.run)).step == 8
-    with pytest.raises(ValueError, match=r"started with another config \(model.widths: \[8, 8\] -> \[8, 16\]\)"):
+    with pytest.raises(
+        ValueError, match=r"started with another config \(model.widths: \[8, 8\] -> \[8, 16\]\)"
+    ):
         train(changed(vqgan, model={"widths": [8, 16]}))
 
 
@@ -79,7 +86,9 @@ def test_shared_vectors_of_codes_with_levels_train_resume_and_draw(tiny_configs,
     train(changed(generator, train={"steps": 8}))
     assert load_latest(Path(generator.run)).step == 8
     monkeypatch.setattr(Tokenizer, "code_levels", ())  # as before there were any
-    with pytest.raises(ValueError, match="a model that this version of maskgit builds differently: set run=..."):
+    with pytest.raises(
+        ValueError, match="a model that this version of maskgit builds differently: set run=..."
+    ):
         train(changed(generator, train={"steps": 9}))
 
 
@@ -92,14 +101,26 @@ def test_a_discriminator_joins_late_and_trains(tiny_configs, loss, kind):
     rows = [row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row]
     assert ["adversarial_weight" in row for row in rows] == [False, True, True]
     train(changed(config, run=f"{config.run}-each", train={"log_every": 1}))
-    each = [row for row in read_metrics(Path(f"{config.run}-each") / "metrics.jsonl") if "adversarial_weight" in row]
-    assert rows[1]["adversarial_weight"] == pytest.approx(each[0]["adversarial_weight"]), "the mean of its one step"
+    each = [
+        row
+        for row in read_metrics(Path(f"{config.run}-each") / "metrics.jsonl")
+        if "adversarial_weight" in row
+    ]
+    assert rows[1]["adversarial_weight"] == pytest.approx(each[0]["adversarial_weight"]), (
+        "the mean of its one step"
+    )
     assert all(row["discriminator_loss"] > 0 for row in rows[1:])
 
 
 def test_a_discriminator_that_never_joins_is_told_of(tiny_configs, capfd):
-    train(changed(tiny_configs[0], loss={"adversarial": {"discriminator": "stylegan", "start_step": 6}}))
-    assert "never joins: loss.adversarial.start_step is 6, train.steps is 6" in capfd.readouterr().err
+    train(
+        changed(
+            tiny_configs[0], loss={"adversarial": {"discriminator": "stylegan", "start_step": 6}}
+        )
+    )
+    assert (
+        "never joins: loss.adversarial.start_step is 6, train.steps is 6" in capfd.readouterr().err
+    )
 
 
 def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, monkeypatch):
@@ -112,7 +133,8 @@ def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, mon
 
 
 def test_a_discriminator_is_kept_in_bounds(tiny_configs):
-    """Its weight grows from nothing; LeCam's averages, the lazy gradient penalty and augmentation are in the steps."""
+    """Its weight grows from nothing; LeCam's averages, the lazy gradient penalty and augmentation
+    are in the steps."""
     judge = {"name": "stylegan", "width": 8, "num_layers": 2}
     plain = {"discriminator": judge, "start_step": 1, "warmup_steps": 4, "adaptive": False}
     found = {}
@@ -122,9 +144,13 @@ def test_a_discriminator_is_kept_in_bounds(tiny_configs):
             train={"log_every": 1},
         )  # fmt: skip
         train(config)
-        found[name] = [row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row]
+        found[name] = [
+            row for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row
+        ]
         assert load_latest(Path(config.run)).tensors["discriminator.module"]["mean_real"] != 0
-    assert [row["adversarial_weight"] for row in found["plain"][1:]] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
+    assert [row["adversarial_weight"] for row in found["plain"][1:]] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 0.8]
+    )
     ends = {name: rows[-1]["discriminator_loss"] for name, rows in found.items()}
     assert len(set(ends.values())) == len(ends), "each of them changes the steps"
 
@@ -136,13 +162,23 @@ def test_accumulation_sees_the_same_images_and_almost_the_same_loss(tiny_configs
     still = changed(generator, model={"dropout": 0.0}, loss={"condition_dropout": 0.0})
     losses = []
     for accumulate in (1, 2):
-        config = changed(still, run=f"{generator.run}-{accumulate}", train={"accumulate": accumulate})
+        config = changed(
+            still, run=f"{generator.run}-{accumulate}", train={"accumulate": accumulate}
+        )
         train(config)
-        losses.append([row["loss"] for row in read_metrics(Path(config.run) / "metrics.jsonl") if "loss" in row])
+        losses.append(
+            [
+                row["loss"]
+                for row in read_metrics(Path(config.run) / "metrics.jsonl")
+                if "loss" in row
+            ]
+        )
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_configs, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tiny_configs, monkeypatch
+):
     vqgan = tiny_configs[0]
     real = TASKS["tokenizer"].update
 
@@ -154,10 +190,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
 
     monkeypatch.setattr(TASKS["tokenizer"], "update", poisoned)
     with pytest.raises(
-        FloatingPointError, match=r"not finite at step 4, learning rate 0.000\d+; the last good .*step_00000004"
+        FloatingPointError,
+        match=r"not finite at step 4, learning rate 0.000\d+; the last good .*step_00000004",
     ):
         train(vqgan)
-    assert all(v.isfinite().all() for v in load_latest(Path(vqgan.run)).tensors["tokenizer.module"].values())
+    assert all(
+        v.isfinite().all()
+        for v in load_latest(Path(vqgan.run)).tensors["tokenizer.module"].values()
+    )
 
 
 def test_a_stale_cache_is_refused(tiny_configs):
@@ -174,15 +214,27 @@ def test_the_previews_and_scalars_reach_tensorboard(tiny_configs):
     train(config)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(Path(config.run) / "logs" / "maskgit"), {"images": 0, "scalars": 0})
+    events = EventAccumulator(
+        str(Path(config.run) / "logs" / "maskgit"), {"images": 0, "scalars": 0}
+    )
     events.Reload()
     assert "loss" in events.Tags()["scalars"] and "psnr" in events.Tags()["scalars"]
     assert "preview" in events.Tags()["images"]
 
 
 def test_the_classifier_learns_to_tell(image_folder, tmp_path):
-    data = {"source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1}
-    steps = {"steps": 40, "batch_size": 8, "warmup_steps": 2, "trackers": [], "mixed_precision": "no"}
+    data = {
+        "source": {"name": "folder", "root": str(image_folder)},
+        "image_size": 16,
+        "channels": 1,
+    }
+    steps = {
+        "steps": 40,
+        "batch_size": 8,
+        "warmup_steps": 2,
+        "trackers": [],
+        "mixed_precision": "no",
+    }
     config = parse({"task": "classifier", "run": str(tmp_path / "c"), "data": data, "model": {"width": 8}, "train": steps}, "")  # fmt: skip
     train(config)
     rows = [row for row in read_metrics(tmp_path / "c" / "metrics.jsonl") if "accuracy" in row]
@@ -190,14 +242,18 @@ def test_the_classifier_learns_to_tell(image_folder, tmp_path):
 
 
 def test_decay_is_for_matrices_only():
-    net = Transformer(codebook_size=8, grid=(2, 2), num_classes=2, dim=16, depth=1, heads=2, dim_head=8)
+    net = Transformer(
+        codebook_size=8, grid=(2, 2), num_classes=2, dim=16, depth=1, heads=2, dim_head=8
+    )
     names = {name for name, parameter in net.named_parameters() if parameter in decayed(net)}
     assert all(name.endswith("weight") for name in names) and "net.to_logits.weight" in names
     assert not any("emb" in name for name in names)
 
 
 def test_the_learning_rate_warms_up_then_falls(tiny_configs):
-    config = changed(tiny_configs[0], train={"steps": 100, "warmup_steps": 10, "final_share": 0.1}).train
+    config = changed(
+        tiny_configs[0], train={"steps": 100, "warmup_steps": 10, "final_share": 0.1}
+    ).train
     rates = [learning_rate_at(step, config, 1.0) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.55) and rates[100] == pytest.approx(0.1)
@@ -215,7 +271,9 @@ def test_train_and_tokenise_again_change_nothing(tiny_configs, capsys):
     train(vqgan)
     tokenize_dataset(vqgan.run, generator.codes)
     (Path(vqgan.run) / "tokenizer.safetensors").unlink()
-    train(changed(vqgan, train={"log_every": 3}))  # exported again, with another config in its metadata
+    train(
+        changed(vqgan, train={"log_every": 3})
+    )  # exported again, with another config in its metadata
     capsys.readouterr()
     tokenize_dataset(vqgan.run, generator.codes)
     assert "tokenised already" in capsys.readouterr().err

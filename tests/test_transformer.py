@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from maskgit.backbones import num_parameters
-from maskgit.guidance import Guided
-from maskgit.predictor import Conditioned
-from maskgit.transformer import MIN_ROWS, RowInvariantLinear, Transformer, rotary_angles
-from maskgit.wrapper import NonAutoregressiveWrapper
+from maskgit.model.backbones import num_parameters
+from maskgit.model.conditioned import Conditioned
+from maskgit.model.transformer import MIN_ROWS, RowInvariantLinear, Transformer, rotary_angles
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.samplers.guidance import Guided
 
 
 def transformer(**options):
@@ -26,7 +26,9 @@ def test_the_head_on_chosen_cells_equals_the_whole():
     net, codes, labels = transformer(), torch.randint(17, (3, 4, 6)), torch.tensor([0, 1, 3])
     cells = torch.rand(3, 4, 6) < 0.4
     model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
-    assert torch.allclose(model.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5)
+    assert torch.allclose(
+        model.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5
+    )
 
 
 def test_a_linear_head_runs_on_guided_embeddings_and_another_one_is_guided_after_it():
@@ -44,7 +46,9 @@ def test_a_linear_head_runs_on_guided_embeddings_and_another_one_is_guided_after
     net.net.to_logits = torch.nn.Sequential(net.net.to_logits, torch.nn.Tanh())
     model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
     expected = u.tanh() + 2.5 * (c.tanh() - u.tanh())
-    assert torch.allclose(Guided(model, labels, scale=2.5).logits(codes, cells, 0.5), expected, atol=1e-4)
+    assert torch.allclose(
+        Guided(model, labels, scale=2.5).logits(codes, cells, 0.5), expected, atol=1e-4
+    )
 
 
 def test_no_labels_means_no_label():
@@ -97,9 +101,12 @@ def test_every_linear_layer_is_row_invariant():
 
 
 def test_canary_a_fresh_net_ignores_its_condition_until_trained():
-    """x-transformers starts the adaptive gains at zero; our label embedding into the input carries the class at first."""
+    """x-transformers starts the adaptive gains at zero; our label embedding into the input carries
+    the class at first."""
     torch.manual_seed(0)
-    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=1, label_in_input=False).eval()
+    net = Transformer(
+        codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=1, label_in_input=False
+    ).eval()
     codes = torch.randint(17, (1, 4, 6))
     assert torch.equal(net(codes, torch.tensor([0])), net(codes, torch.tensor([1])))
 
@@ -130,7 +137,9 @@ def test_the_codes_of_a_cell_share_its_place_and_differ_by_depth():
     assert not torch.allclose(logits[0, 0, 0], logits[0, 0, 1], atol=1e-4)
     torch.nn.init.zeros_(net.depth_embedding)
     logits = net(hidden)
-    assert torch.allclose(logits[0, 0, 0], logits[0, 0, 1], atol=1e-5), "on an empty grid, only the depth differs"
+    assert torch.allclose(logits[0, 0, 0], logits[0, 0, 1], atol=1e-5), (
+        "on an empty grid, only the depth differs"
+    )
 
 
 def test_rotary_angles_turn_by_row_and_by_column():
@@ -140,18 +149,23 @@ def test_rotary_angles_turn_by_row_and_by_column():
 
 
 def test_attention_by_rotary_positions_depends_on_the_distance_only():
-    """What one cell says to another is the same wherever the pair lies in a large grid of one code."""
+    """What one cell says to another is the same wherever the pair lies in a large grid of one
+    code."""
     from x_transformers.x_transformers import apply_rotary_pos_emb
 
     q, k = torch.randn(2, 1, 1, 30, 8, generator=torch.Generator().manual_seed(0)).unbind()
     q, k = q[..., :1, :].expand(-1, -1, 30, -1), k[..., :1, :].expand(-1, -1, 30, -1)
     angles = rotary_angles(5, 6, 8)
-    dots = (apply_rotary_pos_emb(q, angles) @ apply_rotary_pos_emb(k, angles).mT)[0, 0].view(5, 6, 5, 6)
+    dots = (apply_rotary_pos_emb(q, angles) @ apply_rotary_pos_emb(k, angles).mT)[0, 0].view(
+        5, 6, 5, 6
+    )
     assert dots[0, 0, 1, 2].item() == pytest.approx(dots[3, 3, 4, 5].item(), abs=1e-5)
 
 
 def test_another_grid_is_refused_with_learned_positions():
-    with pytest.raises(ValueError, match=r"grids of 4x6 cells only, not 4x7: .*model.positions=rotary"):
+    with pytest.raises(
+        ValueError, match=r"grids of 4x6 cells only, not 4x7: .*model.positions=rotary"
+    ):
         transformer()(torch.zeros(1, 4, 7, dtype=torch.int64))
     with pytest.raises(ValueError, match="positions are learned or rotary"):
         transformer(positions="sine")
@@ -177,7 +191,11 @@ def test_codes_with_levels_share_what_they_have_in_common():
         for parameter in net.parameters():
             if parameter.grad is not None:
                 parameter -= 0.1 * parameter.grad
-    moved = (net.net.to_logits.weight - transformer(code_levels=(4, 2, 2)).net.to_logits.weight).abs().sum(1)
+    moved = (
+        (net.net.to_logits.weight - transformer(code_levels=(4, 2, 2)).net.to_logits.weight)
+        .abs()
+        .sum(1)
+    )
     assert moved[13] > 0.1, "13 differs from 5 in the last number only"
 
 
@@ -187,10 +205,12 @@ def test_levels_that_are_not_the_codes_are_refused():
 
 
 def test_the_matrix_of_shared_logits_decays_and_the_shared_vectors_do_not():
-    from maskgit.learner import decayed
+    from maskgit.training.learner import decayed
 
     net, plain = transformer(code_levels=(4, 4)), transformer()
     matrices = decayed(net)
-    assert len(matrices) == len(decayed(plain)) and all(isinstance(one, torch.nn.Parameter) for one in matrices)
+    assert len(matrices) == len(decayed(plain)) and all(
+        isinstance(one, torch.nn.Parameter) for one in matrices
+    )
     assert net.net.to_logits.parametrizations.weight.original in matrices
     assert net.net.to_logits.parametrizations.weight[0].values not in matrices

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskgit import tuning
 from maskgit.cli import main
-from maskgit.presets import load_presets
+from maskgit.config.presets import load_presets
+from maskgit.evaluation import tuning
+from maskgit.evaluation.report import Number, Results
+from maskgit.evaluation.tuning import Search, run_tuning
 from maskgit.randomness import mixed_seed
-from maskgit.report import Number, Results
 from maskgit.samplers import SAMPLERS
-from maskgit.tuning import Search, run_tuning
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def run(tiny_pipeline, tmp_path):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Numbers from a formula, best at temperature 0.9 and scale 2, in place of images; and the requests."""
+    """Numbers from a formula, best at temperature 0.9 and scale 2, in place of images; and the
+    requests."""
     requests = []
 
     def formula(request):
@@ -38,7 +39,9 @@ def measured(monkeypatch):
 
 def test_the_best_settings_become_a_preset_for_each_number_of_rounds(run, measured):
     paths = list(run_tuning(Search(run, trials=25), ["halton"], [4, 8]))
-    assert [path.name for path in paths] == ["halton-4.yaml", "halton-8.yaml"] and len(measured) == 50
+    assert [path.name for path in paths] == ["halton-4.yaml", "halton-8.yaml"] and len(
+        measured
+    ) == 50
     for steps, preset in zip((4, 8), load_presets(run / "pipeline").values(), strict=True):
         assert preset.sampler["name"] == "halton" and preset.sampler["steps"] == steps
         assert preset.measured["fid"] < 1.0 and preset.measured["trials"] == 25
@@ -77,7 +80,9 @@ def test_another_model_is_another_search(run, measured, tiny_pipeline):
     assert len(measured) == 4, "and its trials begin anew"
 
 
-def test_a_search_killed_in_its_first_trial_begins_with_the_defaults_again(run, measured, monkeypatch):
+def test_a_search_killed_in_its_first_trial_begins_with_the_defaults_again(
+    run, measured, monkeypatch
+):
     def killed(request):
         raise KeyboardInterrupt
 
@@ -140,10 +145,11 @@ def test_mistakes_are_found_before_any_work(run, measured):
 
 @pytest.mark.slow
 def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
-    """The commands, on a trained tiny model: real evaluations, presets used by compare, and both continue."""
-    from maskgit.config import parse
-    from maskgit.tokenization import tokenize_dataset
-    from maskgit.trainer import train
+    """The commands, on a trained tiny model: real evaluations, presets used by compare, and both
+    continue."""
+    from maskgit.config.loading import parse
+    from maskgit.data.tokenization import tokenize_dataset
+    from maskgit.training.trainer import train
 
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     vqgan, generator = tiny_configs
@@ -160,28 +166,55 @@ def test_tune_and_compare_on_images(tiny_configs, tmp_path, capfd, monkeypatch):
         assert end.value.code == 0, capfd.readouterr().err
         return capfd.readouterr().out
 
-    out = call("tune", generator.run, "--sampler", "halton", "--rounds", "2", "--trials", 2, "--count", 20)
+    out = call(
+        "tune", generator.run, "--sampler", "halton", "--rounds", "2", "--trials", 2, "--count", 20
+    )
     assert out.strip() == str(Path(generator.run) / "pipeline" / "presets" / "halton-2.yaml")
     options = ("--samplers", "halton,confidence", "--rounds", "1,2", "--count", 20)
     table = call("compare", generator.run, *options)
-    assert "| halton | 2 |" in table and "| tuned |" in table and "tuned at 2" in table and "defaults" in table
+    assert (
+        "| halton | 2 |" in table
+        and "| tuned |" in table
+        and "tuned at 2" in table
+        and "defaults" in table
+    )
     folder = Path(generator.run) / "samplers"
     rows = json.loads((folder / "samplers.json").read_text())
     assert [row["rounds"] for row in rows] == [1, 1, 2, 2]
     assert rows[1]["network calls"] in (1, 2), "twice with guidance"
-    assert all((folder / name).is_file() for name in ("samplers.md", "samplers.png", "speed.png", "grid.png"))
-    more = ("--samplers", "halton", "--rounds", "4", "--count", 20, "--refresh", "1,4", "--out", tmp_path / "cached")
+    assert all(
+        (folder / name).is_file()
+        for name in ("samplers.md", "samplers.png", "speed.png", "grid.png")
+    )
+    more = (
+        "--samplers",
+        "halton",
+        "--rounds",
+        "4",
+        "--count",
+        20,
+        "--refresh",
+        "1,4",
+        "--out",
+        tmp_path / "cached",
+    )
     assert "| halton, refresh 4 | 4 |" in call("compare", generator.run, *more)
     exact, cached = json.loads((tmp_path / "cached" / "samplers.json").read_text())
     assert cached["network calls"] < exact["network calls"] == 2 * rows[2]["network calls"]
-    monkeypatch.setattr("maskgit.comparison.evaluate", evaluate_never)
-    assert call("compare", generator.run, *options, "--longest", 300) == table, "what is there stays"
+    monkeypatch.setattr("maskgit.evaluation.comparison.evaluate", evaluate_never)
+    assert call("compare", generator.run, *options, "--longest", 300) == table, (
+        "what is there stays"
+    )
     for rounds in (1, 2):
         path = folder / f"confidence-{rounds}" / "place.json"
         path.write_text(path.read_text().replace("confidence", "other"))
     with pytest.raises(SystemExit) as end:
         main(["compare", str(generator.run), *map(str, options)])
-    assert end.value.code == 2 and "confidence-1, " in (error := capfd.readouterr().err) and "confidence-2" in error
+    assert (
+        end.value.code == 2
+        and "confidence-1, " in (error := capfd.readouterr().err)
+        and "confidence-2" in error
+    )
 
 
 def evaluate_never(request):

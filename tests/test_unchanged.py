@@ -1,7 +1,9 @@
-"""A refactor changes no number: losses, codes, edits and `evaluate` numbers of tiny models, as of commit 71d6214.
+"""A refactor changes no number: losses, codes, edits and `evaluate` numbers of tiny models, as of
+commit 71d6214.
 
-python -m tests.test_unchanged numbers.json                  # write them: what tests/golden/numbers.json holds
-MASKGIT_EXACT=numbers.json pytest tests/test_unchanged.py    # bit for bit, with a file of the same machine
+python -m tests.test_unchanged numbers.json                  # write them: what
+tests/golden/numbers.json holds MASKGIT_EXACT=numbers.json pytest tests/test_unchanged.py    # bit
+for bit, with a file of the same machine
 """
 
 import json
@@ -16,13 +18,13 @@ import pytest
 import torch
 
 from maskgit.cli import main
-from maskgit.config import load, parse, to_dict
-from maskgit.editing import EDITS
-from maskgit.metrics_log import read_metrics
+from maskgit.config.loading import load, parse, to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.editing.operations import EDITS
+from maskgit.model.transformer import Transformer
 from maskgit.samplers import SAMPLERS
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
-from maskgit.transformer import Transformer
+from maskgit.training.metrics_log import read_metrics
+from maskgit.training.trainer import train
 from tests.conftest import make_pipeline, repo
 from vqgan.classifier import Classifier
 
@@ -43,7 +45,9 @@ GENERATORS = {
     "rotary": {"model": {"positions": "rotary"}},
     "mdlm": {"loss": {"use_simple_mdlm_loss_weight": True}},
     "image": {"loss": {"normalization": "image", "visible_weight": 0.1, "no_replace_prob": 0.1}},
-    "self-conditioned": {"loss": {"self_cond": True, "self_token_critic": True, "random_token_prob": 0.1}},
+    "self-conditioned": {
+        "loss": {"self_cond": True, "self_token_critic": True, "random_token_prob": 0.1}
+    },
     "with critic": {"critic": {"dim": 8, "depth": 1, "heads": 1, "dim_head": 8}},
 }
 DRAWN = {
@@ -69,13 +73,18 @@ def rows_of(run):
         "perplexity",
         "accuracy",
     )
-    return [{key: row[key] for key in keys if key in row} for row in read_metrics(Path(run) / "metrics.jsonl")]
+    return [
+        {key: row[key] for key in keys if key in row}
+        for row in read_metrics(Path(run) / "metrics.jsonl")
+    ]
 
 
 def losses(folder):
     """Three steps of every task, on the images and codes that lie beside the golden runs."""
     found = {}
-    vqgan, maskgit, critic = (to_dict(load(f"{name}/config.yaml")) for name in ("vqgan", "maskgit", "critic"))
+    vqgan, maskgit, critic = (
+        to_dict(load(f"{name}/config.yaml")) for name in ("vqgan", "maskgit", "critic")
+    )
     for name, quantizer in QUANTIZERS.items():
         model = vqgan["model"] | {"quantizer": quantizer, "latent_dim": 8}
         adversarial = {
@@ -89,7 +98,9 @@ def losses(folder):
         train(parse(values, name))
         found[f"tokenizer {name}"] = rows_of(f"new/{name}")
     for name, changes in GENERATORS.items():
-        values = {key: maskgit[key] for key in ("task", "tokenizer", "codes", "model", "sampler")} | {
+        values = {
+            key: maskgit[key] for key in ("task", "tokenizer", "codes", "model", "sampler")
+        } | {
             "train": TRAIN,
             "run": f"new/{name}",
         }
@@ -97,7 +108,12 @@ def losses(folder):
         values |= {key: value for key, value in changes.items() if key != "model"}
         train(parse(values, name))
         found[f"maskgit {name}"] = rows_of(f"new/{name}")
-    train(parse(critic | {"run": "new/critic", "generator": "new/self-conditioned", "train": TRAIN}, "critic"))
+    train(
+        parse(
+            critic | {"run": "new/critic", "generator": "new/self-conditioned", "train": TRAIN},
+            "critic",
+        )
+    )
     found["critic"] = rows_of("new/critic")
     judge = {
         "task": "classifier",
@@ -141,9 +157,16 @@ def samples():
             found[f"{name} guided"] = codes_of(pipeline, sampler=name, steps=5, guidance=2.5)
     for name, options in DRAWN.items():
         found[name] = codes_of(pipeline, **options)
-    found["rotary, larger"] = codes_of(make_pipeline(positions="rotary"), height=24, width=32, guidance=2.0)
-    found["two codes a cell"] = codes_of(make_pipeline(codes_per_cell=2, positions="rotary"), guidance=2.0)
-    found["pixels"] = [round(image.double().mean().item(), 9) for image in pipeline.stream(LABELS, SEEDS, guidance=2.0)]
+    found["rotary, larger"] = codes_of(
+        make_pipeline(positions="rotary"), height=24, width=32, guidance=2.0
+    )
+    found["two codes a cell"] = codes_of(
+        make_pipeline(codes_per_cell=2, positions="rotary"), guidance=2.0
+    )
+    found["pixels"] = [
+        round(image.double().mean().item(), 9)
+        for image in pipeline.stream(LABELS, SEEDS, guidance=2.0)
+    ]
     last = list(pipeline.watch(LABELS, SEEDS, guidance=2.0))[-1]
     found["confidence"] = [round(value, 6) for value in last.confidence.flatten().tolist()]
     return found
@@ -158,7 +181,10 @@ def edits():
         "inpaint": (image, {"box": (3, 3, 21, 14), "feather": 2}),
         "outpaint": (own, {"margins": (4, 0, 8, 4)}),
         "variation": (own, {"keep": 0.4, "guidance": 2.0}),
-        "interpolate": (own, {"other": image[:, 4:, 12:], "other_label": 2, "num_frames": 4, "guidance": 2.0}),
+        "interpolate": (
+            own,
+            {"other": image[:, 4:, 12:], "other_label": 2, "num_frames": 4, "guidance": 2.0},
+        ),
     }
     assert given.keys() == EDITS.keys()
     found = {}
@@ -201,7 +227,14 @@ def all_numbers(folder):
     torch.set_num_threads(1)
     try:
         return json.loads(
-            json.dumps({"losses": losses(folder), "samples": samples(), "edits": edits(), "evaluations": evaluations()})
+            json.dumps(
+                {
+                    "losses": losses(folder),
+                    "samples": samples(),
+                    "edits": edits(),
+                    "evaluations": evaluations(),
+                }
+            )
         )
     finally:
         torch.set_num_threads(threads)
@@ -214,7 +247,13 @@ def all_numbers(folder):
 
 def flat(values, prefix=""):
     """Nested mappings and lists -> (path, leaf)."""
-    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else None
+    items = (
+        values.items()
+        if isinstance(values, dict)
+        else enumerate(values)
+        if isinstance(values, list)
+        else None
+    )
     if items is None:
         yield prefix, values
         return
@@ -234,7 +273,8 @@ def test_there_are_as_many_numbers(numbers):
 
 @pytest.mark.parametrize("part", ["losses", "samples", "edits", "evaluations"])
 def test_no_number_changed(numbers, part):
-    """CPUs of other kinds round otherwise: a loss then differs in its last digits, a code here and there flips."""
+    """CPUs of other kinds round otherwise: a loss then differs in its last digits, a code here and
+    there flips."""
     wanted = dict(flat(json.loads((GOLDEN / "numbers.json").read_text())[part]))
     found = dict(flat(numbers[part]))
     if exact := os.environ.get("MASKGIT_EXACT"):
@@ -247,7 +287,9 @@ def test_no_number_changed(numbers, part):
         return
     tolerance = {"losses": 2e-3, "evaluations": 0.1}[part]
     for path, value in wanted.items():
-        assert found[path] == (value if value is None else pytest.approx(value, rel=tolerance, abs=1e-3)), path
+        assert found[path] == (
+            value if value is None else pytest.approx(value, rel=tolerance, abs=1e-3)
+        ), path
 
 
 if __name__ == "__main__":

@@ -9,15 +9,23 @@ def test_weights_carry_their_config(tmp_path):
     path = tmp_path / "a" / "w.safetensors"
     save_weights(path, {"x": torch.arange(3)}, "tokenizer", {"model": {"widths": [1, 2]}})
     config, tensors = load_weights(path, "tokenizer")
-    assert config == {"model": {"widths": [1, 2]}, "kind": "tokenizer"} and torch.equal(tensors["x"], torch.arange(3))
+    assert config == {"model": {"widths": [1, 2]}, "kind": "tokenizer"} and torch.equal(
+        tensors["x"], torch.arange(3)
+    )
 
 
 def test_what_is_not_ours_is_refused(tmp_path):
-    foreign, kind, broken = tmp_path / "f.safetensors", tmp_path / "k.safetensors", tmp_path / "b.safetensors"
+    foreign, kind, broken = (
+        tmp_path / "f.safetensors",
+        tmp_path / "k.safetensors",
+        tmp_path / "b.safetensors",
+    )
     save_file({"x": torch.zeros(2)}, foreign)
     save_weights(kind, {"x": torch.zeros(2)}, "maskgit", {})
     broken.write_bytes(kind.read_bytes()[:40])
-    with pytest.raises(ValueError, match="a foreign format, kind unknown; expected maskgit-1, kind tokenizer"):
+    with pytest.raises(
+        ValueError, match="a foreign format, kind unknown; expected maskgit-1, kind tokenizer"
+    ):
         load_weights(foreign, "tokenizer")
     with pytest.raises(ValueError, match="kind maskgit; expected maskgit-1, kind tokenizer"):
         load_weights(kind, "tokenizer")
@@ -38,7 +46,9 @@ def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
         return content_hash(tmp_path / name, "tokenizer")
 
     assert len({write(str(i), 1.0, i) for i in range(5)}) == 1
-    assert write("x", 1.0, 0) == write("y", 1.0, 0, channels_last=True), "a file that knows more of how it is run"
+    assert write("x", 1.0, 0) == write("y", 1.0, 0, channels_last=True), (
+        "a file that knows more of how it is run"
+    )
     assert len({write("a", 1.0, 0), write("b", 2.0, 0), write("c", 1.0, 0, model=2)}) == 3
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskgit.critic import compose, critic_targets, draw_at
-from maskgit.masking import count_hidden, hide_exactly, stratified_times
-from maskgit.objective import NORMALIZATIONS
-from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper
+from maskgit.model.critic import compose, critic_targets, draw_at
+from maskgit.model.masking import count_hidden, hide_exactly, stratified_times
+from maskgit.model.objective import NORMALIZATIONS
+from maskgit.model.transformer import Transformer
+from maskgit.model.wrapper import NonAutoregressiveWrapper
 from tests.conftest import OracleNet, all_grids, free_port, repo
 
 with warnings.catch_warnings():
@@ -25,23 +25,36 @@ def theirs(num_codes=16, max_seq_len=24, **options):
     torch.manual_seed(0)
     layers = x_transformers.Encoder(dim=32, depth=2, heads=2, attn_dim_head=16)
     return x_transformers.TransformerWrapper(
-        num_tokens=num_codes + 1, max_seq_len=max_seq_len, attn_layers=layers, **{"logits_dim": num_codes, **options}
+        num_tokens=num_codes + 1,
+        max_seq_len=max_seq_len,
+        attn_layers=layers,
+        **{"logits_dim": num_codes, **options},
     )
 
 
 def ours(grid=(4, 6), num_codes=16, **options):
     torch.manual_seed(0)
-    net = Transformer(codebook_size=num_codes, grid=grid, num_classes=3, dim=32, depth=2, heads=2, dim_head=16)
+    net = Transformer(
+        codebook_size=num_codes, grid=grid, num_classes=3, dim=32, depth=2, heads=2, dim_head=16
+    )
     return NonAutoregressiveWrapper(net, mask_id=num_codes, **options)
 
 
 def loss_of(wrapper, embeddings, codes, hidden):
-    """The mean cross-entropy of given embeddings: over hidden cells and weighted visible ones, or over images."""
+    """The mean cross-entropy of given embeddings: over hidden cells and weighted visible ones, or
+    over images."""
     objective, weight = wrapper.objective, wrapper.objective.visible_weight
     total = objective.loss(
-        wrapper.to_logits(embeddings[objective.counted(hidden)]), codes, hidden, torch.zeros(len(codes))
+        wrapper.to_logits(embeddings[objective.counted(hidden)]),
+        codes,
+        hidden,
+        torch.zeros(len(codes)),
     )
-    return total / (len(codes) if objective.normalization == "image" else hidden.sum() + weight * (~hidden).sum())
+    return total / (
+        len(codes)
+        if objective.normalization == "image"
+        else hidden.sum() + weight * (~hidden).sum()
+    )
 
 
 def draws(seed=0):
@@ -56,11 +69,16 @@ def test_the_loss_is_positive_and_starts_near_uniform():
 
 
 def test_our_cross_entropy_equals_theirs():
-    """For the same net, mask and settings: theirs without the loss weight, in one image so that the masks agree."""
+    """For the same net, mask and settings: theirs without the loss weight, in one image so that the
+    masks agree."""
     net = theirs()
     codes = torch.randint(16, (4, 24), generator=draws())
     peer = x_transformers.NonAutoregressiveWrapper(
-        net, mask_id=16, use_simple_mdlm_loss_weight=False, no_replace_prob=0.0, random_token_prob=0.0
+        net,
+        mask_id=16,
+        use_simple_mdlm_loss_weight=False,
+        no_replace_prob=0.0,
+        random_token_prob=0.0,
     )
     torch.manual_seed(3)
     expected = peer(codes).loss
@@ -75,7 +93,12 @@ def test_our_cross_entropy_equals_theirs():
 
 def test_a_user_of_theirs_changes_one_import():
     wrapper = NonAutoregressiveWrapper(
-        theirs(), mask_id=16, steps=4, schedule="linear", no_replace_prob=0.15, random_token_prob=0.1
+        theirs(),
+        mask_id=16,
+        steps=4,
+        schedule="linear",
+        no_replace_prob=0.15,
+        random_token_prob=0.1,
     )
     losses = wrapper(torch.randint(16, (4, 24), generator=draws()))
     losses.loss.backward()
@@ -104,7 +127,9 @@ def test_parts_of_a_step_add_up_to_the_step(normalization):
 
     parts = [loss(slice(i, i + 1), i) for i in range(8)]
     counts = count_hidden(wrapper.objective.schedule, t, 24)
-    masks = torch.cat([hide_exactly(codes[i : i + 1], counts[i : i + 1], draws(i)) for i in range(8)])
+    masks = torch.cat(
+        [hide_exactly(codes[i : i + 1], counts[i : i + 1], draws(i)) for i in range(8)]
+    )
     inputs = codes.masked_fill(masks, 16)
     whole = loss_of(wrapper, wrapper.net(inputs, return_embeddings=True), codes, masks)
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
@@ -114,8 +139,13 @@ def test_parts_of_a_step_add_up_for_critics_too():
     """The critic's loss is a mean over all cells: of equal parts it is the mean."""
     wrapper = ours(self_token_critic=True, condition_dropout=0.0)
     codes, t = torch.randint(16, (8, 4, 6), generator=draws()), stratified_times(8, draws())
-    parts = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i), num_parts=4).critic_loss for i in (0, 2, 4)]
-    whole = [wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i)).critic_loss for i in (0, 2, 4)]
+    parts = [
+        wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i), num_parts=4).critic_loss
+        for i in (0, 2, 4)
+    ]
+    whole = [
+        wrapper(codes[i : i + 2], t=t[i : i + 2], generator=draws(i)).critic_loss for i in (0, 2, 4)
+    ]
     assert torch.allclose(torch.stack(parts) * 4, torch.stack(whole))
 
 
@@ -147,7 +177,9 @@ def test_normalisations_weigh_images_as_they_say():
     codes = torch.randint(16, (2, 4, 6), generator=draws())
     hidden = torch.zeros(2, 4, 6, dtype=torch.bool)
     hidden[0, 0, 0], hidden[1, :2] = True, True
-    losses = F.cross_entropy(wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none")
+    losses = F.cross_entropy(
+        wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none"
+    )
     one, many = losses[0][hidden[0]], losses[1][hidden[1]]
 
     def ours_as(normalization):
@@ -160,10 +192,15 @@ def test_normalisations_weigh_images_as_they_say():
 
 def test_visible_cells_cost_their_weight():
     wrapper = ours(label_smoothing=0.0, visible_weight=0.5)
-    embeddings, codes = torch.randn(1, 4, 6, 32, generator=draws()), torch.zeros(1, 4, 6, dtype=torch.int64)
+    embeddings, codes = (
+        torch.randn(1, 4, 6, 32, generator=draws()),
+        torch.zeros(1, 4, 6, dtype=torch.int64),
+    )
     hidden = torch.zeros(1, 4, 6, dtype=torch.bool)
     hidden[0, 0] = True
-    losses = F.cross_entropy(wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none")
+    losses = F.cross_entropy(
+        wrapper.net.to_logits(embeddings).movedim(-1, 1), codes, reduction="none"
+    )
     expected = (losses[hidden].sum() + 0.5 * losses[~hidden].sum()) / (6 + 0.5 * 18)
     assert loss_of(wrapper, embeddings, codes, hidden).item() == pytest.approx(expected.item(), rel=1e-5)  # fmt: skip
 
@@ -179,13 +216,16 @@ def test_labels_are_dropped_in_training_only_one_coin_an_image():
 def test_every_parameter_gets_a_gradient():
     wrapper = ours(no_replace_prob=0.1, random_token_prob=0.1)
     wrapper(
-        torch.randint(16, (8, 4, 6)), condition=torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), generator=draws()
+        torch.randint(16, (8, 4, 6)),
+        condition=torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]),
+        generator=draws(),
     ).loss.backward()
     assert [name for name, p in wrapper.named_parameters() if p.grad is None] == []
 
 
 def test_the_true_conditionals_have_the_smallest_loss(oracle):
-    """No perturbed oracle does better than the exact one, over all grids of the joint and all ways to hide 2 of 4."""
+    """No perturbed oracle does better than the exact one, over all grids of the joint and all ways
+    to hide 2 of 4."""
     grids, masks = all_grids(3, 4), all_grids(2, 4).bool()
     masks = masks[masks.sum(1) == 2]
     weights = torch.stack([oracle.joint[tuple(grid)] for grid in grids.tolist()])
@@ -193,9 +233,15 @@ def test_the_true_conditionals_have_the_smallest_loss(oracle):
     def loss(shift):
         total = 0.0
         for mask in masks:
-            rows = torch.stack([oracle.conditional(grid.masked_fill(mask, 3))[mask] for grid in grids])
+            rows = torch.stack(
+                [oracle.conditional(grid.masked_fill(mask, 3))[mask] for grid in grids]
+            )
             log_probs = (rows.log() + shift).log_softmax(-1)
-            total += (weights[:, None] * -log_probs.gather(-1, grids[:, mask][..., None])[..., 0]).sum().item()
+            total += (
+                (weights[:, None] * -log_probs.gather(-1, grids[:, mask][..., None])[..., 0])
+                .sum()
+                .item()
+            )
         return total
 
     exact = loss(torch.zeros(3))
@@ -214,7 +260,8 @@ def draw_joint(oracle, count, seed=0):
 
 
 def test_bits_of_an_oracle_are_the_entropy(oracle):
-    """The bound is tight for a net that knows the conditionals, and no perturbed net gets below it."""
+    """The bound is tight for a net that knows the conditionals, and no perturbed net gets below
+    it."""
     codes = draw_joint(oracle, 40_000)
     entropy = torch.special.entr(oracle.joint).sum().item() / math.log(2) / 4
     for noise in (0.0, 0.3, 1.0):
@@ -233,7 +280,9 @@ def test_bits_never_count_the_mask_token_and_fit_any_net():
     found = wrapper.bits(codes, generator=draws())
     assert found.shape == (5,) and found.dtype == torch.float64
     with torch.no_grad():
-        wrapper.net.to_logits.bias = torch.nn.Parameter(torch.zeros(17).index_fill(0, torch.tensor(16), 50.0))
+        wrapper.net.to_logits.bias = torch.nn.Parameter(
+            torch.zeros(17).index_fill(0, torch.tensor(16), 50.0)
+        )
     assert torch.allclose(found, wrapper.bits(codes, generator=draws()), atol=1e-4)
     same = ours().eval()
     labels = torch.tensor([0, 1, 2])
@@ -249,8 +298,13 @@ def test_the_mdlm_loss_of_an_oracle_is_the_entropy(oracle, schedule):
 
     def losses(noise):
         net = OracleNet(oracle, noise)
-        wrapper = NonAutoregressiveWrapper(net, mask_id=3, schedule=schedule, use_simple_mdlm_loss_weight=True).eval()
-        parts = [wrapper(part, generator=draws(i)).loss.item() for i, part in enumerate(codes.split(1000))]
+        wrapper = NonAutoregressiveWrapper(
+            net, mask_id=3, schedule=schedule, use_simple_mdlm_loss_weight=True
+        ).eval()
+        parts = [
+            wrapper(part, generator=draws(i)).loss.item()
+            for i, part in enumerate(codes.split(1000))
+        ]
         return torch.tensor(parts, dtype=torch.float64)
 
     exact = losses(0.0)
@@ -260,12 +314,15 @@ def test_the_mdlm_loss_of_an_oracle_is_the_entropy(oracle, schedule):
 
 
 def test_the_mdlm_loss_is_positive_where_theirs_is_not():
-    """Documents the difference: x-transformers 2.31 computes gamma'/(1 - gamma), which is negative."""
+    """Documents the difference: x-transformers 2.31 computes gamma'/(1 - gamma), which is
+    negative."""
     codes = torch.randint(16, (64, 24), generator=draws())
     torch.manual_seed(0)
     peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16)
     assert peer(codes).loss.item() < -5
-    wrapper = NonAutoregressiveWrapper(theirs(), mask_id=16, schedule="linear", use_simple_mdlm_loss_weight=True)
+    wrapper = NonAutoregressiveWrapper(
+        theirs(), mask_id=16, schedule="linear", use_simple_mdlm_loss_weight=True
+    )
     loss = wrapper(codes, generator=draws()).loss.item()
     assert 0.5 * math.log(16) < loss < 2 * math.log(16)
 
@@ -276,7 +333,10 @@ def test_parts_of_an_mdlm_step_add_up_to_the_step():
     total = wrapper.objective.weight_of(t, 24)
     assert total == 8 * 24
     parts = [wrapper(codes[i : i + 1], t=t[i : i + 1], generator=draws(i)).loss for i in range(8)]
-    scaled = [wrapper(codes[i : i + 1], t=t[i : i + 1], normalizer=total, generator=draws(i)).loss for i in range(8)]
+    scaled = [
+        wrapper(codes[i : i + 1], t=t[i : i + 1], normalizer=total, generator=draws(i)).loss
+        for i in range(8)
+    ]
     assert sum(scaled).item() == pytest.approx(sum(parts).item() / 8, rel=1e-5)
 
 
@@ -285,7 +345,14 @@ def critical(kind, **options):
     if kind == "self":
         return ours(self_token_critic=True, **options)
     net = Transformer(
-        codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=1, heads=2, dim_head=16, num_outputs=1
+        codebook_size=16,
+        grid=(4, 6),
+        num_classes=3,
+        dim=32,
+        depth=1,
+        heads=2,
+        dim_head=16,
+        num_outputs=1,
     )
     return ours(token_critic=net, **options)
 
@@ -299,12 +366,22 @@ def test_every_parameter_gets_a_gradient_on_every_step(kind, self_cond):
     """So that DDP needs no find_unused_parameters; whatever the coins say."""
     for p in (0.0, 0.5, 1.0):
         wrapper = critical(
-            kind, self_cond=self_cond, self_cond_train_prob=p, no_replace_prob=0.1, random_token_prob=0.1
+            kind,
+            self_cond=self_cond,
+            self_cond_train_prob=p,
+            no_replace_prob=0.1,
+            random_token_prob=0.1,
         )
-        losses = wrapper(torch.randint(16, (8, 4, 6), generator=draws()), condition=LABELS, generator=draws())
+        losses = wrapper(
+            torch.randint(16, (8, 4, 6), generator=draws()), condition=LABELS, generator=draws()
+        )
         losses.loss.backward()
-        assert [name for name, parameter in wrapper.named_parameters() if parameter.grad is None] == []
-        assert losses.loss.item() == pytest.approx((losses.generator_loss + losses.critic_loss).item(), rel=1e-5)
+        assert [
+            name for name, parameter in wrapper.named_parameters() if parameter.grad is None
+        ] == []
+        assert losses.loss.item() == pytest.approx(
+            (losses.generator_loss + losses.critic_loss).item(), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", ["self", "second"])
@@ -314,7 +391,9 @@ def test_critics_save_as_safetensors_and_register_the_net_once(kind, tmp_path):
     wrapper = critical(kind, self_cond=True)
     save_file(wrapper.state_dict(), tmp_path / "w.safetensors")
     wrapper.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    with pytest.raises(RuntimeError, match="share memory"):  # theirs: the self-critic holds the net a second time
+    with pytest.raises(
+        RuntimeError, match="share memory"
+    ):  # theirs: the self-critic holds the net a second time
         peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16, self_token_critic=True)
         save_file(peer.state_dict(), tmp_path / "peer.safetensors")
 
@@ -336,7 +415,9 @@ def test_the_critic_sees_the_composed_grid_and_the_label():
     wrapper = ours(token_critic=critic, condition_dropout=0.0)
     codes = torch.randint(16, (8, 4, 6), generator=draws())
     wrapper(codes, condition=LABELS, generator=draws(), t=torch.full((8,), 0.9))
-    hidden = hide_exactly(codes, count_hidden(wrapper.objective.schedule, torch.full((8,), 0.9), 24), draws())
+    hidden = hide_exactly(
+        codes, count_hidden(wrapper.objective.schedule, torch.full((8,), 0.9), 24), draws()
+    )
     assert torch.equal(critic.codes[~hidden], codes[~hidden]) and (critic.codes[hidden] < 16).all()
     assert torch.equal(critic.conditioning["condition"], LABELS)
 
@@ -352,7 +433,8 @@ def test_critic_targets(target):
 
 
 def test_theirs_calls_visible_true_cells_drawn():
-    """Documents the difference: x-transformers labels the critic from the grid before it was composed."""
+    """Documents the difference: x-transformers labels the critic from the grid before it was
+    composed."""
     seen = {}
 
     class Critic(Recorder):
@@ -377,10 +459,12 @@ def test_theirs_calls_visible_true_cells_drawn():
 
 
 def test_an_ideal_critic_is_the_posterior_that_a_cell_was_drawn(oracle):
-    """The optimum of the critic's loss, one free logit for each (composed grid, cell), is the exact posterior.
+    """The optimum of the critic's loss, one free logit for each (composed grid, cell), is the exact
+    posterior.
 
-    A generator that knows the conditionals draws the two cells S of z apart, so that p(x | S) is p(x without S) times
-    p(x_i | x without S) over i in S; the posterior of S is that over its sum, all six S being as likely.
+    A generator that knows the conditionals draws the two cells S of z apart, so that p(x | S) is
+    p(x without S) times p(x_i | x without S) over i in S; the posterior of S is that over its sum,
+    all six S being as likely.
     """
     codes = draw_joint(oracle, 400_000)
     hidden = hide_exactly(codes, torch.full((len(codes),), 2), draws(1))
@@ -393,11 +477,16 @@ def test_an_ideal_critic_is_the_posterior_that_a_cell_was_drawn(oracle):
         likely = []
         for mask in sets:
             known = oracle.joint[
-                tuple(slice(None) if m else g for m, g in zip(mask.tolist(), grid.tolist(), strict=True))
+                tuple(
+                    slice(None) if m else g
+                    for m, g in zip(mask.tolist(), grid.tolist(), strict=True)
+                )
             ].sum()
             cells = oracle.conditional(grid.masked_fill(mask, 3))[mask]
             likely.append(known * cells.gather(1, grid[mask][:, None]).prod())
-        posterior = torch.stack([p * mask for p, mask in zip(likely, sets, strict=True)]).sum(0) / sum(likely)
+        posterior = torch.stack([p * mask for p, mask in zip(likely, sets, strict=True)]).sum(
+            0
+        ) / sum(likely)
         rows = targets[index == number].double()
         error = (posterior * (1 - posterior) / len(rows)).sqrt()
         assert len(rows) > 100 and ((rows.mean(0) - posterior).abs() < 4.5 * error).all()
@@ -409,7 +498,9 @@ def test_generate_with_a_critic_fills_the_grid(kind, self_cond):
     wrapper = critical(kind, self_cond=self_cond)
     drawn = wrapper.generate(condition=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5)
     assert drawn.shape == (8, 4, 6) and drawn.min() >= 0 and drawn.max() < 16
-    assert torch.equal(drawn, wrapper.generate(condition=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5))
+    assert torch.equal(
+        drawn, wrapper.generate(condition=LABELS, steps=4, guidance=2.0, noise_level_scale=0.5)
+    )
 
 
 def test_only_the_critic_or_only_the_generator_is_trained():
@@ -421,7 +512,9 @@ def test_only_the_critic_or_only_the_generator_is_trained():
     wrapper.zero_grad()
     losses = wrapper(codes, condition=LABELS, only_train_generator=True, generator=draws())
     losses.loss.backward()
-    assert losses.critic_loss is None and all(p.grad is None for p in wrapper.token_critic.parameters())
+    assert losses.critic_loss is None and all(
+        p.grad is None for p in wrapper.token_critic.parameters()
+    )
 
 
 def testself_conditioning_adds_to_what_the_user_adds():
@@ -432,13 +525,17 @@ def testself_conditioning_adds_to_what_the_user_adds():
     wrapper.eval()
     both = wrapper.embed(codes, sum_embeds=extra)
     shift = wrapper.to_self_cond(wrapper.null_embed.expand(2, 4, 6, -1))
-    assert torch.allclose(both, wrapper.net(codes, sum_embeds=extra + shift, return_embeddings=True), atol=1e-6)
+    assert torch.allclose(
+        both, wrapper.net(codes, sum_embeds=extra + shift, return_embeddings=True), atol=1e-6
+    )
     assert not torch.allclose(both, wrapper.embed(codes), atol=1e-3)
 
 
 def conditional_net(**options):
     torch.manual_seed(0)
-    layers = x_transformers.Encoder(dim=32, depth=1, heads=2, attn_dim_head=16, **options.pop("layers", {}))
+    layers = x_transformers.Encoder(
+        dim=32, depth=1, heads=2, attn_dim_head=16, **options.pop("layers", {})
+    )
     return x_transformers.TransformerWrapper(
         num_tokens=17, logits_dim=16, max_seq_len=24, attn_layers=layers, **options
     )
@@ -505,13 +602,21 @@ def test_two_processes_average_to_the_gradient_of_one(tmp_path):
     for world in (1, 2):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world)}
         for rank in range(world):
-            environment = {**os.environ, **place, "RANK": str(rank), "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+            environment = {
+                **os.environ,
+                **place,
+                "RANK": str(rank),
+                "PYTHONPATH": str(repo()),
+                "OMP_NUM_THREADS": "1",
+            }
             command = [
                 sys.executable,
                 str(repo() / "tests" / "gradient_driver.py"),
                 str(tmp_path / f"{world}.safetensors"),
             ]
-            running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+            running.append(
+                subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+            )
     for process in running:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error[-2000:]

@@ -1,6 +1,8 @@
-"""Documents where x_transformers.NonAutoregressiveWrapper 2.31 differs: each trap runs theirs, then ours.
+"""Documents where x_transformers.NonAutoregressiveWrapper 2.31 differs: each trap runs theirs, then
+ours.
 
-A test that fails on `theirs` after an upgrade is good news: the trap is gone, and the docstring of ours is to be mended.
+A test that fails on `theirs` after an upgrade is good news: the trap is gone, and the docstring of
+ours is to be mended.
 """
 
 import math
@@ -9,7 +11,7 @@ import warnings
 import pytest
 import torch
 
-from maskgit.wrapper import NonAutoregressiveWrapper
+from maskgit.model.wrapper import NonAutoregressiveWrapper
 from tests.conftest import OracleNet
 from tests.test_wrapper import Recorder, draws, theirs
 
@@ -51,18 +53,27 @@ def test_the_mask_token_is_generated_and_kept():
 
 
 def test_random_tokens_may_be_the_mask(monkeypatch):
-    """All hidden cells become random tokens, so that a mask token seen by the net was drawn at random."""
+    """All hidden cells become random tokens, so that a mask token seen by the net was drawn at
+    random."""
     monkeypatch.setattr(module, "coin_flip", lambda: True)
     codes = torch.randint(NUM_CODES, (64, CELLS), generator=draws())
     net = theirs()
     seen = calls_of(net)
     torch.manual_seed(0)
-    peer = Theirs(net, mask_id=NUM_CODES, random_token_prob=1.0, no_replace_prob=0.0, use_simple_mdlm_loss_weight=False)
+    peer = Theirs(
+        net,
+        mask_id=NUM_CODES,
+        random_token_prob=1.0,
+        no_replace_prob=0.0,
+        use_simple_mdlm_loss_weight=False,
+    )
     peer(codes)
     assert (seen[0] == NUM_CODES).any()
     net = theirs()
     seen = calls_of(net)
-    NonAutoregressiveWrapper(net, mask_id=NUM_CODES, random_token_prob=1.0)(codes, generator=draws())
+    NonAutoregressiveWrapper(net, mask_id=NUM_CODES, random_token_prob=1.0)(
+        codes, generator=draws()
+    )
     assert not (seen[0] == NUM_CODES).any()
 
 
@@ -72,8 +83,12 @@ def test_conditioning_does_not_reach_the_critic():
     critics = [Recorder(), Recorder()]
     critics[0].forward = lambda codes, **given: (critics[0].__dict__.update(conditioning=given), torch.zeros(*codes.shape, 1) + critics[0].bias)[1]  # fmt: skip
     Theirs(theirs(), mask_id=NUM_CODES, token_critic=critics[0])(codes, **extra)
-    NonAutoregressiveWrapper(theirs(), mask_id=NUM_CODES, token_critic=critics[1])(codes, generator=draws(), **extra)
-    assert critics[0].conditioning == {} and torch.equal(critics[1].conditioning["sum_embeds"], extra["sum_embeds"])
+    NonAutoregressiveWrapper(theirs(), mask_id=NUM_CODES, token_critic=critics[1])(
+        codes, generator=draws(), **extra
+    )
+    assert critics[0].conditioning == {} and torch.equal(
+        critics[1].conditioning["sum_embeds"], extra["sum_embeds"]
+    )
 
 
 def test_what_is_added_to_the_input_trains_but_cannot_sample():
@@ -99,9 +114,17 @@ def test_self_conditioning_overwrites_what_the_user_adds():
     peer = Theirs(theirs(), mask_id=NUM_CODES, self_cond=True, self_cond_train_prob=0.0, use_simple_mdlm_loss_weight=False,
                   no_replace_prob=0.0, random_token_prob=0.0)  # fmt: skip
     assert difference(peer) == 0
-    wrapper = NonAutoregressiveWrapper(theirs(), mask_id=NUM_CODES, self_cond=True, self_cond_train_prob=0.0)
+    wrapper = NonAutoregressiveWrapper(
+        theirs(), mask_id=NUM_CODES, self_cond=True, self_cond_train_prob=0.0
+    )
     torch.manual_seed(0)
-    assert abs(wrapper(codes, generator=draws()).loss - wrapper(codes, generator=draws(), sum_embeds=extra).loss) > 1e-3
+    assert (
+        abs(
+            wrapper(codes, generator=draws()).loss
+            - wrapper(codes, generator=draws(), sum_embeds=extra).loss
+        )
+        > 1e-3
+    )
 
 
 def test_rounds_that_reveal_nothing_still_run_the_net():
@@ -116,7 +139,8 @@ def test_rounds_that_reveal_nothing_still_run_the_net():
 
 
 def test_temperature_zero_gives_one_image(oracle):
-    """Theirs has no noise left then; ours still has it on the confidence, so that the order differs."""
+    """Theirs has no noise left then; ours still has it on the confidence, so that the order
+    differs."""
     torch.manual_seed(0)
     peer = Theirs(strong(theirs()), mask_id=NUM_CODES, steps=8)
     assert len(peer.generate(batch_size=8, start_temperature=0.0).unique(dim=0)) == 1
@@ -125,7 +149,8 @@ def test_temperature_zero_gives_one_image(oracle):
 
 
 def test_one_coin_for_a_whole_batch():
-    """Theirs keeps 15 % of the hidden cells in all images or in none; ours in about 15 % of the cells, every time."""
+    """Theirs keeps 15 % of the hidden cells in all images or in none; ours in about 15 % of the
+    cells, every time."""
     codes = torch.randint(NUM_CODES, (256, CELLS), generator=draws())
 
     def shares(make):
@@ -143,14 +168,17 @@ def test_one_coin_for_a_whole_batch():
         Theirs(net, mask_id=NUM_CODES, no_replace_prob=0.5, random_token_prob=0.0)(codes)
 
     def run_ours(net, seed):
-        NonAutoregressiveWrapper(net, mask_id=NUM_CODES, no_replace_prob=0.5)(codes, generator=draws(seed))
+        NonAutoregressiveWrapper(net, mask_id=NUM_CODES, no_replace_prob=0.5)(
+            codes, generator=draws(seed)
+        )
 
     assert shares(run_theirs).std() > 0.05
     assert shares(run_ours).std() < 0.02
 
 
 def test_their_default_loss_falls_without_end():
-    """A few steps on one batch: theirs goes down from a negative value, ours towards zero from above."""
+    """A few steps on one batch: theirs goes down from a negative value, ours towards zero from
+    above."""
     codes = torch.randint(NUM_CODES, (32, CELLS), generator=draws())
     ends = []
     for make in (Theirs, NonAutoregressiveWrapper):

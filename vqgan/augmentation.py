@@ -1,6 +1,8 @@
-"""Differentiable augmentation of what a discriminator sees (DiffAugment, arXiv:2006.10738), for small data sets.
+"""Differentiable augmentation of what a discriminator sees (DiffAugment, arXiv:2006.10738), for
+small data sets.
 
-Real and reconstructed images are changed by the same policy, and gradients pass through to the tokenizer.
+Real and reconstructed images are changed by the same policy, and gradients pass through to the
+tokenizer.
 """
 
 from __future__ import annotations
@@ -13,16 +15,23 @@ NUM_DRAWS = 7
 
 
 def augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Colour, translation by up to an eighth, and a cut-out of half the size, each image by its own draws.
+    """Colour, translation by up to an eighth, and a cut-out of half the size, each image by its own
+    draws.
 
-    images: (batch, channels, height, width) in [-1, 1] -> the same shape. draws: (batch, NUM_DRAWS) in [0, 1).
+    images: (batch, channels, height, width) in [-1, 1] -> the same shape. draws: (batch, NUM_DRAWS)
+    in [0, 1).
     """
     brightness, saturation, contrast, down, right, cut_down, cut_right = draws.unbind(1)
-    return cut_out(translate(colour(images, brightness, saturation, contrast), down, right), cut_down, cut_right)
+    return cut_out(
+        translate(colour(images, brightness, saturation, contrast), down, right),
+        cut_down,
+        cut_right,
+    )
 
 
 def colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Each (batch,) in [0, 1): brightness by -0.5 .. 0.5, saturation times 0 .. 2, contrast times 0.5 .. 1.5."""
+    """Each (batch,) in [0, 1): brightness by -0.5 .. 0.5, saturation times 0 .. 2, contrast times
+    0.5 .. 1.5."""
     images = images + (brightness - 0.5).view(-1, 1, 1, 1)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * (2 * saturation).view(-1, 1, 1, 1)
@@ -31,10 +40,13 @@ def colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Ten
 
 
 def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each (batch,) in [0, 1): by up to an eighth of the size in either direction; what comes in is 0."""
+    """Each (batch,) in [0, 1): by up to an eighth of the size in either direction; what comes in is
+    0."""
     height, width = images.shape[-2:]
     most = [max(1, side // 8) for side in (height, width)]
-    shifts = [(u * (2 * m + 1)).long() for u, m in zip((down, right), most, strict=True)]  # 0 .. 2 most
+    shifts = [
+        (u * (2 * m + 1)).long() for u, m in zip((down, right), most, strict=True)
+    ]  # 0 .. 2 most
     padded = F.pad(images, (most[1], most[1], most[0], most[0]))
     rows = torch.arange(height, device=images.device) + shifts[0][:, None]
     columns = torch.arange(width, device=images.device) + shifts[1][:, None]
@@ -43,7 +55,8 @@ def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each (batch,) in [0, 1): where the middle of a square of half the size lies that becomes 0."""
+    """Each (batch,) in [0, 1): where the middle of a square of half the size lies that becomes
+    0."""
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device) - (down * height)[:, None]
     x = torch.arange(width, device=images.device) - (right * width)[:, None]

@@ -1,7 +1,9 @@
-"""The convolutional halves of the tokenizer: Encoder (images -> latents) and Decoder (latents -> images).
+"""The convolutional halves of the tokenizer: Encoder (images -> latents) and Decoder (latents ->
+images).
 
-Residual blocks with group norm and SiLU, as in VQGAN (Esser et al., arXiv:2012.09841). `patch_size` p folds p x p
-pixels into channels before the first convolution (space to depth), which saves most of the work at full resolution.
+Residual blocks with group norm and SiLU, as in VQGAN (Esser et al., arXiv:2012.09841). `patch_size`
+p folds p x p pixels into channels before the first convolution (space to depth), which saves most
+of the work at full resolution.
 """
 
 from __future__ import annotations
@@ -17,20 +19,26 @@ from torch.utils.checkpoint import checkpoint
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Group norm with the most groups, up to 32, that divide the channels and leave at least 4 in each."""
+    """Group norm with the most groups, up to 32, that divide the channels and leave at least 4 in
+    each."""
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1 convolution on the skip where the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1 convolution on the skip where the width
+    changes."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = _norm(in_channels), _norm(out_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.skip = (
+            nn.Conv2d(in_channels, out_channels, 1)
+            if in_channels != out_channels
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, in_channels, height, width) -> (batch, out_channels, height, width)."""
@@ -67,11 +75,16 @@ class Upsample(nn.Module):
 
 
 def _run(layers: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
-    """layers(x); with checkpointing, the inside of a block is computed again in the backward pass, not kept."""
+    """layers(x); with checkpointing, the inside of a block is computed again in the backward pass,
+    not kept."""
     if not (checkpointing and torch.is_grad_enabled()):
         return layers(x)
     for layer in layers:
-        x = checkpoint(layer, x, use_reentrant=False) if isinstance(layer, ResBlock | AttnBlock) else layer(x)
+        x = (
+            checkpoint(layer, x, use_reentrant=False)
+            if isinstance(layer, ResBlock | AttnBlock)
+            else layer(x)
+        )
     return x
 
 
@@ -84,7 +97,8 @@ def _bottom(channels: int, num_blocks: int, attention: bool) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """Images to latents. `widths` are the channels at each resolution, from full size (after the patch) down."""
+    """Images to latents. `widths` are the channels at each resolution, from full size (after the
+    patch) down."""
 
     def __init__(
         self,
@@ -109,12 +123,14 @@ class Encoder(nn.Module):
         self.checkpointing = checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) -> latents: (batch, latent_dim, height / f, width / f)."""
+        """images: (batch, channels, height, width) -> latents: (batch, latent_dim, height / f,
+        width / f)."""
         return _run(self.layers, images, self.checkpointing)
 
 
 class Decoder(nn.Module):
-    """Latents to images: the Encoder's mirror, with one more block at each resolution as in VQGAN."""
+    """Latents to images: the Encoder's mirror, with one more block at each resolution as in
+    VQGAN."""
 
     def __init__(
         self,
@@ -140,5 +156,6 @@ class Decoder(nn.Module):
         self.unfold = nn.PixelShuffle(patch_size) if patch_size > 1 else nn.Identity()
 
     def forward(self, latents: Tensor) -> Tensor:
-        """latents: (batch, latent_dim, h, w) -> images: (batch, channels, f h, f w), not clamped."""
+        """latents: (batch, latent_dim, h, w) -> images: (batch, channels, f h, f w), not
+        clamped."""
         return self.unfold(self.to_pixels(_run(self.layers, latents, self.checkpointing)))

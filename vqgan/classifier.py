@@ -14,21 +14,28 @@ from vqgan.weights import load_weights, save_weights
 
 
 class Classifier(nn.Module):
-    """Four 3x3 convolutions with group norm, two poolings, one hidden layer: about 99 % on MNIST, 92 % on Fashion."""
+    """Four 3x3 convolutions with group norm, two poolings, one hidden layer: about 99 % on MNIST,
+    92 % on Fashion."""
 
     def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
         super().__init__()
         self.config = {"channels": channels, "num_classes": num_classes, "width": width}
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.GroupNorm(8, after),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten())
         self.hidden = nn.Linear(36 * width, 8 * width)
         self.dropout = nn.Dropout(0.3)
         self.to_logits = nn.Linear(8 * width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) in [-1, 1] -> (batch, 8 width), the last hidden layer."""
+        """images: (batch, channels, height, width) in [-1, 1] -> (batch, 8 width), the last hidden
+        layer."""
         return F.relu(self.hidden(self.layers(images)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,7 +43,8 @@ class Classifier(nn.Module):
         return self.to_logits(self.dropout(self.features(images)))
 
     def save(self, path: str | Path, extra: dict[str, Any]) -> None:
-        """Write one .safetensors file; `extra` holds the class names, the held-out accuracy and the run's config."""
+        """Write one .safetensors file; `extra` holds the class names, the held-out accuracy and the
+        run's config."""
         save_weights(path, self.state_dict(), "classifier", {"model": self.config, **extra})
 
     @classmethod

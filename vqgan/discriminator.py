@@ -1,4 +1,5 @@
-"""DISCRIMINATORS: images -> a grid of logits, real above zero; and Judge, one of them with what keeps it in bounds."""
+"""DISCRIMINATORS: images -> a grid of logits, real above zero; and Judge, one of them with what
+keeps it in bounds."""
 
 from __future__ import annotations
 
@@ -12,18 +13,27 @@ from torch import Tensor, nn
 
 
 class PatchGAN(nn.Module):
-    """Judges overlapping patches (pix2pix, arXiv:1611.07004), as VQGAN does; group norm instead of batch norm.
+    """Judges overlapping patches (pix2pix, arXiv:1611.07004), as VQGAN does; group norm instead of
+    batch norm.
 
-    Group norm keeps every image to itself, so the result does not depend on the number of processes.
+    Group norm keeps every image to itself, so the result does not depend on the number of
+    processes.
     """
 
     def __init__(self, channels: int, *, width: int = 64, num_layers: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
         for n in range(1, num_layers + 1):
             before, after = width * min(2 ** (n - 1), 8), width * min(2**n, 8)
             stride = 2 if n < num_layers else 1
-            layers += [nn.Conv2d(before, after, 4, stride=stride, padding=1), nn.GroupNorm(8, after), nn.LeakyReLU(0.2)]
+            layers += [
+                nn.Conv2d(before, after, 4, stride=stride, padding=1),
+                nn.GroupNorm(8, after),
+                nn.LeakyReLU(0.2),
+            ]
         layers.append(nn.Conv2d(width * min(2**num_layers, 8), 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
         for layer in self.layers:
@@ -43,14 +53,19 @@ class _Down(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(before, before, 3, padding=1), nn.Conv2d(before, after, 3, padding=1)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(before, before, 3, padding=1),
+            nn.Conv2d(before, after, 3, padding=1),
+        )
         self.skip = nn.Conv2d(before, after, 1, bias=False)
         kernel = torch.tensor([1.0, 3.0, 3.0, 1.0])
         self.register_buffer("blur", (kernel[:, None] * kernel / 64)[None, None], persistent=False)
 
     def _half(self, x: Tensor) -> Tensor:
         kernel = self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1)
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
+        return F.conv2d(
+            F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, before, height, width) -> (batch, after, height / 2, width / 2)."""
@@ -59,10 +74,11 @@ class _Down(nn.Module):
 
 
 class StyleGAN(nn.Module):
-    """A residual discriminator with blurred downsampling (StyleGAN2, arXiv:1912.04958), as MAGVIT and ViT-VQGAN use.
+    """A residual discriminator with blurred downsampling (StyleGAN2, arXiv:1912.04958), as MAGVIT
+    and ViT-VQGAN use.
 
-    One logit an image; without the minibatch deviation, which would make an image's logit depend on its batch. Any size
-    from 2^num_layers on: the last features are averaged over the image.
+    One logit an image; without the minibatch deviation, which would make an image's logit depend on
+    its batch. Any size from 2^num_layers on: the last features are averaged over the image.
     """
 
     def __init__(self, channels: int, *, width: int = 32, num_layers: int = 3) -> None:
@@ -107,10 +123,12 @@ class Judge(nn.Module):
         self.register_buffer("mean_fake", torch.zeros(()))
 
     def forward(self, real: Tensor, fake: Tensor, raw: Tensor | None = None) -> Judged:
-        """real, fake: (batch, channels, height, width). raw: also E |d logits / d raw|^2 (R1, arXiv:1801.04406).
+        """real, fake: (batch, channels, height, width). raw: also E |d logits / d raw|^2 (R1,
+        arXiv:1801.04406).
 
-        raw: the images that `real` was made from, with a graph between them where they are augmented. The penalty is
-        made in here, so that gradients are exchanged among processes as those of any loss; and in float32.
+        raw: the images that `real` was made from, with a graph between them where they are
+        augmented. The penalty is made in here, so that gradients are exchanged among processes as
+        those of any loss; and in float32.
         """
         if raw is None:
             of_real, of_fake = self.net(torch.cat((real, fake))).chunk(2)
@@ -127,7 +145,9 @@ class Judge(nn.Module):
         self.mean_fake.lerp_(fake, 1 - self.decay)
 
     def lecam(self, judged: Judged) -> Tensor:
-        """E relu(D(real) - mean D(fake))^2 + E relu(mean D(real) - D(fake))^2: keeps the two from parting for good."""
+        """E relu(D(real) - mean D(fake))^2 + E relu(mean D(real) - D(fake))^2: keeps the two from
+        parting for good."""
         return (
-            F.relu(judged.real - self.mean_fake).square().mean() + F.relu(self.mean_real - judged.fake).square().mean()
+            F.relu(judged.real - self.mean_fake).square().mean()
+            + F.relu(self.mean_real - judged.fake).square().mean()
         )

@@ -1,4 +1,5 @@
-"""PERCEPTUAL: distances of images in the features of a network: torchvision's, LPIPS, or one's own classifier.
+"""PERCEPTUAL: distances of images in the features of a network: torchvision's, LPIPS, or one's own
+classifier.
 
 The latter needs no download: `maskgit train <data>/classifier`, then
 `loss.perceptual={name: classifier, weights: runs/<data>/classifier}`.
@@ -18,20 +19,23 @@ from vqgan.weights import weights_of
 
 
 def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance of unit-length features (batch, channels, h, w) at each place."""
+    """Mean over layers of the squared distance of unit-length features (batch, channels, h, w) at
+    each place."""
     units = [[F.normalize(x.float(), dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
 
 
 class FeatureDistance(nn.Module):
-    """Distance between unit-length features of a network, averaged over its layers (as LPIPS, unweighted)."""
+    """Distance between unit-length features of a network, averaged over its layers (as LPIPS,
+    unweighted)."""
 
     def features_of(self, images: Tensor) -> list[Tensor]:
         """(batch, channels, height, width) in [-1, 1] -> of each layer (batch, c, h, w)."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal images."""
+        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal
+        images."""
         with torch.no_grad():
             wanted = self.features_of(targets)
         return feature_distance(self.features_of(images), wanted)
@@ -40,16 +44,20 @@ class FeatureDistance(nn.Module):
 class TorchvisionDistance(FeatureDistance):
     """The distance in a torchvision classifier; images of 1 or 3 channels.
 
-    model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...). weights: "default" to
-    download torchvision's newest, a name such as IMAGENET1K_V1, or a .pth / .safetensors state dict. layers: indices
-    into `features`.
+    model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...).
+    weights: "default" to download torchvision's newest, a name such as IMAGENET1K_V1, or a .pth /
+    .safetensors state dict. layers: indices into `features`.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, *, model: str = "vgg16", weights: str = "default", layers: tuple[int, ...] = (3, 8, 15, 22)
+        self,
+        *,
+        model: str = "vgg16",
+        weights: str = "default",
+        layers: tuple[int, ...] = (3, 8, 15, 22),
     ) -> None:
         super().__init__()
         import torchvision
@@ -99,7 +107,8 @@ SEEN = 64
 class LPIPS(nn.Module):
     """The learned perceptual metric (arXiv:1801.03924), by torchmetrics (extra `perceptual`).
 
-    net: vgg, as it is trained with, alex, as it is reported with, or squeeze; torchvision downloads the backbone once.
+    net: vgg, as it is trained with, alex, as it is reported with, or squeeze; torchvision downloads
+    the backbone once.
     """
 
     def __init__(self, *, net: str = "vgg") -> None:
@@ -107,7 +116,9 @@ class LPIPS(nn.Module):
         try:
             from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
         except ImportError as error:
-            raise FileNotFoundError("LPIPS needs `pip install 'maskgit-torch[perceptual]'`") from error
+            raise FileNotFoundError(
+                "LPIPS needs `pip install 'maskgit-torch[perceptual]'`"
+            ) from error
         try:
             self.net = LearnedPerceptualImagePatchSimilarity(net_type=net, reduction="none").net  # type: ignore[arg-type]
         except OSError as error:
@@ -118,11 +129,14 @@ class LPIPS(nn.Module):
             ) from error
 
     def distances(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> (batch,), 0 for equal images."""
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> (batch,), 0 for equal
+        images."""
         sides = [side.expand(-1, 3, -1, -1) for side in (images, targets)]
         if min(images.shape[-2:]) < SEEN:
             size = [max(SEEN, side) for side in images.shape[-2:]]
-            sides = [F.interpolate(side, size, mode="bilinear", align_corners=False) for side in sides]
+            sides = [
+                F.interpolate(side, size, mode="bilinear", align_corners=False) for side in sides
+            ]
         return self.net(*sides).flatten()
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -133,7 +147,8 @@ class LPIPS(nn.Module):
 class ClassifierDistance(FeatureDistance):
     """The distance in a Classifier, after each of its convolutions.
 
-    weights: a classifier's run or its file. It should have seen other images than those the tokenizer is measured on.
+    weights: a classifier's run or its file. It should have seen other images than those the
+    tokenizer is measured on.
     """
 
     def __init__(self, *, weights: str) -> None:
@@ -142,10 +157,13 @@ class ClassifierDistance(FeatureDistance):
         self.classifier.requires_grad_(False)
 
     def features_of(self, images: Tensor) -> list[Tensor]:
-        """After each convolution. ValueError for images of another number of channels than it was trained on."""
+        """After each convolution. ValueError for images of another number of channels than it was
+        trained on."""
         channels = self.classifier.config["channels"]
         if images.shape[1] != channels:
-            raise ValueError(f"the classifier was trained on {channels} channels, the images have {images.shape[1]}")
+            raise ValueError(
+                f"the classifier was trained on {channels} channels, the images have {images.shape[1]}"
+            )
         found, x = [], images
         for layer in self.classifier.layers:
             x = layer(x)

@@ -1,7 +1,7 @@
 """A table of names, and how an object is made from a name and its options.
 
-A table is a plain dict from a name to a function or class. It is the only place that knows the names: configs, command
-line, documentation and contract tests are made from it.
+A table is a plain dict from a name to a function or class. It is the only place that knows the
+names: configs, command line, documentation and contract tests are made from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """Marks a keyword that is itself a choice: `Annotated[str, OneOf(QUANTIZERS, "quantizer", ["dim"])]`.
+    """Marks a keyword that is itself a choice: `Annotated[str, OneOf(QUANTIZERS, "quantizer",
+    ["dim"])]`.
 
     given: the keywords of its entries that do not come from the user.
     """
@@ -36,7 +37,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: what was perhaps meant, and all that is known."""
     names = sorted(map(str, known))
     near = get_close_matches(str(name), names)
-    near.sort(key=lambda other: sorted(other) != sorted(str(name)))  # letters swapped: the likeliest slip
+    near.sort(
+        key=lambda other: sorted(other) != sorted(str(name))
+    )  # letters swapped: the likeliest slip
     meant = f", did you mean {near[0]!r}?" if near else ""
     return f"{meant} (known: {', '.join(names)})"
 
@@ -48,10 +51,16 @@ def choose(table: Mapping[str, T], name: str, kind: str) -> T:
     return table[name]
 
 
-def options_of(entry: Callable[..., Any], given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
+def options_of(
+    entry: Callable[..., Any], given: Iterable[str] = ()
+) -> dict[str, inspect.Parameter]:
     """The options of a table entry that a user may set: its parameters but those in `given`."""
     parameters = inspect.signature(entry).parameters
-    return {name: parameter for name, parameter in parameters.items() if name not in set(given) | {"self"}}
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if name not in set(given) | {"self"}
+    }
 
 
 def split(spec: str | Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
@@ -64,21 +73,32 @@ def split(spec: str | Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]
 
 
 def check(
-    table: Mapping[str, Callable[..., Any]], spec: str | Mapping[str, Any], kind: str, given: Iterable[str] = ()
+    table: Mapping[str, Callable[..., Any]],
+    spec: str | Mapping[str, Any],
+    kind: str,
+    given: Iterable[str] = (),
 ) -> None:
-    """Raise a ValueError that teaches if `spec` names no entry, or an option that the entry does not have."""
+    """Raise a ValueError that teaches if `spec` names no entry, or an option that the entry does
+    not have."""
     name, options = split(spec, kind)
     known = options_of(choose(table, name, kind), given)
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}{suggest(option, known)}")
-    missing = [key for key, value in known.items() if value.default is value.empty and key not in options]
+    missing = [
+        key for key, value in known.items() if value.default is value.empty and key not in options
+    ]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
 
 
 def build(
-    table: Mapping[str, Callable[..., T]], spec: str | Mapping[str, Any], kind: str, /, *args: Any, **given: Any
+    table: Mapping[str, Callable[..., T]],
+    spec: str | Mapping[str, Any],
+    kind: str,
+    /,
+    *args: Any,
+    **given: Any,
 ) -> T:
     """Make the object that `spec` names, with its options and the arguments of the caller."""
     name, options = split(spec, kind)

@@ -1,4 +1,5 @@
-"""Tokenizer: encode(images) -> codes, decode(codes) -> images. It knows no loss, no data set and no optimiser."""
+"""Tokenizer: encode(images) -> codes, decode(codes) -> images. It knows no loss, no data set and no
+optimiser."""
 
 from __future__ import annotations
 
@@ -30,9 +31,10 @@ class Reconstructed(NamedTuple):
 class Tokenizer(nn.Module):
     """A convolutional autoencoder with a discrete bottleneck (VQGAN, arXiv:2012.09841).
 
-    image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1 (grey) or 3 (RGB).
-    checkpointing: keep less for the backward pass and compute it twice. channels_last: the memory format of the
-    convolutions, which GPUs prefer. Neither changes what is computed.
+    image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1
+    (grey) or 3 (RGB). checkpointing: keep less for the backward pass and compute it twice.
+    channels_last: the memory format of the convolutions, which GPUs prefer. Neither changes what is
+    computed.
     """
 
     def __init__(
@@ -45,12 +47,16 @@ class Tokenizer(nn.Module):
         patch_size: Positive = 1,
         attention: bool = False,
         latent_dim: Positive = 64,
-        quantizer: Annotated[str | Mapping[str, Any], OneOf(QUANTIZERS, "quantizer", ("dim",))] = "fsq",
+        quantizer: Annotated[
+            str | Mapping[str, Any], OneOf(QUANTIZERS, "quantizer", ("dim",))
+        ] = "fsq",
         checkpointing: bool = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        self.config = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__")
+        }
         self.downscale = patch_size * 2 ** (len(widths) - 1)
         self.image_size, self.channels = image_size, channels
         self.check_size(image_size, image_size)
@@ -81,12 +87,14 @@ class Tokenizer(nn.Module):
 
     @property
     def code_levels(self) -> tuple[int, ...]:
-        """Where a code is several small numbers in one, the levels of each, the least significant first; else none."""
+        """Where a code is several small numbers in one, the levels of each, the least significant
+        first; else none."""
         return tuple(getattr(self.quantizer, "code_levels", ()))
 
     @property
     def codes_per_cell(self) -> int:
-        """How many codes, side by side in the grid, stand for one cell of `downscale` x `downscale` pixels."""
+        """How many codes, side by side in the grid, stand for one cell of `downscale` x `downscale`
+        pixels."""
         return int(getattr(self.quantizer, "codes_per_cell", 1))
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
@@ -99,21 +107,25 @@ class Tokenizer(nn.Module):
         return grid[0] * self.downscale, grid[1] // self.codes_per_cell * self.downscale
 
     def codes_of(self, pixels: Tensor) -> Tensor:
-        """Bool (height, width) -> bool (h, w): the codes of all cells that hold at least one of the pixels."""
+        """Bool (height, width) -> bool (h, w): the codes of all cells that hold at least one of the
+        pixels."""
         cells = F.max_pool2d(pixels[None, None].float(), self.downscale)[0, 0].bool()
         return cells.repeat_interleave(self.codes_per_cell, 1)
 
     def pixels_of(self, codes: Tensor) -> Tensor:
-        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells with at least one of the codes."""
+        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells with at least one
+        of the codes."""
         cells = self._cells(codes)
         return cells.repeat_interleave(self.downscale, -2).repeat_interleave(self.downscale, -1)
 
     def _cells(self, codes: Tensor) -> Tensor:
-        """Bool (..., h, w * codes_per_cell) -> bool (..., h, w): where any of a cell's codes is True."""
+        """Bool (..., h, w * codes_per_cell) -> bool (..., h, w): where any of a cell's codes is
+        True."""
         return codes.unflatten(-1, (-1, self.codes_per_cell)).any(-1)
 
     def check_size(self, height: int, width: int) -> None:
-        """ValueError unless both sides are divisible by `downscale`; the message names sizes that would do."""
+        """ValueError unless both sides are divisible by `downscale`; the message names sizes that
+        would do."""
         f = self.downscale
         if height % f or width % f or not height or not width:
             near = [max(f, round(side / f) * f) for side in (height, width)]
@@ -125,8 +137,8 @@ class Tokenizer(nn.Module):
     def forward(self, images: Tensor, accumulate: bool = False) -> Reconstructed:
         """images: (batch, channels, height, width) in [-1, 1] -> Reconstructed, for training.
 
-        Raises FloatingPointError, on all processes together, before a non-finite latent can reach the codebook: a
-        codebook that has seen one never recovers.
+        Raises FloatingPointError, on all processes together, before a non-finite latent can reach
+        the codebook: a codebook that has seen one never recovers.
         """
         latents = self.encoder(images)
         finite = torch.isfinite(latents).all()
@@ -140,13 +152,14 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def expect(self, parts: Iterable[Tensor]) -> None:
-        """Before a training step in several calls: the images of all of them, for quantizers whose loss is not a mean
-        over cells."""
+        """Before a training step in several calls: the images of all of them, for quantizers whose
+        loss is not a mean over cells."""
         if (expect := getattr(self.quantizer, "expect", None)) is not None:
             expect(self.encoder(images) for images in parts)
 
     def last_layer(self, images: Tensor) -> Tensor:
-        """What `forward` reconstructs, with a graph of the decoder's last convolution only; no codebook moves."""
+        """What `forward` reconstructs, with a graph of the decoder's last convolution only; no
+        codebook moves."""
         with torch.no_grad():
             was_training = self.quantizer.training
             self.quantizer.eval()
@@ -156,7 +169,8 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64. Never trains."""
+        """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64. Never
+        trains."""
         self.check_size(*images.shape[-2:])
         was_training = self.training
         self.eval()
@@ -166,18 +180,23 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w) in [-1, 1].
+        """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w)
+        in [-1, 1].
 
-        hidden: bool (batch, h, w), codes that are unknown; their cells are decoded from a zero latent.
+        hidden: bool (batch, h, w), codes that are unknown; their cells are decoded from a zero
+        latent.
         """
         if hidden is None:
             latents = self.quantizer.lookup(codes)
         else:
-            latents = self.quantizer.lookup(codes.masked_fill(hidden, 0)).masked_fill(self._cells(hidden)[:, None], 0)
+            latents = self.quantizer.lookup(codes.masked_fill(hidden, 0)).masked_fill(
+                self._cells(hidden)[:, None], 0
+            )
         return self.decoder(latents).clamp(-1, 1)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Write one .safetensors file with the config (and `extra`, e.g. the run's own config) inside."""
+        """Write one .safetensors file with the config (and `extra`, e.g. the run's own config)
+        inside."""
         save_weights(path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})})
 
     @classmethod

@@ -22,17 +22,25 @@ FORMAT = "maskgit-1"
 HOW_IT_RUNS = ("checkpointing", "channels_last")
 
 
-def save_weights(path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]) -> None:
-    """Write `tensors` and `config` (JSON values) to `path`; `kind` says what they are, e.g. "tokenizer"."""
+def save_weights(
+    path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]
+) -> None:
+    """Write `tensors` and `config` (JSON values) to `path`; `kind` says what they are, e.g.
+    "tokenizer"."""
     metadata = {"maskgit": json.dumps({"format": FORMAT, "kind": kind, "config": config})}
     with replacing(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            aside,
+            metadata,
+        )
 
 
 def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """-> (config with the kind in it, tensors on the CPU).
 
-    FileNotFoundError or ValueError if `path` is not our `kind` of weights (any of ours, if none is asked for).
+    FileNotFoundError or ValueError if `path` is not our `kind` of weights (any of ours, if none is
+    asked for).
     """
     path = Path(path)
     if not path.is_file():
@@ -43,15 +51,19 @@ def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], di
             if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
                 found = f"{header.get('format', 'a foreign format')}, kind {header.get('kind', 'unknown')}"
                 raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
-            return header["config"] | {"kind": header["kind"]}, {name: file.get_tensor(name) for name in file.keys()}
+            return header["config"] | {"kind": header["kind"]}, {
+                name: file.get_tensor(name) for name in file.keys()
+            }
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is cut short: {error}") from error
 
 
 def content_hash(path: str | Path, kind: str) -> str:
-    """A hash of a model and its weights alone: two files of the same model are equal whatever else they carry.
+    """A hash of a model and its weights alone: two files of the same model are equal whatever else
+    they carry.
 
-    What only says how it is run does not count, so that files of versions that did not know it stay the same model.
+    What only says how it is run does not count, so that files of versions that did not know it stay
+    the same model.
     """
     config, tensors = load_weights(path, kind)
     model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
@@ -63,9 +75,12 @@ def content_hash(path: str | Path, kind: str) -> str:
 
 
 def weights_of(path: str | Path, name: str) -> Path:
-    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to get it."""
+    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to
+    get it."""
     path = Path(path)
     weights = path if path.is_file() else path / f"{name}.safetensors"
     if not weights.is_file():
-        raise FileNotFoundError(f"no {name} at {weights}: train it first (`maskgit train <config>`)")
+        raise FileNotFoundError(
+            f"no {name} at {weights}: train it first (`maskgit train <config>`)"
+        )
     return weights

@@ -12,13 +12,15 @@ from statistics import median
 from typing import Any
 
 from maskgit.benchmark.timing import Work, alternate
-from maskgit.config import Config, load
-from maskgit.evaluation import Evaluation, evaluate
-from maskgit.order import StepOrder, batches
-from maskgit.report import Results, write_report
-from maskgit.tables import kept, markdown, over_seeds, write_json, write_text
-from maskgit.tasks import TASKS
-from maskgit.trainer import make_accelerator, train, with_precision
+from maskgit.config.loading import load
+from maskgit.config.sections import Config
+from maskgit.data.order import StepOrder, batches
+from maskgit.evaluation.generator import evaluate
+from maskgit.evaluation.report import Results, write_report
+from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.tables import kept, markdown, over_seeds, write_json, write_text
+from maskgit.training.tasks import TASKS
+from maskgit.training.trainer import make_accelerator, train, with_precision
 
 STEPS_A_TURN = 5
 
@@ -49,7 +51,9 @@ def turn(config: Config, folder: Path) -> Work:
     return work
 
 
-def seconds_a_step(works: Callable[[], Mapping[str, Work]], path: Path, seconds: float) -> dict[str, float]:
+def seconds_a_step(
+    works: Callable[[], Mapping[str, Work]], path: Path, seconds: float
+) -> dict[str, float]:
     """Of each work, a turn of STEPS_A_TURN: the median of alternating turns.
 
     Measured once, and kept in a file: what the machine does later hits all lines of a table alike.

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from maskgit.benchmark.peers import NUM_CLASSES
-from maskgit.codes import FORMAT, CodeDataset
-from maskgit.data import ImageDataset, Quarantine
-from maskgit.images import Transform
-from maskgit.sources import load_source
-from maskgit.tokenization import write_shard
+from maskgit.data.codes import FORMAT, CodeDataset
+from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.pixels import Transform
+from maskgit.data.sources import load_source
+from maskgit.data.tokenization import write_shard
 
 NUM_PICTURES = 512
 
@@ -38,14 +38,18 @@ def pictures(root: Path, image_size: int, channels: int) -> ImageDataset:
 
 def keys(num_items: int, size: int, count: int) -> list[list[tuple[int, int]]]:
     """Batches of `size` keys, `count` in all, over a data set and over again."""
-    return [[(i % num_items, 0) for i in range(start, start + size)] for start in range(0, count, size)]
+    return [
+        [(i % num_items, 0) for i in range(start, start + size)] for start in range(0, count, size)
+    ]
 
 
 def code_cache(folder: Path, side: int, codebook_size: int, rows: int = 8192) -> CodeDataset:
     """A cache of random codes."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, codebook_size, (rows, 2, side, side))
-    write_shard(folder / "train-00000.safetensors", codes, rng.integers(0, NUM_CLASSES, rows), codebook_size)
+    write_shard(
+        folder / "train-00000.safetensors", codes, rng.integers(0, NUM_CLASSES, rows), codebook_size
+    )
     manifest = {"format": FORMAT, "splits": {"train": {"shards": [rows]}}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return CodeDataset(folder, "train", augment=True)

@@ -1,7 +1,8 @@
 """SIDES: our model and what a user would take instead, each as one thing that trains and samples.
 
-A side is a function `(setting, depth) -> Model`, listed with the ways that it can run in. Its width is that of the
-size, and its depth is solved for the wanted number of parameters. No side is compiled; AdamW is fused for all.
+A side is a function `(setting, depth) -> Model`, listed with the ways that it can run in. Its width
+is that of the size, and its depth is solved for the wanted number of parameters. No side is
+compiled; AdamW is fused for all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch.nn.functional as F
 from PIL import ImageFile
 from torch import Tensor, nn
 
-from maskgit.backbones import num_parameters
-from maskgit.transformer import Transformer
-from maskgit.wrapper import NonAutoregressiveWrapper
+from maskgit.model.backbones import num_parameters
+from maskgit.model.transformer import Transformer
+from maskgit.model.wrapper import NonAutoregressiveWrapper
 
 NUM_CODES, NUM_CLASSES = 1024, 10
 WIDTHS = {5: 256, 25: 512}  # millions of parameters -> dim; heads are 64 wide
@@ -70,7 +71,8 @@ class Model(NamedTuple):
 
 
 def ours(setting: Setting, depth: int) -> Model:
-    """maskgit.Transformer, class-conditional by adaptive norms, in maskgit.NonAutoregressiveWrapper."""
+    """maskgit.Transformer, class-conditional by adaptive norms, in
+    maskgit.NonAutoregressiveWrapper."""
     shape, labels = setting.shape, setting.labels
     net = Transformer(
         codebook_size=NUM_CODES, grid=(shape.side, shape.side), num_classes=NUM_CLASSES, dim=setting.dim, depth=depth,
@@ -80,7 +82,9 @@ def ours(setting: Setting, depth: int) -> Model:
     return Model(
         wrapper,
         lambda: wrapper(setting.codes, condition=labels).loss,
-        lambda: wrapper.generate(condition=labels, steps=shape.rounds),  # without guidance, as the peers
+        lambda: wrapper.generate(
+            condition=labels, steps=shape.rounds
+        ),  # without guidance, as the peers
     )
 
 
@@ -89,16 +93,25 @@ def _their_net(setting: Setting, depth: int) -> nn.Module:
     import x_transformers
 
     layers = x_transformers.Encoder(
-        dim=setting.dim, depth=depth, heads=setting.heads, attn_dim_head=64, attn_flash=setting.way.flash
+        dim=setting.dim,
+        depth=depth,
+        heads=setting.heads,
+        attn_dim_head=64,
+        attn_flash=setting.way.flash,
     )
     return x_transformers.TransformerWrapper(
-        num_tokens=NUM_CODES + 1, logits_dim=NUM_CODES, max_seq_len=setting.shape.cells, attn_layers=layers
+        num_tokens=NUM_CODES + 1,
+        logits_dim=NUM_CODES,
+        max_seq_len=setting.shape.cells,
+        attn_layers=layers,
     )
 
 
 def ours_on_their_net(setting: Setting, depth: int) -> Model:
     """maskgit.NonAutoregressiveWrapper around the plain x-transformers net of the next side."""
-    wrapper = NonAutoregressiveWrapper(_their_net(setting, depth), mask_id=NUM_CODES, label_smoothing=0.0)
+    wrapper = NonAutoregressiveWrapper(
+        _their_net(setting, depth), mask_id=NUM_CODES, label_smoothing=0.0
+    )
     return Model(
         wrapper,
         lambda: wrapper(setting.codes.flatten(1)).loss,
@@ -107,7 +120,8 @@ def ours_on_their_net(setting: Setting, depth: int) -> Model:
 
 
 def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
-    """x_transformers.NonAutoregressiveWrapper with its MDLM flag off, since with it the loss is negative."""
+    """x_transformers.NonAutoregressiveWrapper with its MDLM flag off, since with it the loss is
+    negative."""
     import x_transformers
 
     wrapper: Any = x_transformers.NonAutoregressiveWrapper(
@@ -122,17 +136,22 @@ def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
     return Model(
         wrapper,
         lambda: wrapper(setting.codes.flatten(1)).loss,
-        lambda: wrapper.generate(batch_size=setting.shape.batch, filter_thres=None),  # as the others: no code cut off
+        lambda: wrapper.generate(
+            batch_size=setting.shape.batch, filter_thres=None
+        ),  # as the others: no code cut off
     )
 
 
 def muse(setting: Setting, depth: int) -> Model:
-    """muse_maskgit_pytorch.MaskGit; the text is one fixed vector for each label, so its text encoder costs nothing."""
+    """muse_maskgit_pytorch.MaskGit; the text is one fixed vector for each label, so its text
+    encoder costs nothing."""
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
     from muse_maskgit_pytorch.t5 import T5_CONFIGS
 
-    ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # its import makes Pillow accept broken images everywhere
+    ImageFile.LOAD_TRUNCATED_IMAGES = (
+        truncated  # its import makes Pillow accept broken images everywhere
+    )
     shape, dim, name = setting.shape, setting.dim, "none"
     T5_CONFIGS[name] = {"config": SimpleNamespace(d_model=dim)}
     net = MaskGitTransformer(
@@ -142,7 +161,9 @@ def muse(setting: Setting, depth: int) -> Model:
     vae = VQGanVAE(dim=16, layers=1, codebook_size=NUM_CODES, use_vgg_and_gan=False)
     model: Any = MaskGit(image_size=2 * shape.side, transformer=net, vae=vae)
     del model.vae, model.cond_vae  # its decoder is not what is timed, nor counted
-    model.vae = SimpleNamespace(get_encoded_fmap_size=lambda _: shape.side, decode_from_ids=lambda ids: ids)
+    model.vae = SimpleNamespace(
+        get_encoded_fmap_size=lambda _: shape.side, decode_from_ids=lambda ids: ids
+    )
     text = torch.randn(NUM_CLASSES, 1, dim, device=setting.device)
     net.encode_text = lambda texts: text[[int(t) for t in texts]]
     texts = [str(label) for label in setting.labels.tolist()]
@@ -173,9 +194,13 @@ def amused(setting: Setting, depth: int) -> Model:
     def logits(codes: Tensor) -> Any:
         return net(codes, encoder_hidden_states=text, pooled_text_emb=text[:, 0], micro_conds=micro)
 
-    def loss() -> Tensor:  # as its training script: all cells through the head, the visible ones ignored
+    def loss() -> (
+        Tensor
+    ):  # as its training script: all cells through the head, the visible ones ignored
         share = torch.cos(torch.rand(shape.batch, 1, 1, device=setting.device) * math.pi / 2)
-        hidden = torch.rand(setting.codes.shape, device=setting.device) < share.clamp_min(1 / shape.cells)
+        hidden = torch.rand(setting.codes.shape, device=setting.device) < share.clamp_min(
+            1 / shape.cells
+        )
         predicted = logits(setting.codes.masked_fill(hidden, NUM_CODES))
         return F.cross_entropy(predicted.float(), setting.codes.masked_fill(~hidden, -100))
 
@@ -210,13 +235,16 @@ SIDES: dict[str, Entry] = {
     "maskgit": Entry(ours),
     "maskgit on x-transformers' net": Entry(ours_on_their_net),
     "x-transformers": Entry(x_transformers_wrapper),
-    "muse-maskgit-pytorch": Entry(muse, ways_on_cpu=NOT_BF16_AND_FUSED),  # its CPU attention overflows in bf16
+    "muse-maskgit-pytorch": Entry(
+        muse, ways_on_cpu=NOT_BF16_AND_FUSED
+    ),  # its CPU attention overflows in bf16
     "diffusers aMUSEd": Entry(amused, ways=FUSED),  # it always calls torch's fused attention
 }
 
 
 def depth_for(entry: Entry, setting: Setting) -> int:
-    """The depth that comes nearest to the wanted number of parameters, which grows by the same for each layer."""
+    """The depth that comes nearest to the wanted number of parameters, which grows by the same for
+    each layer."""
     one, two = (num_parameters(entry.build(setting, depth).module) for depth in (1, 2))
     return max(1, round((setting.shape.params * 1e6 - one) / (two - one)) + 1)
 
@@ -224,7 +252,9 @@ def depth_for(entry: Entry, setting: Setting) -> int:
 class Side:
     """A side at a shape and in a way, with its optimiser: what is timed."""
 
-    def __init__(self, entry: Entry, shape: Shape, way: Way, device: torch.device, depth: int | None = None) -> None:
+    def __init__(
+        self, entry: Entry, shape: Shape, way: Way, device: torch.device, depth: int | None = None
+    ) -> None:
         torch.manual_seed(0)
         self.setting, self.way = Setting(shape, way, device), way
         self.depth = depth_for(entry, self.setting) if depth is None else depth

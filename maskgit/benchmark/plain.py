@@ -1,9 +1,11 @@
-"""The plain pipeline: what a user would write today from the same packages. Measured against, never built upon.
+"""The plain pipeline: what a user would write today from the same packages. Measured against, never
+built upon.
 
-A small convolutional VQ-VAE with VectorQuantize (settings that do not collapse), L1 + L2; x-transformers'
-TransformerWrapper + Encoder with the labels through `embed_num_tokens`; its NonAutoregressiveWrapper with the MDLM
-weight off (with it the loss is negative); its own `generate`; AdamW, a cosine learning rate over the time there is,
-bf16 autocast where that is quicker. Mirrored images are a second view where the config of ours says so.
+A small convolutional VQ-VAE with VectorQuantize (settings that do not collapse), L1 + L2;
+x-transformers' TransformerWrapper + Encoder with the labels through `embed_num_tokens`; its
+NonAutoregressiveWrapper with the MDLM weight off (with it the loss is negative); its own
+`generate`; AdamW, a cosine learning rate over the time there is, bf16 autocast where that is
+quicker. Mirrored images are a second view where the config of ours says so.
 """
 
 from __future__ import annotations
@@ -41,7 +43,11 @@ class _Residual(nn.Module):
 class PlainVQVAE(nn.Module):
     """Images <-> codes of 512, a quarter of the sides: 28 x 28 <-> 7 x 7."""
 
-    codebook_size, codes_per_cell, remedy = CODES, 1, VQ.remedy  # what vqgan.Tokenizer says of itself
+    codebook_size, codes_per_cell, remedy = (
+        CODES,
+        1,
+        VQ.remedy,
+    )  # what vqgan.Tokenizer says of itself
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
@@ -92,7 +98,8 @@ def train_for(
 ) -> int:
     """AdamW, warm-up and a cosine over `amount` seconds, or steps; gradient norm at most 1.
 
-    bf16: by default where it is quicker, which is measured before the clock starts. -> the steps it made.
+    bf16: by default where it is quicker, which is measured before the clock starts. -> the steps it
+    made.
     """
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -103,7 +110,9 @@ def train_for(
     start, steps = time.perf_counter(), 0
     with tqdm(desc=title, unit="step", mininterval=1.0) as bar:
         while (done := (steps if in_steps else time.perf_counter() - start) / amount) < 1:
-            rate = learning_rate * min(1.0, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+            rate = (
+                learning_rate * min(1.0, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -121,21 +130,35 @@ def train_for(
 
 
 class PlainPipeline:
-    """Both stages, trained for so many seconds each, on images (n, 1, 28, 28) uint8 and labels (n,) in memory.
+    """Both stages, trained for so many seconds each, on images (n, 1, 28, 28) uint8 and labels (n,)
+    in memory.
 
     flip: whether mirrored images are trained on, too.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, num_classes: int, device: torch.device, *, flip: bool = False
+        self,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        device: torch.device,
+        *,
+        flip: bool = False,
     ) -> None:
         import x_transformers
 
         torch.manual_seed(0)
-        self.images, self.labels, self.num_classes, self.device = images, labels, num_classes, device
+        self.images, self.labels, self.num_classes, self.device = (
+            images,
+            labels,
+            num_classes,
+            device,
+        )
         self.flips = (False, True) if flip else (False,)
         self.vqvae = PlainVQVAE().to(device)
-        layers = x_transformers.Encoder(dim=192, depth=6, heads=4, attn_dim_head=48)  # fused attention is slower here
+        layers = x_transformers.Encoder(
+            dim=192, depth=6, heads=4, attn_dim_head=48
+        )  # fused attention is slower here
         net = x_transformers.TransformerWrapper(
             num_tokens=CODES + 1, logits_dim=CODES, max_seq_len=CELLS, attn_layers=layers,
             embed_num_tokens={"labels": num_classes},
@@ -146,10 +169,15 @@ class PlainPipeline:
 
     def _batch(self, size: int) -> Tensor:
         """Random images in [-1, 1], half of them mirrored if that is wanted."""
-        images = self.images[torch.randint(len(self.images), (size,))].to(self.device).float() / 127.5 - 1
+        images = (
+            self.images[torch.randint(len(self.images), (size,))].to(self.device).float() / 127.5
+            - 1
+        )
         if len(self.flips) == 1:
             return images
-        return torch.where(torch.rand(size, 1, 1, 1, device=self.device) < 0.5, images.flip(-1), images)
+        return torch.where(
+            torch.rand(size, 1, 1, 1, device=self.device) < 0.5, images.flip(-1), images
+        )
 
     def train_tokenizer(self, seconds: float) -> int:
         """-> the steps made."""
@@ -166,7 +194,10 @@ class PlainPipeline:
         views = []
         for flip in self.flips:
             parts = self.images.split(500)
-            floats = (part.to(self.device).float() / 127.5 - 1 for part in tqdm(parts, desc="plain tokenise"))
+            floats = (
+                part.to(self.device).float() / 127.5 - 1
+                for part in tqdm(parts, desc="plain tokenise")
+            )
             codes = [self.vqvae.encode(x.flip(-1) if flip else x).flatten(1).cpu() for x in floats]
             views.append(torch.cat(codes))
         self.codes = torch.stack(views, 1)
@@ -200,8 +231,11 @@ class PlainPipeline:
         return {"labels": labels[:, None].expand(-1, CELLS)}
 
     @torch.no_grad()
-    def sample(self, labels: Tensor, *, start_temperature: float = 1.0, filter_thres: float = 0.7) -> Tensor:
-        """labels (n,) -> images (n, 1, 28, 28) in [-1, 1], by its own `generate` with its own defaults."""
+    def sample(
+        self, labels: Tensor, *, start_temperature: float = 1.0, filter_thres: float = 0.7
+    ) -> Tensor:
+        """labels (n,) -> images (n, 1, 28, 28) in [-1, 1], by its own `generate` with its own
+        defaults."""
         codes = self.model.generate(
             len(labels), start_temperature=start_temperature, filter_thres=filter_thres,
             embed_ids=self._ids(labels.to(self.device)),

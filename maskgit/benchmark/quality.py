@@ -27,20 +27,21 @@ from torch import Tensor
 
 from maskgit.benchmark.fair import measured, with_perceptual
 from maskgit.benchmark.plain import PlainPipeline
-from maskgit.codes import CodeDataset
-from maskgit.config import Config, MaskGITConfig, TokenizerConfig, find_config, load, to_dict
-from maskgit.image_sets import from_npz, from_source
-from maskgit.images import save_png, to_float, to_uint8
-from maskgit.metrics_log import read_metrics
-from maskgit.npz import write_npz
-from maskgit.order import chunks_of
+from maskgit.config.loading import find_config, load, to_dict
+from maskgit.config.sections import Config, MaskGITConfig, TokenizerConfig
+from maskgit.data.codes import CodeDataset
+from maskgit.data.npz import write_npz
+from maskgit.data.order import chunks_of
+from maskgit.data.pixels import save_png, to_float, to_uint8
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.evaluation.image_sets import from_npz, from_source
+from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.tables import kept, markdown, shown, write_json, write_text
 from maskgit.pictures import image_grid
+from maskgit.pipeline.drawing import Request, draw_grid, load_pipeline
 from maskgit.processes import this_process
-from maskgit.request import Evaluation
-from maskgit.sampling import Request, draw_grid, load_pipeline
-from maskgit.tables import kept, markdown, shown, write_json, write_text
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
+from maskgit.training.metrics_log import read_metrics
+from maskgit.training.trainer import train
 
 CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
@@ -71,7 +72,9 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - start
         return result
 
-    def kept(self, path: Path, made_of: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def kept(
+        self, path: Path, made_of: Mapping[str, Any], work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
         """As `maskgit.tables.kept`, with the seconds of all stages up to then."""
         found = kept(path, made_of, lambda: work() | {"seconds": dict(self.seconds)})
         self.seconds = found["seconds"] | self.seconds
@@ -91,7 +94,9 @@ class _Place(NamedTuple):
         return self.out / "judge"
 
 
-def run_quality(minutes: Sequence[float], count: int, out: Path, data: str = "fashion_mnist") -> str:
+def run_quality(
+    minutes: Sequence[float], count: int, out: Path, data: str = "fashion_mnist"
+) -> str:
     """Train both, draw `count` samples of each and measure them -> a table.
 
     minutes: of the tokenizer and of the generator.

@@ -17,15 +17,16 @@ import torch
 
 from maskgit.benchmark.fair import measured, seconds_a_step, turn, with_perceptual, write_table
 from maskgit.benchmark.timing import Work
-from maskgit.config import Config, MaskGITConfig, load
-from maskgit.images import save_png
+from maskgit.config.loading import load
+from maskgit.config.sections import Config, MaskGITConfig
+from maskgit.data.pixels import save_png
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.tables import kept, shown
 from maskgit.pictures import image_grid
-from maskgit.request import Evaluation
-from maskgit.sampling import load_pipeline
-from maskgit.saved import pipeline_hashes
-from maskgit.tables import kept, shown
-from maskgit.tokenization import tokenize_dataset
-from maskgit.trainer import train
+from maskgit.pipeline.drawing import load_pipeline
+from maskgit.pipeline.saved import pipeline_hashes
+from maskgit.training.trainer import train
 
 METRICS = ("bits", "agreement", "fid", "prdc")
 COLUMNS = {
@@ -85,7 +86,9 @@ class _Place(NamedTuple):
         return self.out / name
 
 
-def run_settings(minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist") -> str:
+def run_settings(
+    minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist"
+) -> str:
     """Train all SETTINGS for `minutes` each, with so many seeds, and measure them -> a table."""
     place = _Place(data, out / "settings")
     perceptual = with_perceptual(data, place.run("perceptual"))
@@ -121,7 +124,11 @@ def _words(steps: Mapping[str, int], setting: str) -> str:
 def _steps(place: _Place, seconds: float) -> dict[str, int]:
     """How many steps of each stage fit."""
     scratch = place.out / "timed"
-    stages = {f"{setting} {stage.name}": (setting, stage) for setting, found in SETTINGS.items() for stage in found}
+    stages = {
+        f"{setting} {stage.name}": (setting, stage)
+        for setting, found in SETTINGS.items()
+        for stage in found
+    }
 
     def works() -> Mapping[str, Work]:
         found = {}
@@ -135,7 +142,9 @@ def _steps(place: _Place, seconds: float) -> dict[str, int]:
         return found
 
     times = seconds_a_step(works, place.out / "seconds.json", seconds)
-    return {key: max(1, int(stage.share * seconds / times[key])) for key, (_, stage) in stages.items()}
+    return {
+        key: max(1, int(stage.share * seconds / times[key])) for key, (_, stage) in stages.items()
+    }
 
 
 def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
@@ -177,7 +186,9 @@ def _measured(
         metrics=METRICS if not first else ("fid",),
         features="classifier",
         weights=place.run("classifier"),
-        options=_options(place, sampler),  # a pipeline of the critic task asks its critic by default
+        options=_options(
+            place, sampler
+        ),  # a pipeline of the critic task asks its critic by default
     )
 
     def measure() -> dict[str, Any]:
@@ -195,7 +206,9 @@ def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
     for setting in SETTINGS:
         pipeline = load_pipeline(_run_of(place, setting, 0))
         labels = [i % len(pipeline.class_names) for i in range(10)]
-        rows += list(pipeline.stream(labels, range(10), **_options(place, lines[setting][0]["sampler"])))
+        rows += list(
+            pipeline.stream(labels, range(10), **_options(place, lines[setting][0]["sampler"]))
+        )
     save_png(
         image_grid(torch.stack(rows), num_columns=10, row_names=list(SETTINGS)),
         place.out / "settings.png",

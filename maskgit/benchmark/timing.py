@@ -33,7 +33,9 @@ def spread_of(values: list[float]) -> Spread:
     return Spread(median(values), min(values), max(values))
 
 
-def alternate(works: Mapping[str, Work], *, seconds: float, least: int = 3, most: int = 15) -> dict[str, list[float]]:
+def alternate(
+    works: Mapping[str, Work], *, seconds: float, least: int = 3, most: int = 15
+) -> dict[str, list[float]]:
     """Run all in turn, again and again, for about `seconds`: name -> the seconds of each turn.
 
     What else the machine does then hits all alike. The first turn warms up and is not counted.
@@ -52,11 +54,15 @@ def alternate(works: Mapping[str, Work], *, seconds: float, least: int = 3, most
 
 def ratios(found: Mapping[str, list[float]], of: str) -> dict[str, Spread]:
     """Each one's time over the time of `of` in the same turn."""
-    return {name: spread_of([a / b for a, b in zip(times, found[of], strict=True)]) for name, times in found.items()}
+    return {
+        name: spread_of([a / b for a, b in zip(times, found[of], strict=True)])
+        for name, times in found.items()
+    }
 
 
 def operations(work: Work) -> int:
-    """Floating-point operations of the matrix products, convolutions and attention in one run, by torch's counter.
+    """Floating-point operations of the matrix products, convolutions and attention in one run, by
+    torch's counter.
 
     Attention runs unfused: the counter knows no fused one of the CPU.
     """
@@ -68,7 +74,8 @@ def operations(work: Work) -> int:
 def peak_bytes(work: Work) -> int:
     """The most memory that one run holds beyond what was held before it.
 
-    On an accelerator by torch's allocator, on the CPU from the profiler's record of every allocation.
+    On an accelerator by torch's allocator, on the CPU from the profiler's record of every
+    allocation.
     """
     if torch.accelerator.is_available():
         wait()

@@ -1,9 +1,11 @@
-"""What quantizers and losses of a tokenizer are worth: each trained for the same time, then measured.
+"""What quantizers and losses of a tokenizer are worth: each trained for the same time, then
+measured.
 
-out/tokenizers/DATA/<line>-<seed>/ (runs and their results)  tokenizers.json  .md  .png (originals, a row for each line)
+out/tokenizers/DATA/<line>-<seed>/ (runs and their results)  tokenizers.json  .md  .png (originals,
+a row for each line)
 
-The last line is what a user would write today from the same packages (maskgit/benchmark/plain.py). Run again, it
-continues.
+The last line is what a user would write today from the same packages (maskgit/benchmark/plain.py).
+Run again, it continues.
 """
 
 from __future__ import annotations
@@ -20,23 +22,30 @@ from torch import Tensor
 from maskgit.benchmark.fair import seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
 from maskgit.benchmark.timing import Work
-from maskgit.config import TokenizerConfig, load
-from maskgit.data import image_datasets
-from maskgit.features import FeatureNetwork, load_features
-from maskgit.image_sets import ImageSet, from_source
-from maskgit.images import save_png, to_float
-from maskgit.order import StepOrder, batches, spread
+from maskgit.config.loading import load
+from maskgit.config.sections import TokenizerConfig
+from maskgit.data.datasets import image_datasets
+from maskgit.data.order import StepOrder, batches, spread
+from maskgit.data.pixels import save_png, to_float
+from maskgit.evaluation.features import FeatureNetwork, load_features
+from maskgit.evaluation.image_sets import ImageSet, from_source
+from maskgit.evaluation.tables import kept
+from maskgit.evaluation.tokenizer import measure_tokenizer
 from maskgit.pictures import image_grid
 from maskgit.precision import best_precision
 from maskgit.processes import this_process
-from maskgit.reconstruction import measure_tokenizer
-from maskgit.tables import kept
-from maskgit.trainer import train
+from maskgit.training.trainer import train
 from vqgan.files import replacing
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
 
-COLUMNS = {"rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "codes_used": "codes used", "perplexity": "perplexity"}
+COLUMNS = {
+    "rfid": "rFID",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "codes_used": "codes used",
+    "perplexity": "perplexity",
+}
 MEASURED = ["psnr", "ssim", "rfid", "codes"]
 PLAIN = "plain"
 
@@ -45,8 +54,8 @@ SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
 
 
 class Data(NamedTuple):
-    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the perceptual loss with
-    its weight, and the config of its classifier, if it has one."""
+    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the
+    perceptual loss with its weight, and the config of its classifier, if it has one."""
 
     overrides: tuple[str, ...]
     features: str
@@ -93,13 +102,15 @@ LOSSES = {
 BOTH = "perceptual + GAN"
 """What the other quantizers are trained with, too."""
 GAN_WEIGHT = 0.1
-"""Of the adversarial gradient over the others' (0.8 in VQGAN, whose trainings are a thousand times as long)."""
+"""Of the adversarial gradient over the others' (0.8 in VQGAN, whose trainings are a thousand times
+as long)."""
 JOINS = 0.5
 """The share of the steps after which the discriminator joins."""
 
 
 class _Place(NamedTuple):
-    """Where everything lies, and what all configs share; `common` are overrides with which tests make them small."""
+    """Where everything lies, and what all configs share; `common` are overrides with which tests
+    make them small."""
 
     data: str
     out: Path
@@ -111,7 +122,13 @@ class _Place(NamedTuple):
         quantizer, *losses = line.split(" + ", 1)
         parts = LOSSES[losses[0]] if losses else ()
         entry = DATA[self.data]
-        given = [*entry.overrides, *self.common, *NO_LOSSES, f"model.quantizer={QUANTIZERS[quantizer]}", f"seed={seed}"]
+        given = [
+            *entry.overrides,
+            *self.common,
+            *NO_LOSSES,
+            f"model.quantizer={QUANTIZERS[quantizer]}",
+            f"seed={seed}",
+        ]
         if "perceptual" in parts:
             given.append(f"loss.perceptual={entry.perceptual.format(weights=self.perceptual)}")
             given.append(f"loss.perceptual_weight={entry.perceptual_weight}")
@@ -134,17 +151,27 @@ def _adversarial(joins: int) -> str:
 
 def lines_of() -> list[str]:
     """The lines of the table but the plain one."""
-    return [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES), *(f"{q} + {BOTH}" for q in QUANTIZERS if q != BASE)]
+    return [
+        *QUANTIZERS,
+        *(f"{BASE} + {name}" for name in LOSSES),
+        *(f"{q} + {BOTH}" for q in QUANTIZERS if q != BASE),
+    ]
 
 
 def run_tokenizers(
-    data: str, minutes: float, seeds: int, count: int | None, out: Path, weights: Path | None, lines: list[str]
+    data: str,
+    minutes: float,
+    seeds: int,
+    count: int | None,
+    out: Path,
+    weights: Path | None,
+    lines: list[str],
 ) -> str:
     """Train and measure `lines` (all by default, PLAIN among them) for `minutes` each -> a table.
 
-    weights: of the feature network: by default a classifier that is trained first (grey data), or torchvision's
-    MobileNet (colour). The perceptual loss has another classifier, of another seed, so that no line is trained on what
-    it is measured with; in colour there is but one network.
+    weights: of the feature network: by default a classifier that is trained first (grey data), or
+    torchvision's MobileNet (colour). The perceptual loss has another classifier, of another seed,
+    so that no line is trained on what it is measured with; in colour there is but one network.
     """
     choose(DATA, data, "data set of the tokenizer benchmark")
     for line in lines:
@@ -157,13 +184,20 @@ def run_tokenizers(
             weights = folder / "classifier"
             train(load(f"{data}/classifier", [f"run={weights}"]))
     else:
-        perceptual = weights or Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
+        perceptual = (
+            weights or Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
+        )
     network = load_features(DATA[data].features, weights)
     return compare(_Place(data, folder, perceptual), network, 60 * minutes, seeds, count, lines)
 
 
 def compare(
-    place: _Place, network: FeatureNetwork, seconds: float, seeds: int, count: int | None, lines: list[str]
+    place: _Place,
+    network: FeatureNetwork,
+    seconds: float,
+    seeds: int,
+    count: int | None,
+    lines: list[str],
 ) -> str:
     """The lines, with a feature network that is there already."""
     steps = _steps(place, seconds)
@@ -177,22 +211,31 @@ def compare(
             firsts.setdefault(line, tokenizer)
             numbers = _measured(place, line, seed, steps[line], tokenizer, images, network)
             found.setdefault(line, []).append(numbers | {"steps": steps[line]})
-            about = {"reference": images.about, "count": images.num_images, "features": network.about}
+            about = {
+                "reference": images.about,
+                "count": images.num_images,
+                "features": network.about,
+            }
             table = write_table(found, COLUMNS, place.out, "tokenizers", about)
     path = _draw(firsts, images, place.out / "tokenizers.png")
-    return "\n".join([table, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)])
+    return "\n".join(
+        [table, "", *(str(place.out / f"tokenizers.{end}") for end in ("json", "md")), str(path)]
+    )
 
 
 def _steps(place: _Place, seconds: float) -> dict[str, int]:
-    """How many steps of each line fit; a discriminator counts for the share of the steps that it takes part in.
+    """How many steps of each line fit; a discriminator counts for the share of the steps that it
+    takes part in.
 
-    A loss costs the same with any quantizer, so it is timed with BASE alone. A line that was trained with nearly so
-    many steps (a table of an earlier version) keeps its own number.
+    A loss costs the same with any quantizer, so it is timed with BASE alone. A line that was
+    trained with nearly so many steps (a table of an earlier version) keeps its own number.
     """
     timed = [*QUANTIZERS, *(f"{BASE} + {name}" for name in LOSSES)]
 
     def works() -> Mapping[str, Work]:
-        return {line: turn(place.config(line), place.out / "timed") for line in timed} | {PLAIN: _plain_turn(place)}
+        return {line: turn(place.config(line), place.out / "timed") for line in timed} | {
+            PLAIN: _plain_turn(place)
+        }
 
     times = seconds_a_step(works, place.out / "seconds.json", seconds)
 
@@ -221,7 +264,9 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
         return _plain_trained(place, seed, steps)
     known = _steps_of(place.run(line, seed))
     if known not in (None, steps):
-        raise ValueError(f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it")
+        raise ValueError(
+            f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it"
+        )
     every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
     save = f"train.save_every={max(1, steps // 3)}"
     weights = train(place.config(line, seed, int(JOINS * steps), *every, save, "train.trackers=[]"))
@@ -229,7 +274,8 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
 
 
 def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
-    """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1, 1]."""
+    """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1,
+    1]."""
     torch.manual_seed(seed)
     dataset, _ = image_datasets(place.config(BASE, seed).data, place.out / "plain", seed)
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
@@ -258,7 +304,9 @@ def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
     path = place.run(PLAIN, seed) / f"plain-{steps}.safetensors"
     module, images = _plain_inputs(place, seed)
     if not path.is_file():
-        train_for(steps, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True)
+        train_for(
+            steps, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True
+        )
         with replacing(path) as aside:
             save_file(module.state_dict(), aside)
     module.load_state_dict(load_file(path))
@@ -267,9 +315,16 @@ def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
 
 
 def _measured(
-    place: _Place, line: str, seed: int, steps: int, tokenizer: Any, images: ImageSet, network: FeatureNetwork
+    place: _Place,
+    line: str,
+    seed: int,
+    steps: int,
+    tokenizer: Any,
+    images: ImageSet,
+    network: FeatureNetwork,
 ) -> dict[str, Any]:
-    """The numbers of `maskgit evaluate`, measured unless they are there: of as many steps, images, the same network."""
+    """The numbers of `maskgit evaluate`, measured unless they are there: of as many steps, images,
+    the same network."""
 
     def measure() -> dict[str, Any]:
         print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)
@@ -286,5 +341,10 @@ def _draw(tokenizers: Mapping[str, Any], images: ImageSet, path: Path, columns: 
     numbers = spread(images.num_images, columns)
     originals = to_float(torch.cat(list(images.read([range(i, i + 1) for i in numbers]))))
     seen = originals.to(this_process().device)
-    rows = [originals, *(tokenizer.decode(tokenizer.encode(seen)).cpu() for tokenizer in tokenizers.values())]
-    return save_png(image_grid(torch.cat(rows), num_columns=columns, row_names=["originals", *tokenizers]), path)
+    rows = [
+        originals,
+        *(tokenizer.decode(tokenizer.encode(seen)).cpu() for tokenizer in tokenizers.values()),
+    ]
+    return save_png(
+        image_grid(torch.cat(rows), num_columns=columns, row_names=["originals", *tokenizers]), path
+    )

@@ -1,4 +1,5 @@
-"""The command line: one short function for each command, that parses, then calls; torch is imported where used."""
+"""The command line: one short function for each command, that parses, then calls; torch is imported
+where used."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 def _keep_freed_memory() -> None:
     """Let this process, and those that it forks, keep the memory that they free, up to 2 GiB each.
 
-    glibc gives large pieces back at once, and every new tensor then pays for its pages again: a tenth of the time of
-    sampling on CPUs, a thirtieth in training. Where there is no glibc, nothing happens.
+    glibc gives large pieces back at once, and every new tensor then pays for its pages again: a
+    tenth of the time of sampling on CPUs, a thirtieth in training. Where there is no glibc, nothing
+    happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -29,7 +31,8 @@ def _keep_freed_memory() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. A user's mistake is one line and exit status 2; a signal that stopped training, 128 + its number.
+    """Run a command. A user's mistake is one line and exit status 2; a signal that stopped
+    training, 128 + its number.
 
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
@@ -42,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"maskgit: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        number = getattr(error, "signal_number", None)  # trainer.Stopped, which is not imported for --help
+        number = getattr(
+            error, "signal_number", None
+        )  # trainer.Stopped, which is not imported for --help
         if number is None:
             raise
         print(f"maskgit: {error}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""The commands that make things: train, tokenize, sample, edit, and what tells about them. Torch is imported late."""
+"""The commands that make things: train, tokenize, sample, edit, and what tells about them. Torch is
+imported late."""
 
 from __future__ import annotations
 
@@ -25,32 +26,39 @@ from maskgit.cli.options import (
     given,
     print_once,
 )
-from maskgit.keywords import Keyword
+from maskgit.config.keywords import Keyword
 
 
 @app.command()
 def train(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Train what the config says; run again, it continues."""
-    from maskgit.config import load
+    from maskgit.config.loading import load
 
     loaded = load(config, overrides or [])
-    from maskgit.trainer import train as run_training
+    from maskgit.training.trainer import train as run_training
 
     print_once(run_training(loaded))
 
 
 @app.command()
 def tokenize(
-    tokenizer: Annotated[Path, typer.Argument(help="The run folder of a tokenizer, or its .safetensors file.")],
+    tokenizer: Annotated[
+        Path, typer.Argument(help="The run folder of a tokenizer, or its .safetensors file.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder of the code cache.")],
-    config: Annotated[str | None, typer.Option(help="A config whose data section says what to tokenise.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A config whose data section says what to tokenise.")
+    ] = None,
     overrides: Overrides = None,
     batch_size: BatchSize = 128,
-    overwrite: Annotated[bool, typer.Option(help="Replace the codes of another tokenizer or data set.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace the codes of another tokenizer or data set.")
+    ] = False,
 ) -> None:
-    """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it continues."""
-    from maskgit.config import load
-    from maskgit.tokenization import tokenize_dataset, tokenizer_data
+    """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it
+    continues."""
+    from maskgit.config.loading import load
+    from maskgit.data.tokenization import tokenize_dataset, tokenizer_data
 
     data = None
     if config is not None:
@@ -58,7 +66,8 @@ def tokenize(
         if data is None:
             raise ValueError(f"{config} has no data section")
     elif overrides:
-        from maskgit.config import DataConfig, override_section
+        from maskgit.config.loading import override_section
+        from maskgit.config.sections import DataConfig
 
         data = override_section(DataConfig, tokenizer_data(tokenizer), "data", overrides)
     print_once(tokenize_dataset(tokenizer, out, data, batch_size=batch_size, overwrite=overwrite))
@@ -70,14 +79,21 @@ def sample(
     run: RunArgument,
     *,
     out: Annotated[
-        Path, typer.Option(help="A .png for a grid with a row for each label, an ADM .npz, or a folder of PNGs.")
+        Path,
+        typer.Option(
+            help="A .png for a grid with a row for each label, an ADM .npz, or a folder of PNGs."
+        ),
     ],
     labels: Labels = "",
     per_label: Annotated[int, typer.Option(help="Images for each label.", min=1)] = 8,
     seed: Seed = 0,
     sampling: Sampling,
-    height: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
-    width: Annotated[int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)
+    ] = None,
     precision: Precision = "fp32",
     batch_size: BatchSize = 64,
     strip: Strip = None,
@@ -85,7 +101,7 @@ def sample(
     confidence: Confidence = None,
 ) -> None:
     """Draw images by class, as one grid or as a PNG for each."""
-    from maskgit.sampling import (
+    from maskgit.pipeline.drawing import (
         Request,
         draw_grid,
         draw_images,
@@ -94,7 +110,7 @@ def sample(
         load_pipeline,
         warn_of_preset,
     )
-    from maskgit.seeing import Views
+    from maskgit.pipeline.views import Views
 
     if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
         raise ValueError(f"{out}: pictures are written as .png (--gif writes a moving one)")
@@ -113,7 +129,7 @@ def sample(
 
 def edit_options() -> Mapping[str, Keyword]:
     """What the edits take, by their signatures."""
-    from maskgit.edits import edit_keywords
+    from maskgit.editing.requests import edit_keywords
 
     return edit_keywords()
 
@@ -122,13 +138,22 @@ def edit_options() -> Mapping[str, Keyword]:
 def edit(
     what: Annotated[str, typer.Argument(help="Such as inpaint or variation (see `maskgit list`).")],
     run: RunArgument,
-    images: Annotated[list[str], typer.Argument(help="Image files, or validation:17 for an image of the run's data.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Image files, or validation:17 for an image of the run's data."),
+    ],
     *,
     out: Annotated[Path | None, typer.Option(help="A .png for one edit, else a folder.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="A .png of all edits, before and after.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label or class to draw; another one swaps the class.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A .png of all edits, before and after.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label or class to draw; another one swaps the class.")
+    ] = None,
     seed: Seed = 0,
-    number: Annotated[int, typer.Option(help="Edits of each image, each with its own seed.", min=1)] = 1,
+    number: Annotated[
+        int, typer.Option(help="Edits of each image, each with its own seed.", min=1)
+    ] = 1,
     resize: Annotated[bool, typer.Option(help="Cut images to the model's own size first.")] = False,
     sampling: Sampling,
     precision: Precision = "fp32",
@@ -137,15 +162,16 @@ def edit(
     confidence: Confidence = None,
     **own: object,
 ) -> None:
-    """Change a part of images: inside a mask or box, around them, by variation, or from one to another.
+    """Change a part of images: inside a mask or box, around them, by variation, or from one to
+    another.
 
-    Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit. Of several edits,
-    --strip, --gif and --confidence show the first.
+    Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit.
+    Of several edits, --strip, --gif and --confidence show the first.
     """
-    from maskgit.edits import Outputs, Retouch, retouch
+    from maskgit.editing.requests import Outputs, Retouch, retouch
+    from maskgit.pipeline.drawing import load_pipeline, warn_of_preset
+    from maskgit.pipeline.views import Views
     from maskgit.processes import this_process
-    from maskgit.sampling import load_pipeline, warn_of_preset
-    from maskgit.seeing import Views
 
     views = Views(strip, gif, confidence)
     views.check()
@@ -162,31 +188,40 @@ def edit(
 @app.command("list")
 def list_names() -> None:
     """The configs that come with the package, and every name a config may choose from."""
-    from maskgit.overview import list_tables
+    from maskgit.cli.overview import list_tables
 
     print(list_tables())
 
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config."),
+    ],
 ) -> None:
-    """What a run, a pipeline, a code cache, a weights file or a config holds; sizes, and what an image costs."""
-    from maskgit.overview import describe_path
+    """What a run, a pipeline, a code cache, a weights file or a config holds; sizes, and what an
+    image costs."""
+    from maskgit.cli.overview import describe_path
 
     print(describe_path(path))
 
 
 @app.command()
 def quickstart(
-    configs: Annotated[str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")] = "mnist",
+    configs: Annotated[
+        str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")
+    ] = "mnist",
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64."),
+        typer.Argument(
+            help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64."
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the run folder first.")] = False,
 ) -> None:
-    """The whole life of a small model: tokenizer, codes, generator, samples, report. Run again, it continues."""
-    from maskgit.quickstart import run_quickstart
+    """The whole life of a small model: tokenizer, codes, generator, samples, report. Run again, it
+    continues."""
+    from maskgit.cli.quickstart import run_quickstart
 
     print(run_quickstart(configs, overrides or [], fresh=fresh))

@@ -1,4 +1,5 @@
-"""Options of commands that are typed elsewhere: in a class of options, or in a table's signatures."""
+"""Options of commands that are typed elsewhere: in a class of options, or in a table's
+signatures."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from annotated_types import Ge, Le, Len
 from typer.core import TyperCommand
 
 from maskgit.cli.options import app, given, numbers
-from maskgit.keywords import Keyword, parts_of
+from maskgit.config.keywords import Keyword, parts_of
 
 Command = Callable[..., None]
 
@@ -22,7 +23,8 @@ def spread(command: Command, keywords: Mapping[str, Keyword] | None = None) -> C
     """The command as typer shall see it.
 
     A parameter whose type is a dataclass stands for the options that its fields are; the command
-    gets one value of that class. `**options` stands for the keywords; it gets those that were given.
+    gets one value of that class. `**options` stands for the keywords; it gets those that were
+    given.
     """
     keywords = keywords or {}
     seen: list[Parameter] = []
@@ -52,7 +54,8 @@ def spread(command: Command, keywords: Mapping[str, Keyword] | None = None) -> C
 def late_command(keywords: Callable[[], Mapping[str, Keyword]]) -> Callable[[Command], Command]:
     """Register a command whose `**options` are these keywords.
 
-    They are asked for when the command is, since the table that they are of takes seconds to import.
+    They are asked for when the command is, since the table that they are of takes seconds to
+    import.
     """
 
     def register(command: Command) -> Command:

@@ -25,32 +25,54 @@ from maskgit.cli.options import (
 @app.command()
 @spread
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")] = None,
-    *,
-    samples: Annotated[Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="A config with a data section, a folder or .npz; by default the run's own data.")
+    run: Annotated[
+        Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")
     ] = None,
-    split: Annotated[str, typer.Option(help="The split that is the reference: train or validation.")] = "train",
-    count: Annotated[int | None, typer.Option(help="Samples to draw, 10,000 by default.", min=1)] = None,
-    metrics: Annotated[str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")] = "",
+    *,
+    samples: Annotated[
+        Path | None, typer.Option(help="Instead of a run: a folder of images or an ADM .npz.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="A config with a data section, a folder or .npz; by default the run's own data."
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="The split that is the reference: train or validation.")
+    ] = "train",
+    count: Annotated[
+        int | None, typer.Option(help="Samples to draw, 10,000 by default.", min=1)
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Such as fid,kid,bits; all that apply by default.")
+    ] = "",
     features: Features = None,
-    weights: Annotated[Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")] = None,
-    judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the first sample, 0 by default.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")
+    ] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="A classifier's run, for class agreement.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the first sample, 0 by default.")
+    ] = None,
     sampling: Sampling,
     precision: Precision = "fp32",
     batch_size: BatchSize | None = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; RUN/evaluation by default.")
+    ] = None,
 ) -> None:
-    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code; with intervals.
+    """FID, KID, IS, precision, recall, density, coverage, class agreement, rFID, bits per code;
+    with intervals.
 
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
     """
-    from maskgit.evaluation import evaluate as evaluate_generator
-    from maskgit.reconstruction import evaluate_tokenizer
-    from maskgit.report import write_report
-    from maskgit.request import Evaluation, is_tokenizer, tokenizer_request
+    from maskgit.evaluation.generator import evaluate as evaluate_generator
+    from maskgit.evaluation.report import write_report
+    from maskgit.evaluation.request import Evaluation, is_tokenizer, tokenizer_request
+    from maskgit.evaluation.tokenizer import evaluate_tokenizer
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = Evaluation(
@@ -67,7 +89,8 @@ def evaluate(
 
 
 def _results_folder(run: Path | None) -> Path:
-    """Where the results of a run go, if nobody says: beside its weights; of samples, into the working folder."""
+    """Where the results of a run go, if nobody says: beside its weights; of samples, into the
+    working folder."""
     if run is None:
         return Path("evaluation")
     return (run.parent if run.is_file() else run) / "evaluation"
@@ -76,84 +99,136 @@ def _results_folder(run: Path | None) -> Path:
 @app.command()
 def tune(
     run: RunArgument,
-    sampler: Annotated[str, typer.Option(help="The samplers to tune, such as confidence,halton.")] = "confidence",
-    rounds: Annotated[str, typer.Option(help="Numbers of rounds; each gets its own preset.")] = "4,8,12,32",
-    metric: Annotated[str, typer.Option(help="What to make best: a number of `maskgit evaluate`.")] = "fid",
+    sampler: Annotated[
+        str, typer.Option(help="The samplers to tune, such as confidence,halton.")
+    ] = "confidence",
+    rounds: Annotated[
+        str, typer.Option(help="Numbers of rounds; each gets its own preset.")
+    ] = "4,8,12,32",
+    metric: Annotated[
+        str, typer.Option(help="What to make best: a number of `maskgit evaluate`.")
+    ] = "fid",
     trials: Annotated[int, typer.Option(help="Settings to try for each preset.", min=1)] = 20,
     minutes: Annotated[
-        float | None, typer.Option(help="No new trial for a preset after so long, each time it is run.", min=0)
+        float | None,
+        typer.Option(help="No new trial for a preset after so long, each time it is run.", min=0),
     ] = None,
     count: Annotated[int, typer.Option(help="Samples of a trial.", min=10)] = 1000,
     features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     precision: Precision = "auto",
 ) -> None:
-    """Search a sampler's settings (Optuna); the best are kept as presets. Run again, it continues."""
-    from maskgit.tuning import Search, run_tuning
+    """Search a sampler's settings (Optuna); the best are kept as presets. Run again, it
+    continues."""
+    from maskgit.evaluation.tuning import Search, run_tuning
 
     search = Search(run, metric, trials, minutes, count, features, weights, precision)
-    for path in run_tuning(search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)):
+    for path in run_tuning(
+        search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)
+    ):
         print(path)
 
 
 @app.command()
 def compare(
     run: RunArgument,
-    samplers: Annotated[str, typer.Option(help="Such as confidence,halton; all that it allows by default.")] = "",
+    samplers: Annotated[
+        str, typer.Option(help="Such as confidence,halton; all that it allows by default.")
+    ] = "",
     rounds: Annotated[str, typer.Option(help="Numbers of rounds.")] = "4,8,12,16,32,64",
     refresh: Annotated[
-        str, typer.Option(help="Such as 1,2,4: whole passes in every n-th round only, where a sampler can.")
+        str,
+        typer.Option(
+            help="Such as 1,2,4: whole passes in every n-th round only, where a sampler can."
+        ),
     ] = "1",
     count: Annotated[int, typer.Option(help="Samples for each place of the table.", min=10)] = 5000,
-    longest: Annotated[float, typer.Option(help="Fewer samples where they would take more seconds than this.")] = 600,
+    longest: Annotated[
+        float, typer.Option(help="Fewer samples where they would take more seconds than this.")
+    ] = 600,
     features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    judge: Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="A classifier's run, for class agreement.")
+    ] = None,
     precision: Precision = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")
+    ] = None,
 ) -> None:
-    """Samplers side by side on one model: quality and speed at several numbers of rounds, with presets where there are.
+    """Samplers side by side on one model: quality and speed at several numbers of rounds, with
+    presets where there are.
 
     Run again, it continues.
     """
-    from maskgit.comparison import run_comparison
-    from maskgit.places import Comparison
+    from maskgit.evaluation.comparison import run_comparison
+    from maskgit.evaluation.places import Comparison
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    asked = Comparison(run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out)
+    asked = Comparison(
+        run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out
+    )
     print_once(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
 
 
 @app.command()
 def benchmark(
     what: Annotated[
-        str, typer.Argument(help="speed; quality: ours and the plain pipeline; settings; tokenizers.")
+        str,
+        typer.Argument(help="speed; quality: ours and the plain pipeline; settings; tokenizers."),
     ] = "speed",
     only: Annotated[
-        str, typer.Option(help="Parts of speed, such as training,sampling, or lines of tokenizers; all by default.")
+        str,
+        typer.Option(
+            help="Parts of speed, such as training,sampling, or lines of tokenizers; all by default."
+        ),
     ] = "",
-    cells: Annotated[str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")] = None,
-    params: Annotated[str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")] = None,
+    cells: Annotated[
+        str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")
+    ] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None,
     rounds: Annotated[str | None, typer.Option(help="Sampler rounds, 8,12,18 by default.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")] = None,
-    longest: Annotated[float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")
+    ] = None,
+    longest: Annotated[
+        float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")
+    ] = False,
     minutes: Annotated[
-        str | None, typer.Option(help="Of training. quality: tokenizer, generator, 5,10 by default; others: 3.")
+        str | None,
+        typer.Option(
+            help="Of training. quality: tokenizer, generator, 5,10 by default; others: 3."
+        ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Images: quality 10,000, settings 2,000, tokenizers all held-out ones.", min=10)
+        int | None,
+        typer.Option(
+            help="Images: quality 10,000, settings 2,000, tokenizers all held-out ones.", min=10
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2,
-    data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or openmoji.")] = "fashion_mnist",
-    weights: Annotated[Path | None, typer.Option(help="tokenizers: of the feature network.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path("runs/benchmark"),
+    data: Annotated[
+        str, typer.Option(help="tokenizers: fashion_mnist, mnist or openmoji.")
+    ] = "fashion_mnist",
+    weights: Annotated[
+        Path | None, typer.Option(help="tokenizers: of the feature network.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path(
+        "runs/benchmark"
+    ),
 ) -> None:
-    """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after the same time.
+    """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after
+    the same time.
 
-    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper. tokenizers: by each
-    quantizer, with and without a perceptual loss and a discriminator. These three continue when run again.
+    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper.
+    tokenizers: by each quantizer, with and without a perceptual loss and a discriminator. These
+    three continue when run again.
     """
     from vqgan.registry import choose
 
@@ -172,13 +247,17 @@ def benchmark(
         from maskgit.benchmark.tokenizers import run_tokenizers
 
         lines = [name.strip() for name in only.split(",") if name.strip()]
-        print(run_tokenizers(data, numbers(minutes or "3", float, 1)[0], seeds, count, out, weights, lines))
+        print(
+            run_tokenizers(
+                data, numbers(minutes or "3", float, 1)[0], seeds, count, out, weights, lines
+            )
+        )
         return
-    from maskgit import benchmark as bench
     from maskgit.benchmark.parts import Plan
+    from maskgit.benchmark.speed import QUICK, run_benchmark
 
     sizes = given(cells=cells, params=params, batch=batch, rounds=rounds)
     chosen: dict[str, Any] = {key: tuple(numbers(str(text), int)) for key, text in sizes.items()}
     chosen |= given(seconds=seconds, longest=longest)
-    plan = replace(bench.QUICK if quick else Plan(), **chosen)
-    print(bench.run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
+    plan = replace(QUICK if quick else Plan(), **chosen)
+    print(run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))

@@ -19,20 +19,35 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a name such as mnist/vqgan (see `maskgit list`).")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Config overrides, e.g. train.steps=500 seed=1.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or a name such as mnist/vqgan (see `maskgit list`).")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Config overrides, e.g. train.steps=500 seed=1.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="The run folder of a trained generator.")]
-Labels = Annotated[str, typer.Option(help="Labels or class names: 0-9 or 3,3,7 or bag,coat. All classes by default.")]
+Labels = Annotated[
+    str,
+    typer.Option(help="Labels or class names: 0-9 or 3,3,7 or bag,coat. All classes by default."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the first image; the next ones follow it.")]
-Precision = Annotated[str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")]
+Precision = Annotated[
+    str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")
+]
 Features = Annotated[
-    str | None, typer.Option(help="Feature network: classifier, inception or mobilenet; the judge beside the run.")
+    str | None,
+    typer.Option(
+        help="Feature network: classifier, inception or mobilenet; the judge beside the run."
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
-Strip = Annotated[Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")]
+Strip = Annotated[
+    Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")
+]
 Gif = Annotated[Path | None, typer.Option(help="Also a .gif of the same.")]
 Confidence = Annotated[
-    Path | None, typer.Option(help="Also a .png: each code's probability when it was drawn, guided.")
+    Path | None,
+    typer.Option(help="Also a .png: each code's probability when it was drawn, guided."),
 ]
 
 
@@ -91,7 +106,7 @@ class Sampling:
 
     def options(self, label: Callable[[str], object] = str) -> dict[str, Any]:
         """What was given -> the options of Pipeline.stream; label: what reads a class name."""
-        from maskgit.overrides import parse_choice
+        from maskgit.config.overrides import parse_choice
 
         readers: dict[str, Callable[[str], object]] = {
             "sampler": partial(parse_choice, kind="sampler"),
@@ -114,7 +129,9 @@ def print_once(result: object) -> None:
         print(result)
 
 
-def numbers(text: str, kind: Callable[[str], Any], how_many: int = 0, least: float | None = None) -> list[Any]:
+def numbers(
+    text: str, kind: Callable[[str], Any], how_many: int = 0, least: float | None = None
+) -> list[Any]:
     """`1,8,32` -> numbers above zero, or from `least` on; ValueError says what is wrong."""
     try:
         found = [kind(part) for part in text.split(",")]
@@ -123,14 +140,16 @@ def numbers(text: str, kind: Callable[[str], Any], how_many: int = 0, least: flo
     small = bool(found) and (min(found) <= 0 if least is None else min(found) < least)
     if not found or small or (how_many and len(found) != how_many):
         kinds = "positive numbers" if least is None else f"numbers from {least:g} on"
-        raise ValueError(f"{text!r} should be {how_many or 'one or more'} {kinds}, with commas between")
+        raise ValueError(
+            f"{text!r} should be {how_many or 'one or more'} {kinds}, with commas between"
+        )
     return found
 
 
 def set_words(options: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """`sampler.eta=.1` and `guidance.scale=3` on top of the options of Pipeline.stream."""
-    from maskgit.keywords import keywords_of
-    from maskgit.overrides import parse_sections
+    from maskgit.config.keywords import keywords_of
+    from maskgit.config.overrides import parse_sections
     from maskgit.samplers import SAMPLERS
     from vqgan.registry import choose
 

@@ -1,6 +1,8 @@
-"""Samplers fill the hidden cells of a grid in a few rounds: generators over a Predictor that yield it after each.
+"""Samplers fill the hidden cells of a grid in a few rounds: generators over a Predictor that yield
+it after each.
 
-engine.py is the one loop of all; the files beside it say which cells a round draws and which it hides again.
+engine.py is the one loop of all; the files beside it say which cells a round draws and which it
+hides again.
 """
 
 from __future__ import annotations
@@ -8,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from maskgit.samplers.engine import Predictor, Sampler
+from maskgit.samplers.engine import Sampler
 from maskgit.samplers.ordered import halton, random
+from maskgit.samplers.predictor import Critical, Predictor, SelfCritical
 from maskgit.samplers.remasking import ancestral, remask
-from maskgit.samplers.scored import Critical, SelfCritical, confidence, critic, self_critic
+from maskgit.samplers.scored import confidence, critic, self_critic
+from vqgan.faces import face
 from vqgan.registry import options_of, split
 
+__getattr__, __dir__, _others = face(
+    __name__,
+    {
+        "conditions": ["Condition", "batch_of", "each", "leaves", "numbers", "some", "where"],
+        "guidance": ["GUIDANCE_SCHEDULES", "Guided"],
+        "predictor": ["Filled", "Watched"],
+    },
+)
 __all__ = [
     "BY_CHANCE",
     "CRITICS",
@@ -25,6 +37,7 @@ __all__ = [
     "critic_of",
     "rounds_of",
 ]
+__all__ += _others
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
@@ -42,7 +55,8 @@ BY_CHANCE = {"remask", "ancestral"}
 def rounds_of(sampler: Mapping[str, Any], num_hidden: int) -> int:
     """The rounds of a choice `{name, steps, ...}` for so many hidden cells.
 
-    No more than there are cells, where more would be in vain: temperatures and guidance then run their whole course.
+    No more than there are cells, where more would be in vain: temperatures and guidance then run
+    their whole course.
     """
     name, options = split(sampler, "sampler")
     steps: int = options.get("steps", options_of(SAMPLERS[name])["steps"].default)
@@ -53,5 +67,6 @@ CRITICS = {Critical: "token_critic", SelfCritical: "self_critic"}
 
 
 def critic_of(sampler: Sampler) -> str | None:
-    """Which critic of a wrapper a sampler asks: "token_critic", "self_critic" or none, by its predictor's type."""
+    """Which critic of a wrapper a sampler asks: "token_critic", "self_critic" or none, by its
+    predictor's type."""
     return CRITICS.get(get_type_hints(sampler)["predictor"])

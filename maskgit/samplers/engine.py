@@ -1,41 +1,30 @@
 """The one loop of all samplers, and what it draws with. A sampler is this loop with a Policy.
 
-All arithmetic is in float32 at least: bf16 confidence has a handful of distinct values. Image i depends on its own
-seed and the round only, whatever else is in the batch.
+All arithmetic is in float32 at least: bf16 confidence has a handful of distinct values. Image i
+depends on its own seed and the round only, whatever else is in the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
+from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
-
-
-class Predictor(Protocol):
-    """All that a sampler may know of a model."""
-
-    mask_id: int
-
-    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
-        """Logits at the chosen cells only.
-
-        codes: (batch, h, w) int64; cells: bool (batch, h, w); r: progress in (0, 1] after this round
-        -> (cells.sum(), codebook_size), in row-major order of `cells`. The mask token is not among them.
-        """
-        ...
 
 
 class Drawn(NamedTuple):
     """Codes drawn for some cells."""
 
     codes: Tensor  # (cells,) int64
-    log_probs: Tensor  # (cells,) float32, of the drawn code under the distribution it was drawn from
+    log_probs: (
+        Tensor  # (cells,) float32, of the drawn code under the distribution it was drawn from
+    )
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -45,7 +34,8 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """-inf for all but the smallest set of codes that holds probability p (nucleus sampling, arXiv:1904.09751)."""
+    """-inf for all but the smallest set of codes that holds probability p (nucleus sampling,
+    arXiv:1904.09751)."""
     ordered, order = logits.sort(dim=-1, descending=True)
     probs = ordered.softmax(-1)
     before = probs.cumsum(-1) - probs
@@ -54,11 +44,18 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def draw(
-    logits: Tensor, u: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+    logits: Tensor,
+    u: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Drawn:
-    """One code a row by inverting the cumulative distribution at u: one uniform number a cell, one softmax.
+    """One code a row by inverting the cumulative distribution at u: one uniform number a cell, one
+    softmax.
 
-    logits: (cells, codebook_size); u: (cells,) float64 in [0, 1). temperature 0 takes the most likely code.
+    logits: (cells, codebook_size); u: (cells,) float64 in [0, 1). temperature 0 takes the most
+    likely code.
     """
     logits = logits.float()
     if temperature != 1 and temperature > 0:
@@ -83,16 +80,22 @@ def gumbel(u: Tensor) -> Tensor:
     return -torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-16)))
 
 
-def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iterator[tuple[float, Tensor]]:
+def num_hidden_after(
+    schedule: Schedule, steps: int, num_hidden: Tensor
+) -> Iterator[tuple[float, Tensor]]:
     """(r, how many cells stay hidden) for each round that does something (MaskGIT's decoder).
 
-    num_hidden: (batch,) at the start. floor(N0 gamma(r)), but every round reveals at least one cell and all but the
-    last leave one; steps beyond the number of hidden cells run nothing.
+    num_hidden: (batch,) at the start. floor(N0 gamma(r)), but every round reveals at least one cell
+    and all but the last leave one; steps beyond the number of hidden cells run nothing.
     """
     left = num_hidden
     for k in range(steps):
         r = (k + 1) / steps
-        wanted = (num_hidden.double() * schedule(torch.tensor(r, dtype=torch.float64)).item() + 1e-9).floor().long()
+        wanted = (
+            (num_hidden.double() * schedule(torch.tensor(r, dtype=torch.float64)).item() + 1e-9)
+            .floor()
+            .long()
+        )
         wanted = torch.minimum(wanted.clamp(min=1), left - 1).clamp(min=0)
         left = torch.zeros_like(left) if k == steps - 1 else wanted
         yield r, left
@@ -100,7 +103,9 @@ def num_hidden_after(schedule: Schedule, steps: int, num_hidden: Tensor) -> Iter
             return
 
 
-def counted(schedule: ScheduleSpec, steps: int) -> Callable[[Tensor], Iterator[tuple[float, Tensor]]]:
+def counted(
+    schedule: ScheduleSpec, steps: int
+) -> Callable[[Tensor], Iterator[tuple[float, Tensor]]]:
     """The rounds of a sampler whose numbers of cells follow the schedule."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -128,8 +133,9 @@ def none(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
 class Policy(NamedTuple):
     """What makes a sampler: which hidden cells a round draws, and which known ones it hides again.
 
-    cells(hidden, now) -> bool (batch, h, w), a part of `hidden`; hide(codes, cells, drawn, now) -> bool (batch, h, w),
-    with the codes drawn at `cells` in their places. `hide` is not asked where nothing may stay hidden.
+    cells(hidden, now) -> bool (batch, h, w), a part of `hidden`; hide(codes, cells, drawn, now) ->
+    bool (batch, h, w), with the codes drawn at `cells` in their places. `hide` is not asked where
+    nothing may stay hidden.
     """
 
     cells: Callable[[Tensor, Round], Tensor] = all_hidden
@@ -155,7 +161,8 @@ def falling(value: Ramp, name: str) -> Ramp:
 
 
 def highest(scores: Tensor, count: Tensor) -> Tensor:
-    """Bool (batch, cells), True at the count[i] highest scores of row i; scores: (batch, cells), count: (batch,)."""
+    """Bool (batch, cells), True at the count[i] highest scores of row i; scores: (batch, cells),
+    count: (batch,)."""
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return rank < count[:, None]
 
@@ -174,10 +181,11 @@ def fill(
 ) -> Iterator[Tensor]:
     """Fill the hidden cells of codes (batch, h, w), and yield the grid after each round.
 
-    rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net is asked for the
-    cells that the policy draws, and not at all where it draws none. refresh: in every n-th round the net runs on the
-    whole grid, in the others only on the cells that are drawn or have changed (maskgit.passes); 1 is exact. Rounds that
-    draw nothing count then, too, so that an image does not depend on what others of its batch draw.
+    rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net
+    is asked for the cells that the policy draws, and not at all where it draws none. refresh: in
+    every n-th round the net runs on the whole grid, in the others only on the cells that are drawn
+    or have changed (maskgit.passes); 1 is exact. Rounds that draw nothing count then, too, so that
+    an image does not depend on what others of its batch draw.
     """
     if refresh < 1:
         raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")

@@ -1,4 +1,5 @@
-"""Samplers that draw the cells in an order fixed beforehand; the head runs on the cells of the round only."""
+"""Samplers that draw the cells in an order fixed beforehand; the head runs on the cells of the
+round only."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
-from maskgit.samplers.engine import Policy, Predictor, Ramp, Round, counted, fill, highest
+from maskgit.samplers.engine import Policy, Ramp, Round, counted, fill, highest
+from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import ScheduleSpec
 
 
 def _in_order(place: Tensor) -> Policy:
-    """Draw the hidden cells in a fixed order, and nothing else; place: (batch, cells), low = early."""
+    """Draw the hidden cells in a fixed order, and nothing else; place: (batch, cells), low =
+    early."""
 
     def next_cells(hidden: Tensor, now: Round) -> Tensor:
         left = hidden.flatten(1)
@@ -41,13 +44,22 @@ def random(
     top_p: float | None = None,
     refresh: int = 1,
 ) -> Iterator[Tensor]:
-    """Draw the cells in an order drawn at random for each image; with one cell a round, exact (arXiv:1310.1757).
+    """Draw the cells in an order drawn at random for each image; with one cell a round, exact
+    (arXiv:1310.1757).
 
-    The head runs on the cells of this round only, and with `refresh` > 1 so does the net (see `fill`).
+    The head runs on the cells of this round only, and with `refresh` > 1 so does the net (see
+    `fill`).
     """
     place = uniforms(seeds, ORDER_ROUND, (codes[0].numel(),))
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
-    yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)
+    drawing: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "refresh": refresh,
+    }
+    yield from fill(
+        predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing
+    )
 
 
 def radical_inverse(n: int, base: int) -> float:
@@ -61,9 +73,11 @@ def radical_inverse(n: int, base: int) -> float:
 
 @lru_cache(maxsize=16)
 def halton_order(height: int, width: int) -> tuple[int, ...]:
-    """Cell numbers y * width + x in the order of their first visit by the Halton sequence of bases 2 and 3.
+    """Cell numbers y * width + x in the order of their first visit by the Halton sequence of bases
+    2 and 3.
 
-    Goes on until every cell is visited: a fixed number of points leaves out some cells of large grids.
+    Goes on until every cell is visited: a fixed number of points leaves out some cells of large
+    grids.
     """
     order: dict[int, None] = {}
     n = 1
@@ -87,13 +101,16 @@ def halton(
     top_p: float | None = None,
     refresh: int = 1,
 ) -> Iterator[Tensor]:
-    """The cells in Halton's order, which spreads those of a round over the grid (Besnier et al., arXiv:2503.17076).
+    """The cells in Halton's order, which spreads those of a round over the grid (Besnier et al.,
+    arXiv:2503.17076).
 
-    shift: turned around the grid by an offset of each image's own. Known cells are skipped. The head runs on the cells
-    of this round only, and with `refresh` > 1 so does the net (see `fill`).
+    shift: turned around the grid by an offset of each image's own. Known cells are skipped. The
+    head runs on the cells of this round only, and with `refresh` > 1 so does the net (see `fill`).
     """
     if codes.ndim != 3:
-        raise ValueError("halton spreads cells over (height, width) grids; take `random` for sequences")
+        raise ValueError(
+            "halton spreads cells over (height, width) grids; take `random` for sequences"
+        )
     height, width = codes.shape[1:]
     order = torch.tensor(halton_order(height, width))
     y, x = (order // width).expand(len(codes), -1), (order % width).expand(len(codes), -1)
@@ -103,5 +120,12 @@ def halton(
         x = (x + (u[:, 1:] * width).long()) % width
     place = torch.empty(len(codes), height * width, dtype=torch.int64)
     place.scatter_(1, y * width + x, torch.arange(height * width).expand(len(codes), -1))
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
-    yield from fill(predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing)
+    drawing: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "refresh": refresh,
+    }
+    yield from fill(
+        predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing
+    )

@@ -1,4 +1,5 @@
-"""Samplers in which every cell has a coin of its own: MDLM's ancestral one, and ReMDM's, which hides cells again."""
+"""Samplers in which every cell has a coin of its own: MDLM's ancestral one, and ReMDM's, which
+hides cells again."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskgit.samplers.engine import Drawn, Policy, Predictor, Ramp, Round, fill
+from maskgit.samplers.engine import Drawn, Policy, Ramp, Round, fill
+from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 from vqgan.registry import choose
 
@@ -24,8 +26,13 @@ def rescale(most: float, eta: float) -> float:
     return eta * most
 
 
-REMASKING: dict[str, Callable[[float, float], float] | None] = {"cap": cap, "rescale": rescale, "conf": None}
-"""(sigma_max, eta) -> sigma, the same for all known cells; with `conf` a cell's own confidence decides."""
+REMASKING: dict[str, Callable[[float, float], float] | None] = {
+    "cap": cap,
+    "rescale": rescale,
+    "conf": None,
+}
+"""(sigma_max, eta) -> sigma, the same for all known cells; with `conf` a cell's own confidence
+decides."""
 
 
 def remask(
@@ -44,22 +51,27 @@ def remask(
     top_p: float | None = None,
     refresh: int = 1,
 ) -> Iterator[Tensor]:
-    """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again, each by a coin.
+    """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again,
+    each by a coin.
 
-    With a the known share before a round and a' after it, a known cell is hidden with probability sigma <= sigma_max =
-    min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1 - a). kind: `cap` or `rescale`, with
-    eta; or `conf`, without it: sigma_max is shared among the known cells by a softmax of minus the probability that
-    each was drawn with, which no longer keeps a perfect model's distribution. refine: (start, end) of the part of the
-    rounds, in r, in which the known share stays at `level` while cells are hidden and drawn; before and after it no
-    known cell is touched (ReMDM-loop, whose authors take `cap`, eta 0.02, refine (0.45, 0.95) and level 0.9). Cells
-    known at the start are never touched. With `refresh` > 1 the net runs on those drawn or hidden again (see `fill`).
+    With a the known share before a round and a' after it, a known cell is hidden with probability
+    sigma <= sigma_max = min(1, (1 - a') / a), and a hidden one drawn with (a' - (1 - sigma) a) / (1
+    - a). kind: `cap` or `rescale`, with eta; or `conf`, without it: sigma_max is shared among the
+    known cells by a softmax of minus the probability that each was drawn with, which no longer
+    keeps a perfect model's distribution. refine: (start, end) of the part of the rounds, in r, in
+    which the known share stays at `level` while cells are hidden and drawn; before and after it no
+    known cell is touched (ReMDM-loop, whose authors take `cap`, eta 0.02, refine (0.45, 0.95) and
+    level 0.9). Cells known at the start are never touched. With `refresh` > 1 the net runs on those
+    drawn or hidden again (see `fill`).
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies in [0, 1], not {eta}")
     if refine is not None and not (0 < refine[0] < refine[1] < 1 and 0 < level < 1):
-        raise ValueError(f"refine is a part (start, end) of (0, 1), and level lies in (0, 1), not {refine} and {level}")
+        raise ValueError(
+            f"refine is a part (start, end) of (0, 1), and level lies in (0, 1), not {refine} and {level}"
+        )
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")
     given = codes != predictor.mask_id
@@ -71,7 +83,9 @@ def remask(
             return hidden
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
-        remasks = refine is None or (now.r - 1 / steps >= refine[0] - 1e-9 and now.r <= refine[1] + 1e-9)
+        remasks = refine is None or (
+            now.r - 1 / steps >= refine[0] - 1e-9 and now.r <= refine[1] + 1e-9
+        )
         most = min(1.0, (1 - after) / max(before, 1e-12)) if remasks else 0.0
         if sigma_of is None:
             weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
@@ -91,12 +105,20 @@ def remask(
         for k in range(steps):
             yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
 
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
+    drawing: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "refresh": refresh,
+    }
     yield from fill(predictor, codes, seeds, Policy(draw_some, hide_some), rounds=rounds, **drawing)
 
 
-def _known_share(gamma: Schedule, refine: tuple[float, float] | None, level: float, r: float) -> float:
-    """1 - gamma(r); or, with a part that refines, up to `level` before it, `level` in it, from there to 1 after it."""
+def _known_share(
+    gamma: Schedule, refine: tuple[float, float] | None, level: float, r: float
+) -> float:
+    """1 - gamma(r); or, with a part that refines, up to `level` before it, `level` in it, from
+    there to 1 after it."""
 
     def rising(part: float) -> float:
         part = 1.0 if part > 1 - 1e-9 else max(part, 0.0)
@@ -122,10 +144,16 @@ def ancestral(
     top_p: float | None = None,
     refresh: int = 1,
 ) -> Iterator[Tensor]:
-    """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own, none hidden again.
+    """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own,
+    none hidden again.
 
-    It is `remask` with sigma = 0. How many cells a round draws is left to chance; with `refresh` 1, rounds that draw
-    none run no network.
+    It is `remask` with sigma = 0. How many cells a round draws is left to chance; with `refresh` 1,
+    rounds that draw none run no network.
     """
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
+    drawing: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "refresh": refresh,
+    }
     yield from remask(predictor, codes, seeds, steps=steps, schedule=schedule, eta=0.0, **drawing)

@@ -1,9 +1,10 @@
-"""Samplers that draw every hidden cell and hide the worst again, by the model's own confidence or by a critic."""
+"""Samplers that draw every hidden cell and hide the worst again, by the model's own confidence or
+by a critic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from maskgit.samplers.engine import (
     Drawn,
     Policy,
-    Predictor,
     Ramp,
     Round,
     counted,
@@ -21,6 +21,7 @@ from maskgit.samplers.engine import (
     highest,
     ramp_at,
 )
+from maskgit.samplers.predictor import Critical, Predictor, SelfCritical
 from maskgit.schedules import ScheduleSpec
 
 
@@ -37,12 +38,14 @@ def confidence(
     top_p: float | None = None,
     refresh: int = 1,
 ) -> Iterator[Tensor]:
-    """MaskGIT's sampler (arXiv:2202.04200): draw every hidden cell, hide the least confident ones again.
+    """MaskGIT's sampler (arXiv:2202.04200): draw every hidden cell, hide the least confident ones
+    again.
 
-    codes: (batch, h, w) with hidden cells equal to the mask id; seeds: one for each image. Yields codes (batch, h, w)
-    after each round; the last has no hidden cell. Cells known at the start are never touched. Confidence is
-    log p(drawn) + choice temperature times Gumbel noise; a single choice temperature falls to 0, as MaskGIT's. With
-    `refresh` > 1, known cells run through the net in every n-th round only (see `fill`).
+    codes: (batch, h, w) with hidden cells equal to the mask id; seeds: one for each image. Yields
+    codes (batch, h, w) after each round; the last has no hidden cell. Cells known at the start are
+    never touched. Confidence is log p(drawn) + choice temperature times Gumbel noise; a single
+    choice temperature falls to 0, as MaskGIT's. With `refresh` > 1, known cells run through the net
+    in every n-th round only (see `fill`).
     """
     choice = falling(choice_temperature, "choice_temperature")
 
@@ -52,31 +55,21 @@ def confidence(
         scores[there] = -(drawn.log_probs + ramp_at(choice, now.r) * gumbel(now.u[there]).float())
         return highest(scores, now.num_hidden).view_as(codes)
 
-    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "refresh": refresh}
+    drawing: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "refresh": refresh,
+    }
     rounds = counted(schedule, steps)
     yield from fill(predictor, codes, seeds, Policy(hide=least_confident), rounds=rounds, **drawing)
-
-
-class Critical(Predictor, Protocol):
-    """A Predictor that also says which cells of a full grid look drawn: a second net beside the generator."""
-
-    def scores(self, codes: Tensor, r: float) -> Tensor:
-        """codes: (batch, h, w) int64, none hidden -> logits (batch, h, w), high = drawn."""
-        ...
-
-
-class SelfCritical(Predictor, Protocol):
-    """A Predictor that says so of its own grids: a head on the generator's embeddings."""
-
-    def self_scores(self, codes: Tensor, r: float) -> Tensor:
-        """codes: (batch, h, w) int64, none hidden -> logits (batch, h, w), high = drawn."""
-        ...
 
 
 def _most_suspect(
     scores_of: Callable[[Tensor, float], Tensor], given: Tensor, noise_scale: Ramp, keep_known: bool
 ) -> Policy:
-    """Hide again the cells that look drawn the most; given: (batch, h, w), cells known at the start, which stay."""
+    """Hide again the cells that look drawn the most; given: (batch, h, w), cells known at the
+    start, which stay."""
     scale = falling(noise_scale, "noise_scale")
 
     def most_suspect(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
@@ -101,11 +94,13 @@ def critic(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Iterator[Tensor]:
-    """Token-Critic's sampler (arXiv:2209.04439): draw every hidden cell, hide again those that look drawn the most.
+    """Token-Critic's sampler (arXiv:2209.04439): draw every hidden cell, hide again those that look
+    drawn the most.
 
-    As `confidence`, but cells accepted in an earlier round may be hidden again unless `keep_known`: that is what a
-    critic is for. Cells known at the start never are. The score is the critic's logit + noise scale times uniform noise
-    in [-1/2, 1/2), as in Muse's code; a single noise scale falls to 0. The critic does not run after the last round.
+    As `confidence`, but cells accepted in an earlier round may be hidden again unless `keep_known`:
+    that is what a critic is for. Cells known at the start never are. The score is the critic's
+    logit + noise scale times uniform noise in [-1/2, 1/2), as in Muse's code; a single noise scale
+    falls to 0. The critic does not run after the last round.
     """
     policy = _most_suspect(predictor.scores, codes != predictor.mask_id, noise_scale, keep_known)
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -125,7 +120,10 @@ def self_critic(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Iterator[Tensor]:
-    """As `critic`, with the generator as its own critic: one head on its embeddings, one more pass a round."""
-    policy = _most_suspect(predictor.self_scores, codes != predictor.mask_id, noise_scale, keep_known)
+    """As `critic`, with the generator as its own critic: one head on its embeddings, one more pass
+    a round."""
+    policy = _most_suspect(
+        predictor.self_scores, codes != predictor.mask_id, noise_scale, keep_known
+    )
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 MOST_DISTANCES = 2**26
-"""Of cells to codes at once in eval mode; in training the library holds all of them, several times over."""
+"""Of cells to codes at once in eval mode; in training the library holds all of them, several times
+over."""
 
 
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
@@ -31,7 +32,8 @@ class _Restarts:
         self.share, self.cells = share, 0
 
     def expect(self, vq: vqp.VectorQuantize, cells: int, accumulate: bool) -> None:
-        """Before a training call on so many cells, on this process; `accumulate`: more of the step is to come."""
+        """Before a training call on so many cells, on this process; `accumulate`: more of the step
+        is to come."""
         self.cells += cells * (dist.get_world_size() if is_distributed() else 1)
         codebook = vq._codebook
         if codebook.has_dead_code_replacement:
@@ -41,26 +43,32 @@ class _Restarts:
             self.cells = 0
 
 
-def _nearest(net: nn.Module, cells: Tensor, codebook_size: int, **options: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """A module of the library on (batch, cells, dim) -> latents, codes and loss; in eval mode part by part."""
+def _nearest(
+    net: nn.Module, cells: Tensor, codebook_size: int, **options: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A module of the library on (batch, cells, dim) -> latents, codes and loss; in eval mode part
+    by part."""
     rows = cells.shape[:-1].numel()
     if net.training or rows * codebook_size <= MOST_DISTANCES:
         latents, codes, loss = net(cells, **options)
         return latents, codes, loss.sum()
     parts = cells.flatten(0, -2)[None].split(max(1, MOST_DISTANCES // codebook_size), dim=1)
     found = [net(part)[:2] for part in parts]
-    latents, codes = (torch.cat(side, 1)[0].unflatten(0, cells.shape[:-1]) for side in zip(*found, strict=True))
+    latents, codes = (
+        torch.cat(side, 1)[0].unflatten(0, cells.shape[:-1]) for side in zip(*found, strict=True)
+    )
     return latents, codes, latents.new_zeros(())
 
 
 class VQ(nn.Module):
     """Nearest neighbour in a learned codebook (VQ-VAE, arXiv:1711.00937) that does not collapse.
 
-    Low-dimensional, l2-normalised codes (ViT-VQGAN, arXiv:2110.04627), EMA codebook, gradients by the rotation trick
-    (arXiv:2410.06424). Codes used less than `dead_below` of the mean are restarted from the batch: nearly all of a
-    fresh codebook in the first training step, its initialisation from data, and one that nobody uses again after
-    log(4) / (1 - decay) steps. kmeans: start from the means of the first batch in training instead (of its first part,
-    if a step has several); before that all codes are 0.
+    Low-dimensional, l2-normalised codes (ViT-VQGAN, arXiv:2110.04627), EMA codebook, gradients by
+    the rotation trick (arXiv:2410.06424). Codes used less than `dead_below` of the mean are
+    restarted from the batch: nearly all of a fresh codebook in the first training step, its
+    initialisation from data, and one that nobody uses again after log(4) / (1 - decay) steps.
+    kmeans: start from the means of the first batch in training instead (of its first part, if a
+    step has several); before that all codes are 0.
 
     In training, memory grows as cells times codes; for very many codes, take fsq, lfq or bsq.
     """
@@ -80,7 +88,11 @@ class VQ(nn.Module):
         kmeans: bool = False,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.restarts, self.kmeans = codebook_size, _Restarts(dead_below), kmeans
+        self.codebook_size, self.restarts, self.kmeans = (
+            codebook_size,
+            _Restarts(dead_below),
+            kmeans,
+        )
         self.vq = vqp.VectorQuantize(
             dim=dim,
             codebook_size=codebook_size,
@@ -96,18 +108,25 @@ class VQ(nn.Module):
             _start_from_data(self.vq)
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
-        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""
+        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to
+        come."""
         height = latents.shape[-2]
-        if self.kmeans and not self.training and not self.vq._codebook.initted:  # the library would start from this
+        if (
+            self.kmeans and not self.training and not self.vq._codebook.initted
+        ):  # the library would start from this
             codes = latents.new_zeros(latents[:, 0].shape, dtype=torch.int64)
             return Quantized(self.lookup(codes), codes, latents.new_zeros(()))
         with torch.autocast(latents.device.type, enabled=False):
             flat = rearrange(latents.float(), "b d h w -> b (h w) d")
             if self.training:
                 self.restarts.expect(self.vq, flat.shape[:-1].numel(), accumulate)
-            quantized, codes, loss = _nearest(self.vq, flat, self.codebook_size, accum_ema_update=accumulate)
+            quantized, codes, loss = _nearest(
+                self.vq, flat, self.codebook_size, accum_ema_update=accumulate
+            )
         return Quantized(
-            rearrange(quantized, "b (h w) d -> b d h w", h=height), rearrange(codes, "b (h w) -> b h w", h=height), loss
+            rearrange(quantized, "b (h w) d -> b d h w", h=height),
+            rearrange(codes, "b (h w) -> b h w", h=height),
+            loss,
         )
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -117,22 +136,33 @@ class VQ(nn.Module):
 
 
 class SimVQ(nn.Module):
-    """Nearest neighbour in a frozen random codebook behind one learned linear map (SimVQ, arXiv:2411.02038).
+    """Nearest neighbour in a frozen random codebook behind one learned linear map (SimVQ,
+    arXiv:2411.02038).
 
-    All codes move together, so that none is left behind; gradients by the rotation trick (arXiv:2410.06424). In
-    training, memory grows as cells times codes, as VQ's.
+    All codes move together, so that none is left behind; gradients by the rotation trick
+    (arXiv:2410.06424). In training, memory grows as cells times codes, as VQ's.
     """
 
     remedy = "take fewer codes, or a lower codebook_dim"
 
     def __init__(
-        self, dim: int, *, codebook_size: int = 1024, codebook_dim: int = 16, commitment: float = 0.25
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        codebook_dim: int = 16,
+        commitment: float = 0.25,
     ) -> None:
         super().__init__()
         self.codebook_size = codebook_size
-        self.project_in, self.project_out = nn.Linear(dim, codebook_dim), nn.Linear(codebook_dim, dim)
+        self.project_in, self.project_out = (
+            nn.Linear(dim, codebook_dim),
+            nn.Linear(codebook_dim, dim),
+        )
         self.sim_vq = vqp.SimVQ(
-            dim=codebook_dim, codebook_size=codebook_size, input_to_quantize_commit_loss_weight=commitment
+            dim=codebook_dim,
+            codebook_size=codebook_size,
+            input_to_quantize_commit_loss_weight=commitment,
         )
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
@@ -147,14 +177,18 @@ class SimVQ(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
         check_range(codes, self.codebook_size)
-        return self.project_out(self.sim_vq.code_transform(self.sim_vq.frozen_codebook[codes])).movedim(-1, 1)
+        return self.project_out(
+            self.sim_vq.code_transform(self.sim_vq.frozen_codebook[codes])
+        ).movedim(-1, 1)
 
 
 class RVQ(nn.Module):
-    """Several codes a cell, each the nearest neighbour of what those before it left over (RQ-VAE, arXiv:2203.01941).
+    """Several codes a cell, each the nearest neighbour of what those before it left over (RQ-VAE,
+    arXiv:2203.01941).
 
-    The codes of a cell stand side by side in the grid, coarse to fine: a generator sees `codes_per_cell` times as many
-    columns and needs no change. Each depth has a codebook of its own, by averages as in VQ, with Euclidean distance.
+    The codes of a cell stand side by side in the grid, coarse to fine: a generator sees
+    `codes_per_cell` times as many columns and needs no change. Each depth has a codebook of its
+    own, by averages as in VQ, with Euclidean distance.
     """
 
     remedy = "take fewer codes or codes_per_cell, or a lower codebook_dim"
@@ -172,9 +206,14 @@ class RVQ(nn.Module):
     ) -> None:
         super().__init__()
         if codes_per_cell < 2:
-            raise ValueError(f"rvq writes 2 or more codes_per_cell, not {codes_per_cell}: vq writes one")
+            raise ValueError(
+                f"rvq writes 2 or more codes_per_cell, not {codes_per_cell}: vq writes one"
+            )
         self.codebook_size, self.codes_per_cell = codebook_size, codes_per_cell
-        self.project_in, self.project_out = nn.Linear(dim, codebook_dim), nn.Linear(codebook_dim, dim)
+        self.project_in, self.project_out = (
+            nn.Linear(dim, codebook_dim),
+            nn.Linear(codebook_dim, dim),
+        )
         self.depths = nn.ModuleList(
             vqp.VectorQuantize(
                 dim=codebook_dim,
@@ -191,7 +230,8 @@ class RVQ(nn.Module):
             _start_from_data(vq)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
-        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to come."""
+        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to
+        come."""
         height = latents.shape[-2]
         with torch.autocast(latents.device.type, enabled=False):
             wanted = self.project_in(rearrange(latents.float(), "b d h w -> b (h w) d"))
@@ -199,7 +239,9 @@ class RVQ(nn.Module):
             for vq, restarts in zip(self.depths, self.restarts, strict=True):
                 if self.training:
                     restarts.expect(vq, rest.shape[:-1].numel(), accumulate)
-                quantized, codes, cost = _nearest(vq, rest, self.codebook_size, accum_ema_update=accumulate)
+                quantized, codes, cost = _nearest(
+                    vq, rest, self.codebook_size, accum_ema_update=accumulate
+                )
                 rest, loss = rest - quantized.detach(), loss + cost
                 found.append(codes)
             out = self.project_out(wanted - rest.detach())
@@ -207,7 +249,8 @@ class RVQ(nn.Module):
         return Quantized(rearrange(out, "b (h w) d -> b d h w", h=height), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """codes: (batch, height, width * codes_per_cell) int64 -> latents: (batch, dim, height, width)."""
+        """codes: (batch, height, width * codes_per_cell) int64 -> latents: (batch, dim, height,
+        width)."""
         check_range(codes, self.codebook_size)
         parts = rearrange(codes, "b h (w q) -> q b h w", q=self.codes_per_cell)
         found = [vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True)]  # type: ignore[index]

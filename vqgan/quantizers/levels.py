@@ -10,7 +10,8 @@ from vqgan.quantizers.quantized import Quantized, check_range
 
 
 class FSQ(nn.Module):
-    """Round each latent dimension to a few levels (arXiv:2309.15505): no codebook, no loss, no collapse."""
+    """Round each latent dimension to a few levels (arXiv:2309.15505): no codebook, no loss, no
+    collapse."""
 
     remedy = "take fewer levels"
 

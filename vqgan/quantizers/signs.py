@@ -13,11 +13,13 @@ from torch.distributed.nn import all_reduce
 from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 GROUP_BITS = 10
-"""Of at most so many bits is the entropy of all cells' codes taken exactly; longer codes are groups of them."""
+"""Of at most so many bits is the entropy of all cells' codes taken exactly; longer codes are groups
+of them."""
 
 
 class _Signs(nn.Module):
-    """The signs of log2(K) numbers: a code is a corner of a cube, its first bit the most significant."""
+    """The signs of log2(K) numbers: a code is a corner of a cube, its first bit the most
+    significant."""
 
     remedy = "take fewer codes, or a larger entropy_weight"
     bits: Tensor
@@ -25,16 +27,26 @@ class _Signs(nn.Module):
     of_step: list[Tensor] | None = None  # the means of a whole step, while its parts are run
 
     def __init__(
-        self, dim: int, codebook_size: int, entropy_weight: float, commitment: float, diversity: float
+        self,
+        dim: int,
+        codebook_size: int,
+        entropy_weight: float,
+        commitment: float,
+        diversity: float,
     ) -> None:
         super().__init__()
         self.entropy_weight, self.diversity, self.commitment = entropy_weight, diversity, commitment
         if codebook_size < 2 or codebook_size & (codebook_size - 1):
             name = type(self).__name__.lower()
-            raise ValueError(f"{name} needs a codebook_size that is a power of two, not {codebook_size}")
+            raise ValueError(
+                f"{name} needs a codebook_size that is a power of two, not {codebook_size}"
+            )
         self.codebook_size, self.num_bits = codebook_size, codebook_size.bit_length() - 1
         self.code_levels = (2,) * self.num_bits
-        self.project_in, self.project_out = nn.Linear(dim, self.num_bits), nn.Linear(self.num_bits, dim)
+        self.project_in, self.project_out = (
+            nn.Linear(dim, self.num_bits),
+            nn.Linear(self.num_bits, dim),
+        )
         self.register_buffer("bits", 2 ** torch.arange(self.num_bits - 1, -1, -1), persistent=False)
 
     def _numbers(self, latents: Tensor) -> Tensor:
@@ -47,31 +59,39 @@ class _Signs(nn.Module):
         raise NotImplementedError
 
     def _means(self, numbers: Tensor) -> list[Tensor]:
-        """Mean probabilities of this call's cells, of which the entropy of all cells' codes is taken."""
+        """Mean probabilities of this call's cells, of which the entropy of all cells' codes is
+        taken."""
         raise NotImplementedError
 
     @torch.no_grad()
     def expect(self, parts: Iterable[Tensor]) -> None:
-        """Before a training step in several calls: the latents of them all, whose entropy it then is in each of them.
+        """Before a training step in several calls: the latents of them all, whose entropy it then
+        is in each of them.
 
         The last of those calls ends it (`accumulate=False`).
         """
         with torch.autocast(self.bits.device.type, enabled=False):
-            found = [[_over_processes(mean) for mean in self._means(self._numbers(part))] for part in parts]
+            found = [
+                [_over_processes(mean) for mean in self._means(self._numbers(part))]
+                for part in parts
+            ]
         self.of_step = [torch.stack(means).mean(0) for means in zip(*found, strict=True)]
 
     def _whole(self, numbers: Tensor) -> list[Tensor]:
-        """The means of all cells of the step, on all processes, with the gradient of this call's share of them."""
+        """The means of all cells of the step, on all processes, with the gradient of this call's
+        share of them."""
         means = [_over_processes(mean) for mean in self._means(numbers)]
         if self.of_step is None:
             return means
-        return [whole + mean - mean.detach() for whole, mean in zip(self.of_step, means, strict=True)]
+        return [
+            whole + mean - mean.detach() for whole, mean in zip(self.of_step, means, strict=True)
+        ]
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized; the loss may be negative.
 
-        The entropy of all cells' codes is that of this call's cells on all processes; or, in a step of several calls
-        (`accumulate`: more are to come), of all that `expect` was told.
+        The entropy of all cells' codes is that of this call's cells on all processes; or, in a step
+        of several calls (`accumulate`: more are to come), of all that `expect` was told.
         """
         with torch.autocast(latents.device.type, enabled=False):
             numbers = self._numbers(latents)
@@ -95,7 +115,8 @@ class _Signs(nn.Module):
 
 
 def _bit_entropy(logits: Tensor) -> Tensor:
-    """Of coins with probability sigmoid(logits), in nats; finite with its gradient however sure they are."""
+    """Of coins with probability sigmoid(logits), in nats; finite with its gradient however sure
+    they are."""
     return F.softplus(logits) - logits * torch.sigmoid(logits)
 
 
@@ -112,10 +133,11 @@ def _over_processes(mean: Tensor) -> Tensor:
 class LFQ(_Signs):
     """The signs of log2(K) numbers, with an entropy loss (MAGVIT-v2, arXiv:2310.05737, eq. 5).
 
-    Given a cell the bits are independent: p(bit is one) = sigmoid(4 z / temperature), which is the softmax of minus the
-    squared distances to all codes. So its entropy is a sum over bits. That of all cells' codes is taken over groups of
-    GROUP_BITS bits (exactly, where there is one group; as in Open-MAGVIT2, arXiv:2409.04410, else): nothing of size
-    cells x codebook_size is made beyond 2^10 codes.
+    Given a cell the bits are independent: p(bit is one) = sigmoid(4 z / temperature), which is the
+    softmax of minus the squared distances to all codes. So its entropy is a sum over bits. That of
+    all cells' codes is taken over groups of GROUP_BITS bits (exactly, where there is one group; as
+    in Open-MAGVIT2, arXiv:2409.04410, else): nothing of size cells x codebook_size is made beyond
+    2^10 codes.
     """
 
     scale = 1.0
@@ -145,17 +167,21 @@ class LFQ(_Signs):
         found = []
         for group in numbers.flatten(0, -2).tensor_split(-(-self.num_bits // GROUP_BITS), dim=1):
             number = torch.arange(2 ** group.shape[1], device=group.device)
-            corners_of_group = ((number[:, None] & self.bits[-group.shape[1] :]) != 0).float() * 2 - 1
+            corners_of_group = (
+                (number[:, None] & self.bits[-group.shape[1] :]) != 0
+            ).float() * 2 - 1
             found.append((2 * group @ corners_of_group.T / self.temperature).softmax(-1).mean(0))
         return found
 
 
 class BSQ(_Signs):
-    """The signs of log2(K) coordinates of a unit vector (binary spherical quantization, arXiv:2406.07548).
+    """The signs of log2(K) coordinates of a unit vector (binary spherical quantization,
+    arXiv:2406.07548).
 
-    The bits are independent given the unit vector, so that its entropy loss (eq. 10 to 13) is a sum over bits: nothing
-    of size codebook_size is ever made, and codebooks of 2^18 cost as much as small ones. inverse_temperature: of the
-    softmax of inner products with all codes; 2 is the softmax of minus the squared distances, as the authors' code has.
+    The bits are independent given the unit vector, so that its entropy loss (eq. 10 to 13) is a sum
+    over bits: nothing of size codebook_size is ever made, and codebooks of 2^18 cost as much as
+    small ones. inverse_temperature: of the softmax of inner products with all codes; 2 is the
+    softmax of minus the squared distances, as the authors' code has.
     """
 
     def __init__(
@@ -177,11 +203,15 @@ class BSQ(_Signs):
         return F.normalize(super()._numbers(latents), dim=-1)
 
     def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
-        """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over bits, in nats)."""
+        """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over
+        bits, in nats)."""
         [mean] = self._whole(numbers)
         of_all = (_entropy_terms(mean) + _entropy_terms(1 - mean)).sum()
         entropy = _bit_entropy(self._logits(numbers)).sum(-1).mean() - self.diversity * of_all
-        return self.commitment * (numbers - corners).square().sum(-1).mean() + self.entropy_weight * entropy
+        return (
+            self.commitment * (numbers - corners).square().sum(-1).mean()
+            + self.entropy_weight * entropy
+        )
 
     def _logits(self, numbers: Tensor) -> Tensor:
         """That a bit is one."""

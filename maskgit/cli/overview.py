@@ -1,0 +1,237 @@
+"""What there is to choose from, and what a folder or file holds, in words."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskgit.config.loading import known_configs, load
+from maskgit.config.presets import load_presets
+from maskgit.config.sections import MaskGITConfig, TokenizerConfig
+from maskgit.data.codes import read_manifest
+from maskgit.pipeline.saved import pipeline_folder
+from maskgit.training.checkpoints import checkpoints
+from maskgit.training.metrics_log import read_metrics
+from vqgan.weights import weights_of
+
+
+def _tables() -> dict[str, Mapping[str, Any]]:
+    from maskgit.data.sources import SOURCES
+    from maskgit.editing.operations import EDITS
+    from maskgit.evaluation.features import FEATURES
+    from maskgit.evaluation.metrics import METRICS
+    from maskgit.evaluation.tokenizer import PIXEL_METRICS
+    from maskgit.samplers import SAMPLERS
+    from maskgit.samplers.guidance import GUIDANCE_SCHEDULES
+    from maskgit.schedules import SCHEDULES
+    from maskgit.training.tasks import TASKS
+    from vqgan.discriminator import DISCRIMINATORS
+    from vqgan.losses import ADVERSARIAL, PIXEL_LOSSES
+    from vqgan.perceptual import PERCEPTUAL
+    from vqgan.quantizers import QUANTIZERS
+
+    return {
+        "tasks (task)": TASKS,
+        "data sources (data.source)": SOURCES,
+        "quantizers (model.quantizer)": QUANTIZERS,
+        "pixel losses (loss.pixel)": PIXEL_LOSSES,
+        "perceptual losses (loss.perceptual)": PERCEPTUAL,
+        "discriminators (loss.adversarial.discriminator)": DISCRIMINATORS,
+        "adversarial losses (loss.adversarial.loss)": ADVERSARIAL,
+        "mask schedules (loss.schedule, sampler.schedule)": SCHEDULES,
+        "samplers (sampler)": SAMPLERS,
+        "edits (edit)": EDITS,
+        "guidance schedules (guidance.schedule)": GUIDANCE_SCHEDULES,
+        "metrics (evaluate --metrics)": {name: metric.compute for name, metric in METRICS.items()},
+        "metrics of a tokenizer (evaluate --metrics)": {
+            name: metric.compute for name, metric in PIXEL_METRICS.items()
+        },
+        "feature networks (evaluate --features)": FEATURES,
+    }
+
+
+def _row(name: str, entry: Any) -> str:
+    """One line: the name, its options, and what it says of itself."""
+    if not callable(entry) or isinstance(entry, tuple):
+        return f"  {name}"
+    keywords = [p for p in inspect.signature(entry).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    options = ", ".join(
+        p.name if p.default is p.empty else f"{p.name}={p.default}" for p in keywords
+    )
+    says = (inspect.getdoc(entry) or "").split("\n")[0]
+    return f"  {name}" + (f" ({options})" if options else "") + f": {says}"
+
+
+def list_tables() -> str:
+    """Every config that comes with the package, and every table with its entries and their
+    options."""
+    lines = ["configs", *(f"  {name}" for name in known_configs())]
+    for title, table in _tables().items():
+        lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
+    return "\n".join(lines)
+
+
+def describe_path(path: Path) -> str:
+    """What a run, a pipeline, a code cache, a weights file or a config holds; FileNotFoundError if
+    it is none."""
+    if path.suffix == ".yaml" or str(path) in known_configs():
+        return _describe_config(path)
+    if path.is_file():
+        return _describe_weights(path)
+    if (path / "config.yaml").is_file():
+        return _describe_run(path)
+    if (path / "manifest.json").is_file():
+        return _describe_codes(path)
+    if (path / "model.safetensors").is_file():
+        return _describe_weights(path / "model.safetensors")
+    raise FileNotFoundError(
+        f"{path} is no run, pipeline, code cache, weights file or config of ours"
+    )
+
+
+def _describe_weights(path: Path) -> str:
+    from vqgan.weights import load_weights
+
+    config, tensors = load_weights(path, None)
+    count = sum(tensor.numel() for tensor in tensors.values())
+    lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
+    lines += [f"  {key}: {value}" for key, value in config["model"].items()]
+    return "\n".join(lines + cost(config["kind"], config["model"]))
+
+
+def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
+    """Parameters and floating-point operations of an image, for a tokenizer or a generator; nothing
+    is computed."""
+    import torch
+
+    from maskgit.model.backbones import make_backbone
+    from vqgan.tokenizer import Tokenizer
+
+    if kind not in ("tokenizer", "maskgit"):
+        return []
+    if kind == "maskgit":
+        with torch.device("meta"):
+            net = make_backbone(model)
+            codes = torch.zeros(1, *net.grid, dtype=torch.int64)
+            return [_line("a round", net, lambda: net(codes))]
+    tokenizer = Tokenizer(**model)
+    encoder, decoder, size = (
+        tokenizer.encoder.to("meta"),
+        tokenizer.decoder.to("meta"),
+        tokenizer.image_size,
+    )
+    images = torch.zeros(1, tokenizer.channels, size, size, device="meta")
+    latents = encoder(images)
+    return [
+        _line("encoder", encoder, lambda: encoder(images)),
+        _line("decoder", decoder, lambda: decoder(latents)),
+        f"  quantizer: {sum(t.numel() for t in tokenizer.quantizer.state_dict().values()) / 1e6:.2f} M numbers",
+        f"  codes: {tokenizer.codebook_size} in a grid of {tokenizer.grid[0]}x{tokenizer.grid[1]} for "
+        f"{size}x{size} pixels (f{tokenizer.downscale})",
+    ]
+
+
+def _line(name: str, module: Any, work: Callable[[], object]) -> str:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from maskgit.model.backbones import num_parameters
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    giga = counter.get_total_flops() / 1e9
+    return f"  {name}: {num_parameters(module) / 1e6:.2f} M parameters, {giga:.3g} GFLOP an image"
+
+
+def _describe_config(path: Path) -> str:
+    """What a config would train, and what an image costs it."""
+    config = load(path)
+    lines = [
+        f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, into {config.run}"
+    ]
+    lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
+    if isinstance(config, TokenizerConfig):
+        lines += [*cost("tokenizer", _tokenizer_model(config)), *_cost_of_judging(config)]
+    if isinstance(config, MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:
+        lines += cost("maskgit", {**shape, **config.model.model_dump()})
+    return "\n".join(lines)
+
+
+def _cost_of_judging(config: TokenizerConfig) -> list[str]:
+    """Of a discriminator, if the config has one."""
+    import torch
+
+    from vqgan.discriminator import DISCRIMINATORS
+    from vqgan.registry import build
+
+    if config.loss.adversarial is None:
+        return []
+    data = config.data
+    with torch.device("meta"):
+        net = build(
+            DISCRIMINATORS, config.loss.adversarial.discriminator, "discriminator", data.channels
+        )
+        images = torch.zeros(1, data.channels, data.image_size, data.image_size)
+        return [_line("discriminator", net, lambda: net(images))]
+
+
+def _tokenizer_model(config: TokenizerConfig) -> dict[str, Any]:
+    return {
+        "image_size": config.data.image_size,
+        "channels": config.data.channels,
+        **config.model.model_dump(),
+    }
+
+
+def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
+    """Of a generator, without its classes: from its tokenizer's run, or from the config of the
+    package for that run."""
+    from vqgan.tokenizer import Tokenizer
+    from vqgan.weights import load_weights
+
+    try:
+        model = load_weights(weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
+    except FileNotFoundError:
+        tokenizers = [c for c in map(load, known_configs()) if isinstance(c, TokenizerConfig)]
+        found = [_tokenizer_model(c) for c in tokenizers if c.run == config.tokenizer]
+        if not found:
+            return None
+        model = found[0]
+    tokenizer = Tokenizer(**model)
+    keys = ("codebook_size", "grid", "codes_per_cell", "code_levels")
+    return {"num_classes": 0, **{key: getattr(tokenizer, key) for key in keys}}
+
+
+def _describe_run(path: Path) -> str:
+    config = load(path / "config.yaml")
+    found = checkpoints(path)
+    lines = [f"{path}: a {config.task} run of {config.train.steps} steps"]
+    lines.append(f"  checkpoints: {', '.join(p.name for p in found) or 'none yet'}")
+    latest: dict[str, Any] = {}
+    for row in read_metrics(path / "metrics.jsonl"):
+        latest |= row
+    lines += [f"  {key}: {value:.5g}" for key, value in latest.items()]
+    if presets := load_presets(pipeline_folder(path)):
+        lines.append(f"  presets: {', '.join(presets)}")
+    for name in ("tokenizer.safetensors", "classifier.safetensors", "pipeline/model.safetensors"):
+        if (path / name).is_file():
+            lines.append(_describe_weights(path / name))
+    return "\n".join(lines)
+
+
+def _describe_codes(path: Path) -> str:
+    manifest = read_manifest(path)
+    lines = [
+        f"{path}: codes of {manifest['source']} by tokenizer {manifest['tokenizer_sha256'][:12]}"
+    ]
+    lines.append(
+        f"  codebook_size: {manifest['codebook_size']}; transform: {manifest['transform']}"
+    )
+    lines.append(f"  classes: {', '.join(manifest['class_names'][:20])}")
+    for split, entry in manifest["splits"].items():
+        lines.append(
+            f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, {entry['skipped']} skipped"
+        )
+    return "\n".join(lines)

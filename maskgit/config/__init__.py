@@ -1,0 +1,36 @@
+"""Config: YAML plus `a.b=c` overrides -> frozen objects that refuse what they do not know; choices
+and presets."""
+
+from vqgan.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "loading": [
+            "find_config",
+            "flatten",
+            "known_configs",
+            "load",
+            "override_section",
+            "parse",
+            "save",
+            "to_dict",
+            "validated",
+        ],
+        "sections": [
+            "AdversarialConfig",
+            "ClassifierConfig",
+            "Config",
+            "CriticConfig",
+            "DataConfig",
+            "GuidanceConfig",
+            "MaskGITConfig",
+            "TokenizerConfig",
+            "TrainConfig",
+        ],
+        "marks": ["may_change"],
+        "overrides": ["parse_choice", "parse_sections"],
+        "presets": ["Preset", "choose_preset", "load_presets", "save_preset"],
+        "keywords": ["Keyword", "keywords_of", "option_name", "parts_of"],
+    },
+)

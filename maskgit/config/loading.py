@@ -1,0 +1,138 @@
+"""A YAML file, or the name of a config that comes with the package, with `a.b=c` overrides -> a
+config; and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from yaml import YAMLError
+
+from maskgit.config.overrides import overridden, refuse_interpolation
+from maskgit.config.sections import (
+    ClassifierConfig,
+    Config,
+    CriticConfig,
+    MaskGITConfig,
+    TokenizerConfig,
+)
+from maskgit.config.signatures import Section, said
+from vqgan.files import replacing
+from vqgan.registry import choose, suggest
+
+CONFIGS: dict[str, type[Section]] = {
+    "tokenizer": TokenizerConfig,
+    "maskgit": MaskGITConfig,
+    "critic": CriticConfig,
+    "classifier": ClassifierConfig,
+}
+
+
+Part = TypeVar("Part", bound=Section)
+
+
+def _config_folders() -> list[Path]:
+    """Where configs lie: beside the package in a checkout, inside it in an installed wheel."""
+    here = Path(__file__).parents[1]  # the package
+    return [folder for folder in (here / "configs", here.parent / "configs") if folder.is_dir()]
+
+
+def known_configs() -> list[str]:
+    """The names of the configs that come with the package, such as `mnist/vqgan`."""
+    names = {
+        p.relative_to(f).with_suffix("").as_posix()
+        for f in _config_folders()
+        for p in f.glob("*/*.yaml")
+    }
+    return sorted(names)
+
+
+def find_config(name: str | Path) -> Path:
+    """A YAML file, or the name of a config that comes with the package."""
+    for path in (Path(name), *(folder / f"{name}.yaml" for folder in _config_folders())):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no config {name}{suggest(str(name), known_configs())}")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a YAML file with `a.b=c` overrides. ValueError names a wrong key, the place and
+    the right ones."""
+    path = find_config(path)
+    return parse(read_yaml(path, overrides), str(path))
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a YAML file with `a.b=c` overrides; ValueError if it is none."""
+    try:
+        config = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    return overridden(config, overrides, str(path))
+
+
+RENAMED = {"loss": {"label_dropout": "condition_dropout"}}
+"""section -> keys of configs of version 0.1, and what they are called now."""
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under the names of today."""
+    found = dict(values)
+    for section, names_now in RENAMED.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {
+                names_now.get(key, key): value for key, value in found[section].items()
+            }
+    return found
+
+
+def parse(values: Mapping[str, Any], where: str) -> Config:
+    """A plain mapping -> the config of its `task`."""
+    refuse_interpolation(values, where)
+    values = renamed(values)
+    return validated(choose(CONFIGS, str(values.get("task", "")), "task"), values, where)  # type: ignore[return-value]
+
+
+def validated(schema: type[Part], values: Mapping[str, Any], where: str) -> Part:
+    """A plain mapping -> a section; ValueError names the first wrong key, and the right ones."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {said(error)}") from error
+
+
+def to_dict(config: Section) -> dict[str, Any]:
+    """Plain JSON values of every field, the resolved config."""
+    return config.model_dump(mode="json")
+
+
+def save(config: Section, path: Path) -> None:
+    """Write every field as YAML."""
+    with replacing(path) as aside:
+        OmegaConf.save(OmegaConf.create(to_dict(config)), aside)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> {"a.b": value}; lists and none become text, as trackers and comparisons
+    want them."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = (
+                str(value) if value is None or isinstance(value, list | tuple) else value
+            )
+    return flat
+
+
+def override_section(
+    schema: type[Any], section: BaseModel, name: str, overrides: Sequence[str]
+) -> Any:
+    """A section with `name.key=value` overrides; ValueError as in `load`."""
+    values = OmegaConf.create({name: section.model_dump(mode="json")})
+    return validated(schema, overridden(values, overrides, "overrides")[name], name)

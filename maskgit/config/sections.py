@@ -1,0 +1,216 @@
+"""The typed config of a run: YAML plus `a.b=c` overrides -> a frozen object; unknown keys and wrong
+values are refused.
+
+Every field has a default that works; a YAML file holds only what differs. An open choice is written
+`{name: fsq, levels: [8, 6, 5]}`, its options being the keywords of the entry in its table.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from maskgit.config.choices import entry, keywords, member, names, table
+from maskgit.config.marks import MAY_CHANGE
+from maskgit.config.signatures import Choice, Section
+from vqgan.registry import Count, Positive, Share
+
+ScheduleChoice = Annotated[
+    Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])
+]
+
+
+DEFAULTS: Any = Field(default={}, validate_default=True)
+
+
+class DataConfig(Section):
+    """Images: where from, and how they are cut."""
+
+    source: Annotated[
+        Choice, names(table("maskgit.data.sources", "SOURCES"), "data source", ["split"])
+    ] = "mnist5k"
+    image_size: Positive = 28
+    channels: Literal[1, 3] = 1
+    crop: Literal["center", "random"] = "center"
+    max_scale: Annotated[float, Field(ge=1)] = 1.25
+    flip: bool = False
+    workers: Annotated[Count, MAY_CHANGE] = 0
+
+
+Tokenizer = Annotated[
+    Any, keywords(table("vqgan.tokenizer", "Tokenizer"), ["image_size", "channels"])
+]
+"""vqgan.Tokenizer's own keywords; size and channels are the data's."""
+
+
+class AdversarialConfig(Section):
+    """The discriminator and when it joins."""
+
+    discriminator: Annotated[
+        Choice, names(table("vqgan.discriminator", "DISCRIMINATORS"), "discriminator", ["channels"])
+    ] = "patchgan"
+    loss: Annotated[str, member(table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
+    weight: float = 0.8
+    adaptive: bool = True
+    start_step: Count = 10_000
+    warmup_steps: Count = 0  # over which the weight grows from 0, after start_step
+    lecam: Annotated[float, Field(ge=0)] = 0.0  # weight, .001 in the literature
+    r1: Annotated[float, Field(ge=0)] = 0.0  # gamma of the gradient penalty gamma / 2 E |grad D|^2
+    r1_every: Positive = 16  # steps; the penalty then counts that many times
+    augment: bool = False  # DiffAugment, for small data
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+
+
+class TokenizerLoss(Section):
+    """What the tokenizer is trained on."""
+
+    pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
+    perceptual: Annotated[
+        Choice | None, names(table("vqgan.perceptual", "PERCEPTUAL"), "perceptual loss")
+    ] = None
+    perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
+    adversarial: AdversarialConfig | None = None
+
+
+Backbone = Annotated[
+    Any,
+    entry(
+        table("maskgit.model.backbones", "BACKBONES"),
+        "backbone",
+        table("maskgit.model.backbones", "SHAPE"),
+    ),
+]
+"""An entry of BACKBONES with its own keywords; SHAPE comes from the code cache."""
+
+Masking = Annotated[
+    Any,
+    keywords(
+        table("maskgit.model.wrapper", "NonAutoregressiveWrapper"),
+        ["net", "mask_id", "steps", "sampling_schedule", "can_mask_prev_unmasked", "token_critic"],
+    ),
+]
+"""NonAutoregressiveWrapper's own keywords, of training."""
+
+
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("an interval goes from a smaller to a larger number")
+    return interval
+
+
+class GuidanceConfig(Section):
+    """u + s (c - u), with s growing by a schedule; scale 1 is no guidance, and there is none
+    outside the interval."""
+
+    scale: Annotated[float, Field(ge=0)] = 2.0
+    schedule: Annotated[
+        Choice,
+        names(
+            table("maskgit.samplers.guidance", "GUIDANCE_SCHEDULES"),
+            "guidance schedule",
+            ["r", "scale"],
+        ),
+    ] = "linear"
+    interval: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.0, 1.0)
+
+
+class TrainConfig(Section):
+    """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated
+    parts."""
+
+    steps: Annotated[Positive, MAY_CHANGE] = 1000
+    batch_size: Positive = 64
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.96)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.03
+    warmup_steps: Count = 100
+    final_share: Share = 0.02
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Share = 0.999
+    mixed_precision: Annotated[
+        Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)
+    ] = "auto"  # the quicker on this machine; a run keeps what it was started with
+    log_every: Annotated[Positive, MAY_CHANGE] = 10
+    eval_every: Annotated[Positive, MAY_CHANGE] = 250
+    preview_every: Annotated[Positive, MAY_CHANGE] = 250
+    save_every: Annotated[Positive, MAY_CHANGE] = 250
+    keep: Annotated[Positive, MAY_CHANGE] = 2
+    max_eval_images: Annotated[Positive, MAY_CHANGE] = 10_000
+    trackers: Annotated[tuple[str, ...], MAY_CHANGE] = ("tensorboard",)
+
+
+class TokenizerConfig(Section):
+    """`task: tokenizer`: images -> a tokenizer."""
+
+    task: Literal["tokenizer"] = "tokenizer"
+    run: Annotated[str, MAY_CHANGE] = "runs/tokenizer"
+    seed: Count = 0
+    data: DataConfig = DataConfig()
+    model: Tokenizer = DEFAULTS
+    loss: TokenizerLoss = TokenizerLoss()
+    train: TrainConfig = TrainConfig()
+
+
+SamplerChoice = Annotated[
+    Choice, names(table("maskgit.samplers", "SAMPLERS"), "sampler", ["predictor", "codes", "seeds"])
+]
+
+
+class MaskGITConfig(Section):
+    """`task: maskgit`: cached codes and labels -> a generator."""
+
+    task: Literal["maskgit"] = "maskgit"
+    run: Annotated[str, MAY_CHANGE] = "runs/maskgit"
+    seed: Count = 0
+    tokenizer: str = "runs/tokenizer"
+    codes: str = "runs/codes"
+    model: Backbone = DEFAULTS
+    critic: Backbone = None  # a token critic that is trained beside the generator
+    loss: Masking = DEFAULTS
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "confidence"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class CriticLoss(Section):
+    """What a token critic learns, and on which grids: t by the schedule, codes drawn at the
+    temperature."""
+
+    schedule: ScheduleChoice = "cosine"
+    target: Literal["changed", "hidden"] = "changed"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    condition_dropout: Share = 0.1
+
+
+class CriticConfig(Section):
+    """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for
+    it."""
+
+    task: Literal["critic"] = "critic"
+    run: Annotated[str, MAY_CHANGE] = "runs/critic"
+    seed: Count = 0
+    generator: str = "runs/maskgit"
+    codes: str = "runs/codes"
+    model: Backbone = DEFAULTS
+    loss: CriticLoss = CriticLoss()
+    sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"
+    guidance: Annotated[GuidanceConfig, MAY_CHANGE] = GuidanceConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class ClassifierConfig(Section):
+    """`task: classifier`: real images -> a judge of class agreement."""
+
+    task: Literal["classifier"] = "classifier"
+    run: Annotated[str, MAY_CHANGE] = "runs/classifier"
+    seed: Count = 0
+    data: DataConfig = DataConfig()
+    model: Annotated[
+        Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])
+    ] = DEFAULTS
+    train: TrainConfig = TrainConfig()
+
+
+Config = TokenizerConfig | MaskGITConfig | CriticConfig | ClassifierConfig

@@ -1,0 +1,25 @@
+"""Data: images from anywhere -> pixels, and the cache of their codes; which of them a step sees."""
+
+from vqgan.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "pixels": [
+            "Transform",
+            "open_image",
+            "save_png",
+            "to_float",
+            "to_mask",
+            "to_pil",
+            "to_pixels",
+            "to_uint8",
+        ],
+        "datasets": ["Batch", "Dataset", "ImageDataset", "Quarantine", "image_datasets"],
+        "order": ["StepOrder", "batches", "chunks_of", "in_order", "spread"],
+        "codes": ["FORMAT", "CodeDataset", "code_datasets", "code_usage", "read_manifest"],
+        "tokenization": ["tokenize_dataset", "tokenizer_data", "write_shard"],
+        "npz": ["npz_arrays", "open_array", "write_npz"],
+        "sources": ["SOURCES", "SPLITS", "Source", "load_source"],
+    },
+)

@@ -1,0 +1,61 @@
+"""ADM's sample files (.npz): read without unpickling, and written a batch at a time."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from torch import Tensor
+
+from vqgan.files import replacing
+
+
+def open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """(shape, dtype, where the data starts) of a .npy stream; ValueError if it holds objects."""
+    try:
+        version = npy.read_magic(file)  # type: ignore[no-untyped-call]
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = header(file)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ValueError(f"{name} is not a .npy array: {error}") from error
+    if dtype.hasobject or fortran:
+        raise ValueError(f"{name} holds Python objects or Fortran order, which are not read")
+    return shape, dtype, file.tell()
+
+
+def npz_arrays(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of an .npz file's arrays; ValueError if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            shapes = {}
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    shapes[name.removesuffix(".npy")] = open_array(file, f"{path}: {name}")[0]
+            return shapes
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not an .npz file: {error}") from error
+
+
+def write_npz(
+    path: Path, batches: Iterable[Tensor], shape: tuple[int, ...], labels: Sequence[int]
+) -> Path:
+    """ADM's sample file: arr_0 (n, height, width, 3), grey repeated, and arr_1, the labels.
+
+    batches: uint8 (m, c, h, w), of which one is in memory; shape: (n, c, h, w) of them all.
+    """
+    count, _, height, width = shape
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, 3)}
+    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+            npy.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+            for images in batches:
+                rows = images.cpu().expand(-1, 3, -1, -1).movedim(1, -1)
+                file.write(rows.contiguous().numpy().tobytes())
+        with archive.open("arr_1.npy", "w") as file:
+            numbers = np.array(labels, dtype=np.int64)
+            npy.write_array(file, numbers, allow_pickle=False)  # type: ignore[no-untyped-call]
+    return path

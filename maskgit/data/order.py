@@ -1,0 +1,97 @@
+"""Which images come when: a training step's are a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from maskgit.data.datasets import Batch, Dataset
+from maskgit.randomness import permutation
+
+
+class StepOrder:
+    """The (index, epoch) pairs of each micro-batch of one process, from step `start` to `stop`.
+
+    Step s sees positions s B .. (s + 1) B - 1 of the endless sequence of shuffled epochs, whatever
+    the number of processes; process r of n takes every n-th, in `accumulate` parts.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        if batch_size % (world * accumulate):
+            raise ValueError(
+                f"train.batch_size={batch_size} is the batch of a whole step: it must divide by "
+                f"{world} processes x accumulate={accumulate}"
+            )
+        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+        self.start, self.stop = start, stop
+        self.rank, self.world, self.accumulate = rank, world, accumulate
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        orders: dict[int, np.ndarray] = {}
+        for step in range(self.start, self.stop):
+            positions = step * self.batch_size + np.arange(self.batch_size)
+            keys = []
+            for position in positions[self.rank :: self.world].tolist():
+                epoch, offset = divmod(position, self.num_items)
+                if epoch not in orders:
+                    orders = {e: o for e, o in orders.items() if e >= epoch - 1}
+                    orders[epoch] = permutation(self.num_items, self.seed, epoch)
+                keys.append((int(orders[epoch][offset]), epoch))
+            size = len(keys) // self.accumulate
+            for part in range(self.accumulate):
+                yield keys[part * size : (part + 1) * size]
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Batch]:
+    """A loader of the micro-batches that `order` lists; pinned memory where there is an
+    accelerator."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.accelerator.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def in_order(
+    indices: Sequence[int], batch_size: int, *, rank: int = 0, world: int = 1
+) -> list[list[tuple[int, int]]]:
+    """Every index once, for evaluation, as batches of (index, 0) keys; process r of n takes every
+    n-th batch."""
+    starts = range(rank * batch_size, len(indices), world * batch_size)
+    return [[(index, 0) for index in indices[start : start + batch_size]] for start in starts]
+
+
+def spread(num_items: int, num_wanted: int) -> list[int]:
+    """At most num_wanted indices spread evenly over a data set, which may be sorted by class."""
+    num_wanted = min(num_items, num_wanted)
+    return [i * num_items // num_wanted for i in range(num_wanted)]
+
+
+def chunks_of(count: int, size: int) -> list[range]:
+    """0 .. count - 1 in ranges of `size`."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,144 @@
+"""Files and PIL images -> uint8 arrays: decoding that does not surprise, resize, crop and flip."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from vqgan.files import replacing
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused before they are decoded: a 20 KB PNG can unfold to half a gigabyte."""
+
+
+def open_image(data: str | Path | bytes) -> Image.Image:
+    """A decoded image, turned upright by its EXIF tag. Raises OSError or ValueError, and no other,
+    for a bad one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(
+                        f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels"
+                    )
+                return ImageOps.exif_transpose(image)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # a decoder fails on bad bytes in many ways: struct.error, SyntaxError, IndexError, ...
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def to_mode(image: Image.Image, channels: int) -> Image.Image:
+    """Grey ("L") for 1 channel, "RGB" for 3. 16-bit and float grey are scaled, transparency is laid
+    on white.
+
+    Plain `convert` clips 16-bit grey to white, float to black, and shows the hidden colour of
+    transparent pixels.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = (
+            1.0
+            if image.mode == "F" and values.max(initial=0) <= 1
+            else 255.0
+            if values.max(initial=0) <= 255
+            else 65535.0
+        )
+        image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def to_pixels(image: Image.Image, channels: int) -> Tensor:
+    """A picture -> uint8 (channels, height, width), by `to_mode`."""
+    pixels = torch.from_numpy(np.array(to_mode(image, channels)))
+    return pixels[None] if channels == 1 else pixels.movedim(-1, 0)
+
+
+def to_mask(image: Image.Image) -> Tensor:
+    """A picture -> bool (height, width), True where it is white; what is transparent is not."""
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return to_pixels(image, 1)[0] > 127
+
+
+PLAIN = (0.0, 0.5, 0.5, 1.0)
+"""The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
+
+MIRRORED = (0.0, 0.5, 0.5, 0.0)
+"""The same, mirrored."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize the shorter side with antialiasing, crop a square, and flip; what a code cache
+    remembers of its images.
+
+    crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: mirror
+    half of the images while training; a code cache keeps the mirror image as a second view instead.
+    """
+
+    image_size: int
+    channels: int
+    crop: str = "center"
+    max_scale: float = 1.25
+    flip: bool = False
+
+    def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
+        """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or
+        a plain view."""
+        larger, right, down, mirror = PLAIN if draws is None else draws.tolist()
+        if self.crop == "center":
+            larger, right, down = PLAIN[:3]
+        image = to_mode(image, self.channels)
+        size = self.image_size
+        short = round(size * (1 + (self.max_scale - 1) * larger))
+        if min(image.size) != short:
+            scale = short / min(image.size)
+            width, height = (max(short, round(side * scale)) for side in image.size)
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} is too long and thin to be resized")
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        x, y = int((image.width - size) * right), int((image.height - size) * down)
+        pixels = np.asarray(image.crop((x, y, x + size, y + size)))
+        if self.flip and mirror < 0.5:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(
+            pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+        )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (...) -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float (...) in [-1, 1] -> uint8, rounded to the nearest: what a PNG of the image holds."""
+    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """image: (channels, height, width) float in [-1, 1] -> a PIL image, "L" or "RGB"."""
+    pixels = to_uint8(image).cpu().numpy()
+    return Image.fromarray(
+        pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    )
+
+
+def save_png(image: Image.Image, path: str | Path) -> Path:
+    """Write a PNG under a temporary name, then rename it."""
+    with replacing(path) as aside:
+        image.save(aside, format="PNG")
+    return Path(path)

@@ -1,0 +1,39 @@
+"""SOURCES: where images and labels come from. A source is a function `(split, **options) ->
+Source`.
+
+`split` is "train" or "validation". A new data source is one function and one line in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from maskgit.data.sources.folders import folder, imagenet
+from maskgit.data.sources.hub import huggingface
+from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
+from maskgit.data.sources.source import SPLITS, Source
+from vqgan.registry import build
+
+__all__ = ["SOURCES", "SPLITS", "Source", "load_source"]
+
+SOURCES: dict[str, Callable[..., Source]] = {
+    "mnist5k": mnist5k,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "imagenet": imagenet,
+    "openmoji": openmoji,
+    "folder": folder,
+    "huggingface": huggingface,
+}
+
+
+def load_source(spec: str | Mapping[str, Any], split: str) -> Source:
+    """The source that a config names. ValueError or FileNotFoundError says what is wrong and how to
+    mend it."""
+    if split not in SPLITS:
+        raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
+    source = build(SOURCES, spec, "data source", split)
+    if not len(source.labels):
+        raise ValueError(f"data source {spec} has no images in its {split} split")
+    return source

@@ -1,0 +1,91 @@
+"""Data sets of the library `datasets`: from the Hugging Face hub, or files of many kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskgit.data.pixels import open_image
+from maskgit.data.sources.source import Source
+from vqgan.registry import choose
+
+
+def huggingface(
+    split: str,
+    *,
+    path: str,
+    config_name: str | None = None,
+    image_column: str = "image",
+    label_column: str | None = None,
+    splits: Mapping[str, str] | None = None,
+    data_files: Any = None,
+    data_dir: str | None = None,
+    validation_share: float = 0.05,
+) -> Source:
+    """Any map-style `datasets` data set: a hub name, or `parquet` / `imagefolder` with data_files
+    or data_dir.
+
+    splits: our split -> theirs. Where it has no validation split, every n-th row of train validates
+    instead. Bytes are decoded here, one image at a time, so that a corrupt one harms nothing else.
+    """
+    import datasets
+
+    names = dict(splits or {"train": "train", "validation": "validation"})
+    load = partial(
+        datasets.load_dataset, path, config_name, data_files=data_files, data_dir=data_dir
+    )
+    try:
+        data = load()
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"cannot load data set {path!r}: {str(error).splitlines()[0]}"
+        ) from error
+    training = choose(data, names.get("train", "train"), f"split of {path!r}")
+    if split == "train" or names.get("validation") not in data:
+        rows, every = training, max(2, round(1 / validation_share))
+        if names.get("validation") not in data:
+            rows = rows.select(
+                [i for i in range(len(rows)) if (i % every == every - 1) == (split == "validation")]
+            )
+    else:
+        rows = data[names["validation"]]
+    for column in filter(None, (image_column, label_column)):
+        if column not in rows.column_names:
+            raise ValueError(
+                f"data set {path!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
+            )
+    rows = rows.cast_column(image_column, datasets.Image(decode=False))
+    labels, class_names = _labels_of(rows, training, label_column)
+
+    def image(index: int) -> Image.Image:
+        record = rows[index][image_column] or {}
+        data = record.get("bytes") or record.get("path")
+        if data is None:
+            raise ValueError("there is no image in this row")
+        return open_image(data)
+
+    return Source(image, labels, class_names, lambda index: f"{path}/{split}[{index}]")
+
+
+def _labels_of(rows: Any, training: Any, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Integer labels and their names, those of all training rows; one class where there is no label
+    column."""
+    if column is None:
+        return np.zeros(len(rows), dtype=np.int64), ("image",)
+    known = getattr(training.features[column], "names", None)
+    if known:
+        return np.asarray(rows[column], dtype=np.int64), tuple(known)
+    names = sorted(set(training[column]))
+    index = {name: i for i, name in enumerate(names)}
+    unknown = set(rows[column]) - set(names)
+    if unknown:
+        raise ValueError(
+            f"column {column!r} has labels that the training split has not: {sorted(unknown)[:5]}"
+        )
+    return np.array([index[value] for value in rows[column]], dtype=np.int64), tuple(
+        map(str, names)
+    )

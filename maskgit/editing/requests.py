@@ -1,0 +1,339 @@
+"""Requests of `maskgit edit` -> PNG files: which pictures, which edit, and where the results go."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from maskgit.config.keywords import Keyword, keywords_of, option_name
+from maskgit.config.sections import DataConfig
+from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.pixels import (
+    Transform,
+    open_image,
+    save_png,
+    to_float,
+    to_mask,
+    to_pil,
+    to_pixels,
+)
+from maskgit.data.sources import load_source
+from maskgit.editing.operations import EDITS, Edit, check_image
+from maskgit.pictures import image_grid
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.pipeline.views import Views, frames
+from maskgit.samplers.predictor import Filled
+from vqgan.registry import choose
+
+OF_DATA = re.compile(r"(train|validation):(\d+)")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+
+@dataclass(frozen=True)
+class Retouch:
+    """What to edit. images: files, or `validation:17`, an image of the run's own data.
+
+    label, other_label: labels or class names; an image of the data set has its own by default.
+    number: how many edits of each image, with seeds that run on from `seed`. resize: cut files to
+    the model's own size first. options: of the edit (box, mask, margins, keep, ...) and of the
+    sampler.
+    """
+
+    what: str
+    images: Sequence[str]
+    label: str | None
+    seed: int
+    number: int
+    resize: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go. out: a .png for one, or a folder; pairs: one picture of all, before and
+    after."""
+
+    out: Path | None
+    pairs: Path | None
+    views: Views
+
+    def check(self) -> None:
+        """ValueError if there is none, or if the pairs have the wrong suffix."""
+        if self.out is None and self.pairs is None and not self.views:
+            raise ValueError(
+                "say where the result goes: --out, --pairs, --strip, --gif or --confidence"
+            )
+        if self.pairs is not None and self.pairs.suffix.lower() != ".png":
+            raise ValueError(f"{self.pairs}: pictures are written as .png")
+
+    @property
+    def one_file(self) -> bool:
+        """Whether `out` is a picture, and no folder."""
+        return self.out is not None and self.out.suffix.lower() in PICTURES
+
+
+class Job(NamedTuple):
+    """One edit of one image."""
+
+    name: str  # of its files
+    image: Tensor  # uint8 (channels, height, width)
+    label: int
+    seed: int
+    options: dict[str, Any]  # the edit's own
+
+
+def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path]:
+    """Edit, write, and return the paths. ValueError before any work if the request cannot be
+    met."""
+    edit = choose(EDITS, request.what, "edit")
+    found: list[tuple[str, list[Edit]]] = []
+    paths = []
+    for job in tqdm(plan(pipeline, request, outputs), unit="edit", desc=request.what):
+        edits = edit(
+            pipeline,
+            job.image,
+            label=job.label,
+            seed=job.seed,
+            **job.options,
+            **request.sampling,
+        )
+        if not found:  # what is told and shown is of the first edit
+            _say_what_grew(edits[0], job.options)
+            paths += _write_views(pipeline, job.name, edits, outputs.views)
+        paths += _write_edits(job.name, edits, outputs)
+        found.append((job.name, [one._replace(rounds=[]) for one in edits]))
+    return paths + _write_pairs(found, outputs.pairs)
+
+
+def plan(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Job]:
+    """Every edit to make, each image by all its seeds. ValueError if the request cannot be met."""
+    outputs.check()
+    options = _options(pipeline, request)
+    jobs = []
+    for name, title in zip(request.images, _titles(request.images), strict=True):
+        image, own = _picture(pipeline, name, request.resize, alone="margins" not in options)
+        label = _label(pipeline, request.label, own, name)
+        for seed in range(request.seed, request.seed + request.number):
+            jobs.append(Job(f"{title}_{seed:06d}", image, label, seed, options))
+    if outputs.pairs is not None and len({job.image.shape for job in jobs}) > 1:
+        raise ValueError("images of different sizes do not fit into one picture: leave out --pairs")
+    single = len(jobs) == 1 and "num_frames" not in keywords_for(request.what)
+    if outputs.one_file and not (single and str(outputs.out).lower().endswith(".png")):
+        raise ValueError(f"{outputs.out}: one edit is written as .png, several into a folder")
+    return jobs
+
+
+def _titles(images: Sequence[str]) -> list[str]:
+    """What the files of an image are called; a number tells files of one name apart."""
+    stems = [Path(name.replace(":", "-")).stem for name in images]
+    again = [stems[:number].count(stem) for number, stem in enumerate(stems)]
+    return [f"{stem}-{k + 1}" if k else stem for stem, k in zip(stems, again, strict=True)]
+
+
+def edit_keywords() -> dict[str, Keyword]:
+    """What the edits take beside an image, its label, the seed and the sampler's options."""
+    return keywords_of(EDITS, given=("label", "seed"))
+
+
+def keywords_for(what: str) -> dict[str, Keyword]:
+    """What one edit takes; ValueError if there is no such edit."""
+    choose(EDITS, what, "edit")
+    return {name: word for name, word in edit_keywords().items() if what in word.entries}
+
+
+def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
+    """The edit's own options, read; an image of the run's data brings its own label.
+
+    ValueError if the edit does not know one, or if one that it needs is missing.
+    """
+    known = keywords_for(request.what)
+    for key in request.options:
+        if key not in known:
+            shown = ", ".join(word.option for word in known.values())
+            raise ValueError(f"{request.what} has no {option_name(key)} (known: {shown})")
+    for key, word in known.items():
+        if request.what in word.required_by and key not in request.options:
+            raise ValueError(f"{request.what} needs {word.option}")
+    options: dict[str, Any] = {}
+    for key, value in request.options.items():
+        written = known[key].mark(type)
+        if known[key].kind is not Tensor:
+            options[key] = pipeline.label(value) if written is str else value
+        elif written is Path:
+            options[key] = _mask(pipeline, str(value), request)
+        else:
+            options[key], own = _picture(pipeline, value, request.resize)
+            if own is not None and f"{key}_label" in known.keys() - request.options.keys():
+                options[f"{key}_label"] = own
+    return options
+
+
+def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) -> int:
+    if given is not None:
+        return pipeline.label(given)
+    if own is None:
+        raise ValueError(
+            f"{name} has no label of its own: pass --label, one of {', '.join(pipeline.class_names[:10])}"
+        )
+    return own
+
+
+def _picture(
+    pipeline: Pipeline, name: str, resize: bool, *, alone: bool = True
+) -> tuple[Tensor, int | None]:
+    """uint8 (channels, height, width) and, for an image of the run's data, its label."""
+    if match := OF_DATA.fullmatch(name):
+        if not pipeline.data:
+            raise ValueError(f"{name}: this model does not know its data; name a file instead")
+        data = DataConfig.model_validate(pipeline.data)
+        source, number = load_source(data.source, match[1]), int(match[2])
+        images = ImageDataset(
+            source, Transform(data.image_size, data.channels), quarantine=Quarantine()
+        )
+        if number >= len(images):
+            raise ValueError(f"{name}: there are {len(images)} images, 0 to {len(images) - 1}")
+        batch = images.__getitems__([(number, 0)])
+        return batch.data[0], int(batch.labels[0])
+    pixels, size = (
+        _read(pipeline, name, resize, pipeline.tokenizer.channels),
+        pipeline.tokenizer.image_size,
+    )
+    try:
+        check_image(pipeline, pixels.shape[1:], alone=alone)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} (--resize cuts it to {size}x{size})") from error
+    return pixels, None
+
+
+def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
+    """uint8 (channels, height, width) of a file, cut to the model's own size if that is wanted."""
+    picture = _open(name)
+    if picture.mode not in ("L", "RGB", "1") or (picture.mode == "RGB" and channels == 1):
+        print(
+            f"{name}: it is edited as an 8-bit {'grey' if channels == 1 else 'RGB'} image",
+            file=sys.stderr,
+        )
+    if resize:
+        return torch.from_numpy(Transform(pipeline.tokenizer.image_size, channels)(picture).copy())
+    return to_pixels(picture, channels)
+
+
+def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
+    """Bool (height, width) of a file, cut as the images are; ValueError if they are of another size
+    before that."""
+    mask = to_mask(_open(name))
+    if not request.resize:
+        return mask
+    for other in (image for image in request.images if not OF_DATA.fullmatch(image)):
+        width, height = _open(other).size
+        if (height, width) != mask.shape:
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, {other} {width}x{height}"
+            raise ValueError(
+                f"{name} is {sizes} pixels: a mask is of the size of its image, and --resize cuts both"
+            )
+    picture = to_pil(mask[None].float() * 2 - 1)
+    return torch.from_numpy(Transform(pipeline.tokenizer.image_size, 1)(picture).copy())[0] > 127
+
+
+def _open(name: str) -> Image.Image:
+    """A decoded file; FileNotFoundError or ValueError says what is wrong with it."""
+    if not Path(name).is_file():
+        raise FileNotFoundError(
+            f"no image {name}: a file, or validation:17 for an image of the run's own data"
+        )
+    try:
+        return open_image(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is not an image that can be read: {error}") from error
+
+
+def _say_what_grew(edit: Edit, options: Mapping[str, Any]) -> None:
+    """Tell if more pixels were drawn than the mask or the box asked for."""
+    if "mask" in options:
+        asked = int(options["mask"].sum())
+    elif "box" in options:
+        left, top, right, bottom = options["box"]
+        asked = (right - left) * (bottom - top)
+    else:
+        return
+    drawn = int(edit.changed.sum())
+    if drawn > asked:
+        message = f"the mask cuts cells: it grew to whole ones, {asked} -> {drawn} pixels"
+        print(message, file=sys.stderr)
+
+
+def _write_edits(name: str, edits: Sequence[Edit], outputs: Outputs) -> list[Path]:
+    """One file, or one for each frame in a folder."""
+    if outputs.out is None:
+        return []
+    pictures = [to_pil(to_float(edit.image)) for edit in edits]
+    if outputs.one_file:
+        return [save_png(pictures[0], outputs.out)]
+    titles = [f"{name}_frame-{k}" for k in range(len(edits))] if len(edits) > 1 else [name]
+    return [
+        save_png(picture, outputs.out / f"{title}.png")
+        for title, picture in zip(titles, pictures, strict=True)
+    ]
+
+
+def _write_pairs(found: Sequence[tuple[str, list[Edit]]], path: Path | None) -> list[Path]:
+    """A row for each edit: before, with the part to be drawn in grey, and after (all frames)."""
+    if path is None:
+        return []
+    names = [name for name, _ in found]
+    firsts = [edits[0] for _, edits in found]
+    hidden = [torch.where(one.changed, 127, one.before).to(torch.uint8) for one in firsts]
+    parts = not all(bool(one.changed.all()) for one in firsts)
+    rows = [
+        torch.stack([first.before, *([grey] if parts else []), *(edit.image for edit in edits)])
+        for first, grey, (_, edits) in zip(firsts, hidden, found, strict=True)
+    ]
+    if len(rows) > 4 and len(rows[0]) <= 3:
+        rows, names = _in_two_columns(rows), []
+    grid = image_grid(to_float(torch.cat(rows)), num_columns=len(rows[0]), row_names=names)
+    return [save_png(grid, path)]
+
+
+def _in_two_columns(rows: Sequence[Tensor]) -> list[Tensor]:
+    """Rows (n, channels, height, width), the second half beside the first, with a white gap."""
+    half = -(-len(rows) // 2)
+    white = torch.full_like(rows[0], 255)
+    seconds = [*rows[half:], white][:half]
+    return [torch.cat((a, white[:1], b)) for a, b in zip(rows[:half], seconds, strict=True)]
+
+
+def _write_views(
+    pipeline: Pipeline,
+    name: str,
+    edits: Sequence[Edit],
+    views: Views,
+) -> list[Path]:
+    """The rounds of an edit; of several frames, of the middle one of those with hidden cells."""
+    if not views:
+        return []
+    by_place = sorted(range(len(edits)), key=lambda k: abs(k - len(edits) // 2))
+    drawn = [edits[k] for k in by_place if len(edits[k].rounds) > 1]
+    if not drawn:
+        print("no cell was hidden: there are no rounds to show", file=sys.stderr)
+        return []
+    return views.draw(*_rounds(pipeline, drawn[0]), [name])
+
+
+def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
+    """(images (1, 1 + rounds, c, height, width), from the start on, confidence (1, rounds, h, w))
+    of an edit."""
+    rounds: list[Filled] = edit.rounds
+    images = frames(pipeline, [found.codes for found in rounds])
+    images = torch.where(edit.changed, images, to_float(edit.before))
+    images[:, -1] = to_float(edit.image)
+    return images, torch.stack([found.confidence for found in rounds[1:]], 1)

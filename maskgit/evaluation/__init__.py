@@ -1,0 +1,30 @@
+"""Evaluation: numbers about images, with intervals and what they are of; tuning and comparison by
+them."""
+
+from vqgan.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "request": ["Evaluation", "TokenizerEvaluation", "is_tokenizer", "tokenizer_request"],
+        "generator": ["evaluate"],
+        "tokenizer": ["PIXEL_METRICS", "evaluate_tokenizer", "measure_tokenizer"],
+        "report": ["Results", "write_report"],
+        "metrics": ["METRICS"],
+        "features": ["FEATURES", "FeatureNetwork", "load_features"],
+        "image_sets": ["ImageSet", "from_npz", "from_source"],
+        "tables": [
+            "keep",
+            "kept",
+            "known",
+            "markdown",
+            "over_seeds",
+            "shown",
+            "write_json",
+            "write_text",
+        ],
+        "tuning": ["Search", "run_tuning"],
+        "places": ["Comparison"],
+        "comparison": ["run_comparison"],
+    },
+)

@@ -1,0 +1,243 @@
+"""evaluate: samples of a run, or of any other program, against real images -> numbers.
+
+Three steps: `plan` refuses what cannot be measured; `see` lets the networks look at images, over
+all processes; `measure` makes numbers of what they saw.
+Pictures: samples.png  neighbours.png (samples beside their nearest reference images)
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from maskgit.data.npz import npz_arrays
+from maskgit.data.order import spread
+from maskgit.data.pixels import to_float
+from maskgit.data.sources import SPLITS
+from maskgit.evaluation.feature_sets import (
+    FeatureSet,
+    extract,
+    extract_cached,
+    extract_reconstructions,
+)
+from maskgit.evaluation.image_sets import fingerprint, from_source, shared_out
+from maskgit.evaluation.metrics import METRICS, Metric, by_class, estimate
+from maskgit.evaluation.plan import Plan, plan
+from maskgit.evaluation.report import (
+    Number,
+    Results,
+    draw_pictures,
+    left_out_notes,
+    library_versions,
+    provenance,
+)
+from maskgit.evaluation.request import Evaluation
+from maskgit.pipeline.saved import pipeline_hashes
+from maskgit.processes import gather_rows, this_process
+from maskgit.randomness import generator
+
+
+def evaluate(request: Evaluation) -> Results | None:
+    """Measure -> the results on the main process, none on the others; nothing is written.
+
+    ValueError or FileNotFoundError before any work if something asked for cannot be measured.
+    """
+    start = time.perf_counter()
+    planned = plan(request)
+    about = _about(planned)
+    sets = see(planned)
+    if not this_process().is_main_process:
+        return None
+    numbers, more = measure(planned, sets)
+    drawn = request.pictures and "fake" in sets
+    pictures = draw_pictures(planned.real, planned.fake, sets) if drawn else {}
+    about |= more | {"seconds": round(time.perf_counter() - start, 1)}
+    return Results(about, numbers, left_out_notes(planned.left_out), pictures)
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    """How the numbers are made: JSON values."""
+    request, state = plan.request, this_process()
+    return {
+        **provenance(str(request.run or request.samples)),
+        "weights": _weights(plan),
+        "samples": plan.fake.counted(),
+        "reference": plan.real.counted(),
+        "held out": _held_out(plan),
+        "features": plan.network.about if plan.network else None,
+        "judge": plan.judge.about if plan.judge else None,
+        "versions": library_versions(),
+        "machine": f"{platform.machine()}, {state.num_processes} processes on {state.device.type}",
+    }
+
+
+def _weights(plan: Plan) -> dict[str, str]:
+    """The hashes of what draws the samples, or of the samples."""
+    run = plan.request.run
+    return {"samples": fingerprint(plan.fake)} if run is None else pipeline_hashes(run)
+
+
+def _held_out(plan: Plan) -> dict[str, Any] | None:
+    """What a table says of the images of the metrics that need a run's data."""
+    if plan.validation is None or not any("run" in METRICS[name].needs for name in plan.metrics):
+        return None
+    return {"of": "rFID and bits per code", **plan.validation.counted()}
+
+
+Sets = dict[str, FeatureSet | None]
+"""Sets by name; on other processes than the main one there are none."""
+
+
+def see(plan: Plan) -> dict[str, FeatureSet]:
+    """Every set that the metrics ask for; made by all processes together, for the main one."""
+    found: Sets = {}
+    for names, make in SETS.items():
+        if plan.wanted.intersection(names):
+            found |= make(plan)
+    return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def _see_samples(plan: Plan) -> Sets:
+    """The reference, the samples, and as many images of the split that is not the reference."""
+    assert plan.network is not None
+    size = plan.batch_size
+    look: dict[str, Any] = {"network": plan.network, "judge": plan.judge, "batch_size": size}
+    real = extract_cached(plan.real, title="real", **look)
+    found: Sets = {"real": None if real is None else _with_published(plan, real)}
+    if plan.data:
+        other = next(split for split in SPLITS if split != plan.request.split)
+        few = from_source(plan.data, other, plan.fake.num_images)
+        found["held out"] = extract_cached(few, title="held out", **look)
+    return found | {"fake": extract(plan.fake, title="samples", **look)}
+
+
+def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
+    """With the mean and covariance of all images, where the reference is an ADM file with a few.
+
+    Only with Inception's published weights, which they were made with.
+    """
+    path = str(plan.request.reference)
+    if not path.endswith(".npz") or "sigma" not in npz_arrays(path):
+        return real
+    with np.load(path, allow_pickle=False) as arrays:
+        mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+    published = plan.network is not None and plan.network.about.get("weights") == "as published"
+    if not published or mean.shape != real.mean.shape:
+        return real
+    about = real.about | {"statistics": "mu and sigma of the file"}
+    return real._replace(mean=mean, covariance=covariance, about=about)
+
+
+def _see_reconstructions(plan: Plan) -> Sets:
+    """The held-out images, and what the tokenizer makes of them."""
+    assert plan.pipeline is not None and plan.validation is not None and plan.network is not None
+    return extract_reconstructions(
+        plan.pipeline.tokenizer,
+        plan.validation,
+        plan.network,
+        plan.judge,
+        batch_size=plan.batch_size,
+    )
+
+
+@torch.no_grad()
+def _see_bits(plan: Plan) -> Sets:
+    """One estimate for each held-out image, as features of width one."""
+    assert plan.pipeline is not None and plan.validation is not None
+    assert plan.validation.labels is not None
+    model, tokenizer, device = plan.pipeline.model, plan.pipeline.tokenizer, this_process().device
+    rows = []
+    for share in shared_out(plan.validation, plan.batch_size):
+        found = torch.empty(0, 1)
+        if share is not None:
+            codes = tokenizer.encode(to_float(share.pixels.to(device)))
+            labels = torch.from_numpy(plan.validation.labels[share.numbers]).to(device)
+            draws = generator(plan.request.seed or 0, share.numbers.start, device=device)
+            found = model.bits(codes, condition=labels, generator=draws)[:, None].float()
+        rows.append(gather_rows(found).cpu())
+    if not this_process().is_main_process:
+        return {}
+    return {"bits": _of_values(torch.cat(rows), plan.validation.about)}
+
+
+def _of_values(values: torch.Tensor, about: dict[str, Any]) -> FeatureSet:
+    """A set of numbers (n, 1), one for each image, of which no mean and covariance are known."""
+    empty, indices = np.zeros(0), torch.arange(len(values))
+    return FeatureSet(len(values), empty, empty, values, values, None, None, indices, about)
+
+
+SETS: dict[tuple[str, ...], Callable[[Plan], Sets]] = {
+    ("real", "held out", "fake"): _see_samples,
+    ("originals", "decoded"): _see_reconstructions,
+    ("bits",): _see_bits,
+}
+"""The sets that metrics compare, and what makes those that are made together."""
+
+
+class Measured(NamedTuple):
+    """The numbers, and what is known of how they were made only now."""
+
+    numbers: dict[str, Number]
+    about: dict[str, Any]  # reference, floor and by class, of samples
+
+
+def measure(plan: Plan, sets: dict[str, FeatureSet]) -> Measured:
+    """Every number, with its interval and, of samples, the same number of real images."""
+    if "fake" not in sets:
+        return Measured(_numbers(plan, sets, {}), {})
+    instead = _floor_sets(plan, sets)
+    numbers = _numbers(plan, sets, instead)
+    about: dict[str, Any] = {"reference": sets["real"].about}
+    if any(number.floor is not None for number in numbers.values()):
+        about["floor"] = _floor_words(plan, instead["fake"])
+    about["by class"] = by_class(sets["real"], sets["fake"], plan.class_names)
+    return Measured(numbers, about)
+
+
+def _numbers(
+    plan: Plan, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]
+) -> dict[str, Number]:
+    """instead: the sets again, with real images in the place of the samples."""
+    found: dict[str, Number] = {}
+    for name in plan.metrics:
+        metric = METRICS[name]
+        real, fake = (sets[side] for side in metric.sets)
+        floor = _floor(metric, instead) if "fake" in metric.sets else {}
+        print(f"measure {name}", file=sys.stderr, flush=True)
+        for key, value in estimate(metric, real, fake).items():
+            found[key] = Number(*value, floor.get(key), metric.better)
+    return found
+
+
+def _floor_sets(plan: Plan, sets: dict[str, FeatureSet]) -> dict[str, FeatureSet]:
+    """Real images in the place of the samples: held-out ones, else a part of the reference.
+
+    That part is then compared with the rest of it.
+    """
+    if "held out" in sets:
+        return {"real": sets["real"], "fake": sets["held out"]}
+    size = len(sets["real"].features)
+    part = torch.zeros(size, dtype=torch.bool)
+    part[spread(size, min(plan.fake.num_images, size // 2))] = True
+    return {"real": sets["real"].take(~part), "fake": sets["real"].take(part)}
+
+
+def _floor(metric: Metric, instead: dict[str, FeatureSet]) -> dict[str, float]:
+    """The metric of real images, as many where there are so many; empty where it cannot be said."""
+    few = len(instead["fake"].features) < metric.least
+    if few or ("labels" in metric.needs and instead["fake"].labels is None):
+        return {}
+    return metric.compute(*(instead[side] for side in metric.sets))
+
+
+def _floor_words(plan: Plan, instead: FeatureSet) -> str:
+    """What a table says of the real images in the place of the samples."""
+    many = f"{instead.num_images} real images of {instead.about['set']}"
+    fewer = " (FEWER than the samples)" if instead.num_images < plan.fake.num_images else ""
+    return f"{many} in the place of the samples{fewer}"

@@ -1,0 +1,245 @@
+"""Sets of images to be measured: of a data source, a folder, an ADM .npz file, a pipeline.
+
+Pixels are uint8, as in a PNG file, and only a batch of them is ever in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskgit.config.sections import DataConfig
+from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.npz import npz_arrays, open_array
+from maskgit.data.order import batches, chunks_of, spread
+from maskgit.data.pixels import Transform, open_image, to_float, to_pixels, to_uint8
+from maskgit.data.sources import load_source
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.processes import share_out
+from vqgan.tokenizer import Tokenizer
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SAMPLE_NAME = re.compile(r"(\d{3,})_.+_\d{6,}")  # what `maskgit sample --out folder` writes
+
+
+class ImageSet(NamedTuple):
+    """Images by number, 0 .. num_images - 1."""
+
+    num_images: int
+    labels: np.ndarray | None  # (num_images,) int64, where they are known
+    read: Callable[[Sequence[range]], Iterator[Tensor]]  # numbers -> uint8 (n, c, h, w) for each
+    about: dict[str, Any]  # JSON values: what a table says of it
+    stamp: str = ""  # changes when its files do
+
+    def counted(self) -> dict[str, Any]:
+        """What a table says of it, with how many they are."""
+        return self.about | {"count": self.num_images}
+
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of its first image."""
+        return tuple(next(self.read([range(1)])).shape[1:])
+
+
+class Share(NamedTuple):
+    """The images of one process in one turn."""
+
+    numbers: range
+    pixels: Tensor  # uint8 (n, channels, height, width)
+
+
+def shared_out(images: ImageSet, batch_size: int) -> Iterator[Share | None]:
+    """The set in chunks of `batch_size`, this process's in every turn, none where too few are left.
+
+    As in `share_out`, all processes make as many turns, and the main one has a share in each.
+    """
+    mine = [chunk for _, chunk in share_out(chunks_of(images.num_images, batch_size))]
+    pixels = images.read([chunk for chunk in mine if chunk is not None])
+    for chunk in mine:
+        yield None if chunk is None else Share(chunk, next(pixels))
+
+
+def fingerprint(images: ImageSet) -> str:
+    """A hash of what the set says of itself, its files' sizes and dates, its labels, and pixels.
+
+    Of 64 images, spread evenly.
+    """
+    digest = hashlib.sha256(repr((sorted(images.about.items()), images.stamp)).encode())
+    if images.labels is not None:
+        digest.update(images.labels.tobytes())
+    for batch in images.read([range(i, i + 1) for i in spread(images.num_images, 64)]):
+        digest.update(batch.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _stamp(paths: Sequence[Path]) -> str:
+    """Names, sizes and dates of files, hashed."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
+def from_source(data: DataConfig, split: str, count: int | None = None) -> ImageSet:
+    """A split of a data source, cut as for training but never augmented.
+
+    count: images, spread evenly over it; all by default.
+    """
+    source = load_source(data.source, split)
+    transform = Transform(data.image_size, data.channels)
+    dataset = ImageDataset(source, transform, quarantine=Quarantine())
+    chosen = spread(len(dataset), count or len(dataset))
+
+    def read(chunks: Sequence[range]) -> Iterator[Tensor]:
+        order = [[(chosen[i], 0) for i in chunk] for chunk in chunks]
+        return (batch.data for batch in batches(dataset, order, workers=data.workers))
+
+    name = data.source if isinstance(data.source, str) else " ".join(map(str, data.source.values()))
+    size = f"{data.image_size}x{data.image_size}x{data.channels}"
+    cut = "shorter side resized (Lanczos), centre cropped"
+    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
+    return ImageSet(len(chosen), source.labels[chosen], read, about)
+
+
+def from_folder(
+    folder: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()
+) -> ImageSet:
+    """Every picture under a folder, by name; all of one size, as grey or RGB.
+
+    channels: by default what the first one has. Labels come from the names that `maskgit sample`
+    gives, or else from subfolders named like the classes.
+    """
+    folder = Path(folder)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"no images in {folder} ({', '.join(sorted(SUFFIXES))})")
+    first = open_image(paths[0])
+    size, wanted = first.size, channels or (1 if first.mode in ("1", "L", "I;16", "I", "F") else 3)
+
+    def one(path: Path) -> Tensor:
+        image = open_image(path)
+        if image.size != size:
+            raise ValueError(
+                f"{path} is {image.width}x{image.height}, {paths[0]} is {size[0]}x{size[1]}"
+            )
+        return to_pixels(image, wanted)
+
+    def read(chunks: Sequence[range]) -> Iterator[Tensor]:
+        return (torch.stack([one(paths[i]) for i in chunk]) for chunk in chunks)
+
+    labels = [_label_of(path, class_names) for path in paths]
+    known = None if None in labels else np.array(labels, dtype=np.int64)
+    about = {"set": str(folder), "images": f"{size[1]}x{size[0]}x{wanted}"}
+    return ImageSet(len(paths), known, read, about, _stamp(paths))
+
+
+def _label_of(path: Path, class_names: Sequence[str]) -> int | None:
+    if match := SAMPLE_NAME.fullmatch(path.stem):
+        return int(match[1])
+    return class_names.index(path.parent.name) if path.parent.name in class_names else None
+
+
+def from_files(
+    path: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()
+) -> ImageSet:
+    """An .npz file or a folder; class_names: of a folder's labels."""
+    if str(path).endswith(".npz"):
+        return from_npz(path, channels=channels)
+    return from_folder(path, channels=channels, class_names=class_names)
+
+
+def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
+    """ADM's sample file (github.com/openai/guided-diffusion).
+
+    arr_0: uint8 (n, height, width, 3); arr_1: labels, if there are any.
+    It is read a batch at a time. (n, height, width) is taken as grey; channels=1 makes grey of RGB.
+    """
+    shapes = npz_arrays(path)
+    shape = shapes.get("arr_0", ())
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
+        raise ValueError(
+            f"{path}: arr_0 should be (n, height, width, 3) images, it is {shape or 'missing'}"
+        )
+    found = 1 if len(shape) == 3 else shape[-1]
+    wanted = channels or found
+    if found < wanted:
+        raise ValueError(f"{path} holds grey images, but {wanted} channels are wanted")
+    with np.load(path, allow_pickle=False) as arrays:
+        labels = arrays["arr_1"].astype(np.int64) if shapes.get("arr_1") == (shape[0],) else None
+    row = int(np.prod(shape[1:]))
+
+    def read(chunks: Sequence[range]) -> Iterator[Tensor]:
+        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
+            _, dtype, start = open_array(file, str(path))
+            if dtype != np.uint8:
+                raise ValueError(f"{path}: arr_0 should be uint8, it is {dtype}")
+            for chunk in chunks:
+                file.seek(start + chunk.start * row)
+                data = file.read(len(chunk) * row)
+                if len(data) != len(chunk) * row:
+                    raise ValueError(f"{path} is cut short")
+                pixels = np.frombuffer(data, np.uint8).reshape(len(chunk), *shape[1:3], found)
+                images = torch.from_numpy(pixels.copy()).movedim(-1, 1)
+                yield images if wanted == found else _to_grey(images)
+
+    about = {"set": str(path), "images": f"{shape[1]}x{shape[2]}x{wanted}"}
+    return ImageSet(shape[0], labels, read, about, _stamp([Path(path)]))
+
+
+def _to_grey(images: Tensor) -> Tensor:
+    """uint8 (n, 3, h, w) -> (n, 1, h, w), with Pillow's weights."""
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    return torch.einsum("nchw,c->nhw", images.float(), weights).round().to(torch.uint8)[:, None]
+
+
+def from_pipeline(
+    pipeline: Pipeline, count: int, *, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> ImageSet:
+    """`count` samples, their labels 0, 1, 2, ... over and over, their seeds running on from `seed`.
+
+    options: as in `Pipeline.stream`, but `negative` by its class name.
+    """
+    options = dict(options or {})
+    away = {key: options.pop(key) for key in ("negative",) if key in options}
+    found = pipeline.settings(**options)
+    if away:
+        found.check_negative()
+    settings = found._asdict() | away | {"precision": pipeline.precision}
+    options |= {key: pipeline.label(name) for key, name in away.items()}
+    labels = np.arange(count) % len(pipeline.class_names)
+
+    def read(chunks: Sequence[range]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            seeds = [seed + number for number in chunk]
+            images = pipeline.stream(
+                labels[chunk].tolist(), seeds, batch_size=len(chunk), **options
+            )
+            yield to_uint8(torch.stack(list(images))).cpu()
+
+    return ImageSet(
+        count,
+        labels,
+        read,
+        {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings},
+    )
+
+
+def reconstructions(tokenizer: Tokenizer, images: ImageSet) -> ImageSet:
+    """The same images through encode and decode."""
+    device = next(tokenizer.parameters()).device
+
+    def read(chunks: Sequence[range]) -> Iterator[Tensor]:
+        for batch in images.read(chunks):
+            yield to_uint8(tokenizer.decode(tokenizer.encode(to_float(batch.to(device))))).cpu()
+
+    return ImageSet(
+        images.num_images,
+        images.labels,
+        read,
+        images.about | {"set": f"reconstructions of {images.about['set']}"},
+    )

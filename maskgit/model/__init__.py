@@ -1,0 +1,22 @@
+"""Model: codes and a condition -> logits -> loss, in torch only."""
+
+from vqgan.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "backbones": [
+            "BACKBONES",
+            "SHAPE",
+            "Backbone",
+            "make_backbone",
+            "make_critic",
+            "num_parameters",
+            "spec_of",
+        ],
+        "transformer": ["FLASH_FROM", "Transformer"],
+        "wrapper": ["Losses", "NonAutoregressiveWrapper"],
+        "conditioned": ["Conditioned"],
+        "masking": ["stratified_times"],
+    },
+)

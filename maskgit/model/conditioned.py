@@ -1,0 +1,164 @@
+"""Conditioned: a wrapper with all that a batch is conditioned on, as the samplers and guidance ask
+for a model; and Watched, which remembers what a model was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from maskgit.model.passes import distinct
+from maskgit.samplers.conditions import Condition, some
+
+
+class MaskedModel(Protocol):
+    """What Conditioned asks of a NonAutoregressiveWrapper."""
+
+    net: Any  # with the surface that the wrapper names
+    mask_id: int
+    self_cond: bool
+
+    @property
+    def null_embed(self) -> Tensor:
+        """(dim,), where it is self-conditioned."""
+        ...
+
+    def embed(
+        self,
+        inputs: Tensor,
+        last: Tensor | None = None,
+        cells: Tensor | None = None,
+        **conditioning: Any,
+    ) -> Tensor:
+        """The net's embeddings of all cells, or of some."""
+        ...
+
+    def to_logits(self, embeddings: Tensor) -> Tensor:
+        """(cells, dim) -> float32 (cells, num_codes)."""
+        ...
+
+    def criticise(self, codes: Tensor, own: bool | None = None, **conditioning: Any) -> Tensor:
+        """One logit a cell of full grids."""
+        ...
+
+
+class Conditioned:
+    """A model with fixed conditioning, as what Guided asks for and, without a condition, as a
+    Predictor.
+
+    It remembers the embeddings of the last round where the net is conditioned on them.
+    conditioning: of `batch` images, whatever else the net is given by name; for guidance it is
+    repeated for the second half.
+    """
+
+    def __init__(self, model: MaskedModel, batch: int, conditioning: Mapping[str, Any]) -> None:
+        self.model, self.batch, self.conditioning = model, batch, conditioning
+        self.mask_id = model.mask_id
+        self.last: Tensor | None = None
+        self.is_first = True
+        has_passes = (
+            hasattr(model.net, "sampling_passes") and not model.self_cond and not conditioning
+        )
+        self.passes: Any = model.net.sampling_passes(1) if has_passes else None
+
+    def null(self, condition: Condition) -> Condition:
+        """What means none to the net; ValueError if it knows no such thing."""
+        if not hasattr(self.model.net, "null"):
+            raise ValueError("guidance needs a net with `null(condition)`: this one has none")
+        return self.model.net.null(condition)
+
+    def cached(self, refresh: int) -> Conditioned:
+        """The same, with a whole pass in every `refresh`-th round only; ValueError if the model
+        cannot."""
+        if self.passes is None:
+            raise ValueError(
+                "refresh > 1 needs a maskgit.Transformer without self-conditioning, conditioned on its labels only"
+            )
+        found = Conditioned(self.model, self.batch, {})
+        found.passes = self.model.net.sampling_passes(refresh)
+        return found
+
+    def _for(self, rows: int, condition: Condition | None) -> dict[str, Any]:
+        def repeated(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {key: repeated(part) for key, part in value.items()}
+            many = isinstance(value, Tensor) and value.ndim > 0 and len(value) == self.batch
+            return torch.cat([value] * (rows // self.batch)) if many else value
+
+        given = {key: repeated(value) for key, value in self.conditioning.items()}
+        return given if condition is None else given | {"condition": condition}
+
+    def logits_at(
+        self,
+        codes: Tensor,
+        condition: Condition | None,
+        cells: Tensor,
+        mix: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """codes: (one or more times batch, *grid) -> float32 (cells.sum(), num_codes), or what
+        `mix` makes of them.
+
+        mix: rows -> rows, weighted means of them; where the head is linear it gets the embeddings,
+        so that the head runs on its result only.
+        """
+        embeddings, number = self._embed_at(codes, condition, cells)
+        if mix is not None and isinstance(self.model.net.to_logits, nn.Linear):
+            rows = embeddings if number is None else embeddings[number]
+            mixed: Tensor = self.model.to_logits(mix(rows).to(rows.dtype))
+            return mixed
+        logits: Tensor = self.model.to_logits(embeddings)
+        logits = logits if number is None else logits[number]
+        return logits if mix is None else mix(logits)
+
+    def _embed_at(
+        self, codes: Tensor, condition: Condition | None, cells: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embeddings, and which of them is each cell's: (cells.sum(),); none where they are in
+        row-major order."""
+        if self.passes is not None:
+            return self.passes.rows_at(codes, condition, cells)  # type: ignore[no-any-return]
+        if not self.model.self_cond:
+            return self._alike_once(codes, condition, cells)
+        last = self.last
+        if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
+            last = torch.cat((last, last))[: len(codes)]
+        embeddings = self.model.embed(codes, last, **self._for(len(codes), condition))
+        # an image that is asked for nothing would not have been run if it were alone
+        asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
+        null = self.model.null_embed.expand_as(embeddings)
+        self.last = torch.where(asked, embeddings, null if last is None else last)
+        return embeddings[cells], None
+
+    def _alike_once(
+        self, codes: Tensor, condition: Condition | None, cells: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """In the first round, images of equal grids and conditions run once: at the start all grids
+        are hidden."""
+        is_first, self.is_first = self.is_first, False
+        if not is_first or self.conditioning:
+            return self.model.embed(codes, cells=cells, **self._for(len(codes), condition)), None
+        alike = distinct(codes, condition)
+        asked, number = alike.asked(cells)
+        given = {} if condition is None else {"condition": some(condition, alike.first)}
+        return self.model.embed(codes[alike.first], cells=asked, **given), number
+
+    def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
+        """As a Predictor."""
+        return self.logits_at(codes, None, cells)
+
+    def scores_at(self, codes: Tensor, condition: Condition | None, own: bool) -> Tensor:
+        """Logits of full grids by the token critic, or by the net's `own`: (batch, *grid)."""
+        logits: Tensor = self.model.criticise(
+            codes, own, **self._for(len(codes), condition)
+        ).float()
+        return logits
+
+    def scores(self, codes: Tensor, r: float) -> Tensor:
+        """As a Predictor with a token critic."""
+        return self.scores_at(codes, None, own=False)
+
+    def self_scores(self, codes: Tensor, r: float) -> Tensor:
+        """As a Predictor with a self-critic."""
+        return self.scores_at(codes, None, own=True)

@@ -1,0 +1,104 @@
+"""Objective: what a training step hides, and what the cross-entropy of each cell counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskgit.model.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently
+from maskgit.schedules import Schedule, mdlm_weight
+
+Normalization = Literal["cell", "image"]
+NORMALIZATIONS = get_args(Normalization)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The mean cross-entropy of hidden cells (MaskGIT), or MDLM's bound; all options as in
+    NonAutoregressiveWrapper.
+
+    mdlm: cells are hidden independently, an image costs w(t) = -gamma'/gamma times its summed
+    cross-entropy, over its cells; then no smoothing applies, and visible cells cost nothing.
+    ValueError for an unknown normalization.
+    """
+
+    schedule: Schedule
+    normalization: Normalization = "cell"
+    label_smoothing: float = 0.0
+    visible_weight: float = 0.0
+    no_replace_prob: float = 0.0
+    random_token_prob: float = 0.0
+    mdlm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"normalization is one of {', '.join(NORMALIZATIONS)}, not {self.normalization!r}"
+            )
+        if self.mdlm:
+            object.__setattr__(self, "label_smoothing", 0.0)
+            object.__setattr__(self, "visible_weight", 0.0)
+
+    @property
+    def evaluated(self) -> Objective:
+        """The same without smoothing, noise on the input and visible cells: what is compared."""
+        nothing = dict.fromkeys(
+            ("label_smoothing", "visible_weight", "no_replace_prob", "random_token_prob"), 0.0
+        )
+        return replace(self, **nothing)  # type: ignore[arg-type]
+
+    def hide(
+        self, codes: Tensor, t: Tensor, mask_id: int, generator: torch.Generator | None
+    ) -> Corrupted:
+        """codes: (batch, *grid) int64 in [0, mask_id), t: (batch,) -> what the net sees, and what
+        is hidden."""
+        if self.mdlm:
+            hidden = hide_independently(codes, self.schedule(t), generator)
+        else:
+            hidden = hide_exactly(
+                codes, count_hidden(self.schedule, t, codes[0].numel()), generator
+            )
+        noise = {
+            "no_replace_prob": self.no_replace_prob,
+            "random_token_prob": self.random_token_prob,
+        }
+        return corrupt(
+            codes, hidden, mask_id=mask_id, num_codes=mask_id, **noise, generator=generator
+        )
+
+    def counted(self, hidden: Tensor) -> Tensor:
+        """The cells that cost anything: hidden ones, or all."""
+        return torch.ones_like(hidden) if self.visible_weight else hidden
+
+    def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
+        """What the loss of images at progress t (batch,) is divided by: the weights of their cells,
+        or the images."""
+        if self.mdlm or self.normalization == "image":
+            return torch.tensor(float(len(t) * (num_cells if self.mdlm else 1)), device=t.device)
+        return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()
+
+    def _cell_weights(self, num_hidden: Tensor, num_cells: int) -> Tensor:
+        """The weights of all cells of each image together: (batch,)."""
+        return num_hidden + (num_cells - num_hidden) * self.visible_weight
+
+    def loss(self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
+        """The summed and weighted cross-entropy. logits: (counted(hidden).sum(), num_codes), in
+        row-major order."""
+        if self.mdlm:
+            weights = mdlm_weight(self.schedule, t).float()
+        elif self.normalization == "image":
+            weights = 1 / self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
+        else:
+            weights = torch.ones_like(t, dtype=torch.float32)
+        cells = self.counted(hidden)
+        losses = F.cross_entropy(
+            logits, codes[cells], reduction="none", label_smoothing=self.label_smoothing
+        )
+        of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(
+            hidden, 1.0, self.visible_weight
+        )
+        return (losses * of_cells[cells]).sum()

@@ -1,0 +1,256 @@
+"""Passes of a maskgit.Transformer that compute no more than is asked for.
+
+embed_at: an exact pass, whose last feed-forward layer runs on the asked cells only. Passes: those
+of one sampling. The factors of adaptive norms are computed once; and with `refresh` > 1, some
+passes are over some cells only, which attend to kept keys and values of all the others. In a round
+most cells are what they were: known ones do not change, and hidden ones that nobody asks for need
+no answer. So a whole pass is made now and then, and between two of them only the cells that are
+drawn, or have changed, run (the idea of ENAT, arXiv:2411.06959, and of LazyMAR, arXiv:2503.12450,
+without training anything). What the others would say by now is out of date a little; with a whole
+pass in every round nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskgit.samplers.conditions import Condition, numbers
+
+Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells,
+dim_head)."""
+
+
+class AdaptiveNet(Protocol):
+    """What a pass asks of a maskgit.Transformer."""
+
+    net: Any  # x-transformers' TransformerWrapper, with adaptive norms
+    dropout: float
+    training: bool
+    flash: bool
+
+    def inputs(
+        self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the layers get, what the norms get, and rotary angles, if any."""
+        ...
+
+    def rotate(self, heads: Tensor, angles: Tensor) -> Tensor:
+        """Queries or keys by their angles."""
+        ...
+
+
+class Modulation(NamedTuple):
+    """What the adaptive norms make of the condition of each image: the same for all its cells, in
+    every round."""
+
+    blocks: list[
+        tuple[Tensor, Tensor]
+    ]  # of each block: by what its input and its output are multiplied, (batch, dim)
+    last: Tensor  # the same of the final norm, (batch, dim)
+
+    def of(self, images: Tensor) -> Modulation:
+        """That of some images."""
+        return Modulation(
+            [(before[images], after[images]) for before, after in self.blocks], self.last[images]
+        )
+
+
+def modulation(net: AdaptiveNet, condition: Tensor) -> Modulation:
+    """condition: (batch, dim)."""
+    layers = net.net.attn_layers
+    blocks = [
+        (norms[0].to_gamma(condition) + 1, block.to_gamma(condition).sigmoid())
+        for norms, block, _ in layers.layers
+    ]
+    return Modulation(blocks, layers.final_norm.to_gamma(condition) + 1)
+
+
+def embed_at(
+    net: AdaptiveNet,
+    x: Tensor,
+    by: Modulation,
+    angles: Tensor | None,
+    asked: Tensor,
+    keep: Keep | None = None,
+) -> Tensor:
+    """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(),
+    dim), row by row.
+
+    The same as x-transformers' own pass at these cells, up to rounding: what follows the last
+    attention is done for them alone. angles: rotary ones, (1 or batch, m, dim_head).
+    """
+    layers, places = net.net.attn_layers, asked.flatten().nonzero()[:, 0]
+    image = places // asked.shape[1]
+    last = max(number for number, layer in enumerate(layers.layers) if hasattr(layer[1].fn, "to_q"))
+    is_packed = False
+
+    def for_cells(value: Tensor) -> Tensor:
+        """What is the same for all cells of an image, (batch, dim).
+
+        As an embedding, since the gradient of plain indexing is summed in an order that varies, and
+        in value's dtype.
+        """
+        return F.embedding(image, value.float()).to(value.dtype) if is_packed else value[:, None]
+
+    for number, ((norms, block, _), (before, after)) in enumerate(
+        zip(layers.layers, by.blocks, strict=True)
+    ):
+        normed = norms[0].ln(x) * for_cells(before)
+        if not hasattr(block.fn, "to_q"):
+            out = block.fn(normed)
+        else:
+            out = _attention(net, block.fn, number, normed, angles, keep)
+            if number == last:
+                out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
+                is_packed = True
+            out = block.fn.to_out(out)
+        x = x + out * for_cells(after)
+    return layers.final_norm.ln(x) * for_cells(by.last)  # type: ignore[no-any-return]
+
+
+def _attention(
+    net: AdaptiveNet, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None
+) -> Tensor:
+    """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
+    q, k, v = (
+        fn.split_q_heads(fn.to_q(x)),
+        fn.split_k_heads(fn.to_k(x)),
+        fn.split_v_heads(fn.to_v(x)),
+    )
+    if angles is not None:
+        q, k = net.rotate(q, angles), net.rotate(k, angles)
+    if keep is not None:
+        k, v = keep(layer, k, v)
+    dropout = net.dropout if net.training else 0.0
+    if net.flash:
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    else:
+        shares = (
+            (q @ (k * q.shape[-1] ** -0.5).transpose(-1, -2))
+            .softmax(-1, dtype=torch.float32)
+            .to(v.dtype)
+        )
+        out = (F.dropout(shares, dropout) if dropout else shares) @ v
+    return fn.merge_heads(out)  # type: ignore[no-any-return]
+
+
+class Distinct(NamedTuple):
+    """The images of a batch that differ from all before them."""
+
+    first: Tensor  # (distinct,) the place of each in the batch
+    of_row: Tensor  # (batch,) which of them each image is equal to
+
+    def asked(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """cells: bool (batch, *grid) -> what the distinct ones are asked for, bool (distinct,
+        *grid), and which of these, in row-major order, is each of the cells: (cells.sum(),)."""
+        row, *place = cells.nonzero(as_tuple=True)
+        where = (self.of_row[row], *place)
+        asked = torch.zeros_like(cells[self.first])
+        asked[where] = True
+        return asked, (asked.flatten().cumsum(0) - 1).view_as(asked)[where]
+
+
+def distinct(codes: Tensor, condition: Condition | None) -> Distinct:
+    """Of grids (batch, h, w) with their conditions."""
+    rows = codes.flatten(1)
+    if condition is not None:
+        rows = torch.cat((rows, numbers(condition)), 1)
+    _, of_row = torch.unique(rows, dim=0, return_inverse=True)
+    first = of_row.new_full((int(of_row.max()) + 1,), len(rows))
+    return Distinct(
+        first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"),
+        of_row,
+    )
+
+
+EVEN = 8
+"""Cells are run in numbers that divide by this: the last bits of a row of attention vary with small
+remainders."""
+
+
+class Passes:
+    """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th
+    pass is whole.
+
+    For one sampling only: the weights, and what stands in a condition, must not change.
+    """
+
+    def __init__(self, net: AdaptiveNet, refresh: int) -> None:
+        self.net, self.refresh = net, refresh
+        self.by: tuple[Condition | None, Modulation] | None = None  # with the condition it is of
+        self.passes = 0
+        self.codes: Tensor | None = None  # (batch, cells) of the last pass
+        self.kept: dict[
+            int, tuple[Tensor, Tensor]
+        ] = {}  # layer -> keys, values: (batch, heads, cells, dim_head)
+
+    def embed_at(self, codes: Tensor, condition: Condition | None, cells: Tensor) -> Tensor:
+        """codes: (batch, h, w), cells: bool, as codes -> (cells.sum(), dim) in row-major order."""
+        rows, number = self.rows_at(codes, condition, cells)
+        return rows if number is None else rows[number]
+
+    def rows_at(
+        self, codes: Tensor, condition: Condition | None, cells: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What differs in that, and which of these rows is each cell's: (cells.sum(),), or none if
+        they are as asked.
+
+        A whole pass, too, if the batch is of another size than the last one (guidance begins or
+        ends). The factors of adaptive norms are computed anew only for another condition.
+        """
+        flat, asked = codes.flatten(1), cells.flatten(1)
+        x, vectors, angles = self.net.inputs(codes, condition)
+        if self.by is None or self.by[0] is not condition or len(self.by[1].last) != len(codes):
+            self.by = condition, modulation(self.net, vectors)
+        by, whole = self.by[1], self._keep if self.refresh > 1 else None
+        before, self.codes = self.codes, flat.clone()
+        is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
+        self.passes += 1
+        if (
+            self.passes == 1
+        ):  # at the start all grids are hidden: those with the same condition run once
+            alike = distinct(codes, condition)
+            asked, number = alike.asked(asked)
+            found = embed_at(self.net, x[alike.first], by.of(alike.first), angles, asked, whole)
+            self.kept = {
+                layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()
+            }
+            return found, number
+        if before is None or is_whole:
+            return embed_at(self.net, x, by, angles, asked, whole), None
+        wanted = asked | (flat != before)
+        most = int(wanted.sum(1).max())
+        if not most:
+            return x.new_empty(0, x.shape[-1]), None
+        most = min(flat.shape[1], -(-most // EVEN) * EVEN)
+        places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        own = wanted.gather(
+            1, places
+        )  # rows with fewer cells are filled up with others, which stay as they were
+        first = next(iter(self.kept.values()))[0]
+        batch, heads, total = first.shape[:3]
+        of_head = torch.arange(batch * heads, device=first.device).view(batch, heads, 1) * total
+        rows = (of_head + places[:, None]).flatten()  # of all keys, one after the other
+        mine = own[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]
+        rows = rows[mine]
+
+        def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            for old, side in zip(self.kept[layer], (k, v), strict=True):
+                old.view(-1, old.shape[-1]).index_copy_(
+                    0, rows, side.reshape(-1, side.shape[-1]).index_select(0, mine)
+                )
+            return self.kept[layer]
+
+        taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
+        turns = None if angles is None else angles[0][places]
+        return embed_at(self.net, taken, by, turns, asked.gather(1, places), keep), None
+
+    def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept[layer] = (k.contiguous(), v.contiguous())
+        return self.kept[layer]

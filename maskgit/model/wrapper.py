@@ -1,0 +1,379 @@
+"""NonAutoregressiveWrapper: hide codes, predict them, criticise them, and fill whole grids.
+
+Works on any net with the surface of x-transformers' TransformerWrapper, over (batch, n) sequences,
+and on our Transformer, over (batch, height, width) grids: `grid` below stands for either.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from maskgit.model.conditioned import Conditioned
+from maskgit.model.critic import (
+    TARGETS,
+    SelfCritic,
+    Target,
+    compose,
+    critic_loss,
+    critic_targets,
+    draw_at,
+)
+from maskgit.model.likelihood import bits
+from maskgit.model.masking import stratified_times
+from maskgit.model.objective import Normalization, Objective
+from maskgit.samplers import SAMPLERS, Predictor, critic_of, rounds_of
+from maskgit.samplers.conditions import Condition, batch_of, each, leaves, where
+from maskgit.samplers.guidance import Guided
+from maskgit.schedules import ScheduleSpec, get_schedule
+from vqgan.registry import Share, choose
+
+
+class Losses(NamedTuple):
+    """What a training forward returns; the same fields as x-transformers'."""
+
+    loss: Tensor  # what to differentiate, scalar
+    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached
+    critic_loss: Tensor | None  # scalar, detached; none without a critic
+
+
+class NonAutoregressiveWrapper(nn.Module):
+    """Trains and samples a masked-code model (Mask-Predict, arXiv:1904.09324; MaskGIT,
+    arXiv:2202.04200).
+
+    schedule: of the hidden share in training; sampling_schedule: in `generate`, the same by
+    default. normalization: "cell" weighs every hidden cell of a step alike, "image" every image. In
+    eval mode the loss is the cross-entropy on hidden cells without smoothing, noise and visible
+    cells. label_smoothing: towards the uniform distribution. visible_weight: of the cross-entropy
+    on cells not hidden. condition_dropout: share of the images whose condition becomes the net's
+    `null`, so that guidance has an unconditional model. use_simple_mdlm_loss_weight: MDLM's bound
+    (arXiv:2406.07524): cells are hidden independently, an image costs w(t) = -gamma'/gamma times
+    its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
+    self_cond: the net is run once without gradient, and its embeddings (for the share
+    `self_cond_train_prob` of the images; a learned null for the others) are added to the input of
+    the second run by a linear map that starts at 0. token_critic: a second net of the same surface
+    with one logit a cell; self_token_critic: one linear head on this net's own embeddings.
+    critic_target: see maskgit.critic.
+
+    Different from x_transformers.NonAutoregressiveWrapper, on purpose:
+    - the schedule is cosine and MDLM's weight is off: theirs has the wrong sign and divides by
+      gamma twice, so that their default loss is negative and training ends in NaN; ours is
+      positive, and a bound.
+    - no_replace_prob and random_token_prob are 0 (MaskGIT uses neither), a coin for each cell, not
+      one for the batch; random codes are never the mask token, which is never generated either.
+    - the critic learns on the composed grid, so that visible true cells are never called drawn; it
+      gets the same conditioning as the generator, draws at temperature 1 unless told, and the net
+      is registered once.
+    - `generate` keeps the token temperature constant and adds Gumbel noise to the confidence:
+      annealing to zero and no noise make all images of a class alike. With a critic, cells accepted
+      earlier may be hidden again.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mask_id: int,
+        steps: int = 12,
+        self_cond: bool = False,
+        self_cond_train_prob: Share = 0.75,
+        no_replace_prob: Share = 0.0,
+        random_token_prob: Share = 0.0,
+        schedule: ScheduleSpec = "cosine",
+        sampling_schedule: ScheduleSpec | None = None,
+        can_mask_prev_unmasked: bool | None = None,
+        token_critic: nn.Module | None = None,
+        self_token_critic: bool = False,
+        critic_loss_weight: Annotated[float, Ge(0)] = 1.0,
+        critic_target: Target = "changed",
+        use_simple_mdlm_loss_weight: bool = False,
+        label_smoothing: Share = 0.1,
+        visible_weight: Share = 0.0,
+        normalization: Normalization = "cell",
+        condition_dropout: Share = 0.1,
+    ) -> None:
+        super().__init__()
+        if critic_target not in TARGETS:
+            raise ValueError(f"critic_target is one of {', '.join(TARGETS)}, not {critic_target!r}")
+        if token_critic is not None and self_token_critic:
+            raise ValueError("give a token_critic or self_token_critic, not both")
+        if can_mask_prev_unmasked and token_critic is None and not self_token_critic:
+            raise ValueError(
+                "can_mask_prev_unmasked needs a critic: without one, nothing scores the cells known"
+            )
+        self.net: Any = net  # any module with the surface named above
+        self.mask_id, self.steps = mask_id, steps
+        self.objective = Objective(
+            get_schedule(schedule),
+            normalization,
+            label_smoothing,
+            visible_weight,
+            no_replace_prob,
+            random_token_prob,
+            use_simple_mdlm_loss_weight,
+        )
+        self.sampling_schedule = get_schedule(
+            schedule if sampling_schedule is None else sampling_schedule
+        )
+        self.condition_dropout = condition_dropout
+        self.self_cond, self.self_cond_train_prob = self_cond, self_cond_train_prob
+        dim: Any = net.emb_dim if self_cond or self_token_critic else 0
+        if self_cond:
+            self.null_embed = nn.Parameter(torch.randn(dim))
+            self.to_self_cond = nn.Linear(dim, dim, bias=False)
+            nn.init.zeros_(
+                self.to_self_cond.weight
+            )  # else it drowns the codes' embeddings, a fifth as large, at first
+        self.token_critic: nn.Module | None = token_critic
+        self.self_critic = SelfCritic(dim) if self_token_critic else None
+        self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target
+        self.can_mask_prev_unmasked = can_mask_prev_unmasked is not False
+
+    @property
+    def num_codes(self) -> int:
+        """The codes that exist: ids below the mask token."""
+        return self.mask_id
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether there is a critic, which `generate` then asks."""
+        return self.token_critic is not None or self.self_critic is not None
+
+    def embed(
+        self,
+        inputs: Tensor,
+        last: Tensor | None = None,
+        cells: Tensor | None = None,
+        **conditioning: Any,
+    ) -> Tensor:
+        """The net's embeddings (batch, *grid, dim) of a grid; `last`: those it is conditioned on,
+        none for the null.
+
+        cells: bool, as the grid: only of these, (cells.sum(), dim). Without self-conditioning
+        `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
+        """
+        if self.self_cond:
+            extra = self.to_self_cond(
+                self.null_embed.expand(*inputs.shape, -1) if last is None else last
+            )
+            given = conditioning.get("sum_embeds")
+            conditioning = {**conditioning, "sum_embeds": extra if given is None else given + extra}
+        if cells is not None and hasattr(self.net, "embed_at"):
+            return self.net.embed_at(inputs, cells, **conditioning)  # type: ignore[no-any-return]
+        embeddings = self.net(inputs, return_embeddings=True, **conditioning)
+        if inputs.ndim == 2:
+            embeddings = embeddings[:, -inputs.shape[1] :]  # without what was prepended
+        return embeddings if cells is None else embeddings[cells]  # type: ignore[no-any-return]
+
+    def to_logits(self, embeddings: Tensor) -> Tensor:
+        """(cells, dim) -> float32 (cells, num_codes): the mask token, where the head has one, gets
+        no probability."""
+        return self.net.to_logits(embeddings).float()[..., : self.num_codes]
+
+    def criticise(self, codes: Tensor, own: bool | None = None, **conditioning: Any) -> Tensor:
+        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) -> (batch,
+        *grid).
+
+        own: by the self-critic, or by the token critic; by default the one that there is, the token
+        critic first.
+        """
+        own = self.token_critic is None if own is None else own
+        critic = self.self_critic if own else self.token_critic
+        if critic is None:
+            raise ValueError(
+                "this wrapper has no such critic: give it a token_critic or self_token_critic=True"
+            )
+        return (
+            critic(self.embed(codes, **conditioning))
+            if own
+            else critic(codes, **conditioning).view_as(codes)
+        )
+
+    def forward(
+        self,
+        codes: Tensor,
+        only_train_generator: bool = False,
+        only_train_critic: bool = False,
+        generator_sample_temperature: float = 1.0,
+        *,
+        condition: Condition | None = None,
+        t: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+        num_parts: int = 1,
+        generator: torch.Generator | None = None,
+        **conditioning: Any,
+    ) -> Losses:
+        """codes: (batch, *grid) int64 in [0, num_codes) -> Losses. condition: of each image
+        (maskgit.conditions).
+
+        t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed
+        loss is divided by, when this call is one part of a larger step (see `objective.weight_of`);
+        by default this call's own weight. num_parts: in how many equal calls the step is made; the
+        critic's loss, a mean, is divided by it. conditioning (`embed_ids`, `context`, `sum_embeds`,
+        ...) is passed to the net, and to the critic, as it is. only_train_critic: no gradient
+        reaches the generator through its own loss.
+        """
+        if t is None:
+            t = stratified_times(len(codes), generator)
+        t = t.to(codes.device)
+        objective = self.objective if self.training else self.objective.evaluated
+        inputs, hidden = objective.hide(codes, t, self.mask_id, generator)
+        if condition is not None:
+            conditioning["condition"] = self.drop(condition, generator)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
+            last = self.self_condition(inputs, generator, conditioning)
+            counted = objective.counted(hidden)
+            logits = self.to_logits(self.embed(inputs, last, counted, **conditioning))
+            normalizer = (
+                objective.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
+            )
+            loss = objective.loss(logits, codes, hidden, t) / normalizer
+        if not self.has_critic or only_train_generator:
+            return Losses(loss, loss.detach(), None)
+        temperatures = torch.full((len(codes),), generator_sample_temperature, device=codes.device)
+        drawn = draw_at(
+            logits.detach()[hidden[counted]], temperatures[hidden.nonzero()[:, 0]], generator
+        )
+        composed = compose(codes, hidden, drawn)
+        targets = critic_targets(codes, composed, hidden, self.critic_target)
+        judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
+        total = judged if only_train_critic else loss + self.critic_loss_weight * judged
+        return Losses(total, loss.detach(), judged.detach())
+
+    def self_condition(
+        self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
+    ) -> Tensor | None:
+        """What the second pass is conditioned on: first-pass embeddings, or the null for some
+        images in training.
+
+        One coin an image; in eval mode all see the first pass.
+        """
+        if not self.self_cond:
+            return None
+        with torch.no_grad():
+            first = self.embed(inputs, **conditioning)
+        if not self.training:
+            return first
+        coins = (
+            torch.rand(len(inputs), generator=generator, device=inputs.device)
+            < self.self_cond_train_prob
+        )
+        return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
+
+    def drop(self, condition: Condition, generator: torch.Generator | None = None) -> Condition:
+        """While training, the net's null for the share `condition_dropout` of the images, by one
+        coin each.
+
+        A net without `null` gets its condition as it is.
+        """
+        if not self.condition_dropout or not self.training or not hasattr(self.net, "null"):
+            return condition
+        device = leaves(condition)[0].device
+        dropped = (
+            torch.rand(batch_of(condition), generator=generator, device=device)
+            < self.condition_dropout
+        )
+        return where(dropped, self.net.null(condition), condition)
+
+    def bits(
+        self,
+        codes: Tensor,
+        *,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+        **conditioning: Tensor,
+    ) -> Tensor:
+        """An upper bound on -log2 p(codes | condition) / N for each image: (batch,);
+        maskgit.likelihood.bits."""
+        if condition is not None:
+            conditioning["condition"] = condition
+        return bits(self, codes, conditioning, generator)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch_size: int | None = None,
+        start_temperature: float = 1.0,
+        filter_thres: float | None = None,
+        noise_level_scale: float = 1.0,
+        *,
+        condition: Condition | None = None,
+        seeds: Sequence[int] | None = None,
+        guidance: float = 1.0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """New codes: (batch, *grid) int64, or (*grid) if neither batch_size, condition nor seeds
+        are given.
+
+        start_temperature: token temperature, the same in every round. filter_thres: only the best
+        (1 - filter_thres) of the codes are drawn from. noise_level_scale: of the critic's noise.
+        guidance: its scale. seeds: one for each image (0, 1, ... by default). sampler: an entry of
+        SAMPLERS, by default that of the critic where there is one, else "confidence". options go to
+        the sampler where it knows them, else to the net (`embed_ids`, `context`, `sum_embeds`,
+        `prepend_embeds`, ...).
+        """
+        one = batch_size is None and condition is None and seeds is None
+        known = condition if condition is None else leaves(condition)[0]
+        batch_size = next((len(x) for x in (known, seeds) if x is not None), batch_size or 1)
+        grid = getattr(self.net, "grid", (self.net.max_seq_len,))
+        codes = torch.full(
+            (batch_size, *grid), self.mask_id, device=next(self.net.parameters()).device
+        )
+        sampler = sampler or self.own_sampler
+        fill = choose(SAMPLERS, sampler, "sampler")
+        mine = {
+            key: value
+            for key, value in options.items()
+            if key in inspect.signature(fill).parameters
+        }
+        predictor = self._predictor(
+            codes, condition, guidance, {k: v for k, v in options.items() if k not in mine}
+        )
+        if critic_of(fill):
+            mine = {
+                "noise_scale": noise_level_scale,
+                "keep_known": not self.can_mask_prev_unmasked,
+            } | mine
+        if filter_thres is not None:
+            mine["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)
+        mine = {"schedule": self.sampling_schedule, "temperature": start_temperature} | mine
+        mine["steps"] = rounds_of({"name": sampler, "steps": steps or self.steps}, codes[0].numel())
+        was_training = self.training
+        self.eval()
+        try:
+            *_, codes = fill(
+                predictor, codes, range(batch_size) if seeds is None else seeds, **mine
+            )
+        finally:
+            self.train(was_training)
+        return codes[0] if one else codes
+
+    @property
+    def own_sampler(self) -> str:
+        """The entry of SAMPLERS that asks this model's critic, or "confidence" if it has none."""
+        if self.token_critic is not None:
+            return "critic"
+        return "confidence" if self.self_critic is None else "self_critic"
+
+    def _predictor(
+        self,
+        codes: Tensor,
+        condition: Condition | None,
+        guidance: float,
+        conditioning: Mapping[str, Any],
+    ) -> Predictor:
+        """This model for a batch; guided by its condition where the net knows what none is."""
+        if condition is not None and not hasattr(self.net, "null") and guidance == 1:
+            conditioning, condition = {**conditioning, "condition": condition}, None
+        model = Conditioned(self, len(codes), conditioning)
+        if condition is None:
+            return model
+        return Guided(model, each(lambda part: part.to(codes.device), condition), scale=guidance)

@@ -1,0 +1,23 @@
+"""Pipeline: from a folder of weights to images, and what the command line draws with it."""
+
+from vqgan.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "pipeline": ["Pipeline", "class_grid"],
+        "settings": ["Settings"],
+        "saved": ["pipeline_folder", "pipeline_hashes"],
+        "drawing": [
+            "Request",
+            "draw_grid",
+            "draw_images",
+            "draw_npz",
+            "draw_views",
+            "load_pipeline",
+            "stream_items",
+            "warn_of_preset",
+        ],
+        "views": ["Views", "frames"],
+    },
+)

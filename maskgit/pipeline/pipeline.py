@@ -1,0 +1,289 @@
+"""Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the
+metrics all use it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config.presets import Preset
+from maskgit.data.pixels import to_pil
+from maskgit.machine import one_thread_each
+from maskgit.model.backbones import Backbone
+from maskgit.model.conditioned import Conditioned
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pictures import image_grid
+from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
+from maskgit.pipeline.settings import Settings, settle
+from maskgit.precision import PRECISIONS, dtype_of
+from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
+from maskgit.samplers.conditions import Condition, batch_of, each, some
+from maskgit.samplers.guidance import Guided
+from maskgit.samplers.predictor import Filled, Watched
+from vqgan.registry import split, suggest
+from vqgan.tokenizer import Tokenizer
+
+ONE_THREAD = 64 * 64
+"""Pixels up to which an image is decoded on one thread, others beside it: more do not make so few
+quicker."""
+
+
+Labels = Sequence[int] | Condition
+"""Class labels, num_classes for none; or a condition of the net's own (maskgit.conditions), for
+each image."""
+
+
+class Pipeline:
+    """A generator with its tokenizer, its class names and its default sampler settings.
+
+    model: a wrapper around a backbone (BACKBONES), with its critic if it has one. run: the config
+    it was trained with. sampler: `{name: confidence, steps: 12, ...}`, an entry of SAMPLERS with
+    options; guidance: `{scale, schedule}`. data: the images, as the data section of a config, so
+    that it can be measured. presets: other settings, by name.
+    """
+
+    def __init__(
+        self,
+        model: NonAutoregressiveWrapper,
+        tokenizer: Tokenizer,
+        class_names: Sequence[str],
+        *,
+        sampler: str | Mapping[str, Any] = "confidence",
+        guidance: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        presets: Mapping[str, Preset] | None = None,
+    ) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer.eval()
+        self.class_names = tuple(class_names)
+        self.sampler, self.guidance = sampler, dict(guidance or {})
+        self.run, self.data = dict(run or {}), dict(data or {})
+        self.presets = dict(presets or {})
+        self.settings()  # refuses what could not be drawn with
+
+    @property
+    def net(self) -> Backbone:
+        """The generator's net."""
+        return cast(Backbone, self.model.net)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """That of the generator's weights, an entry of PRECISIONS."""
+        dtype = next(self.model.parameters()).dtype
+        return next(name for name, known in PRECISIONS.items() if known == dtype)
+
+    def to(
+        self, device: torch.device | str | None = None, *, precision: str | None = None
+    ) -> Pipeline:
+        """Move the weights; precision: of the generator's: fp32, bf16, or auto.
+
+        In bf16 a sample is no longer that of fp32, but still the same whatever the batch; all
+        sampling arithmetic, and the tokenizer, stay in float32.
+        """
+        self.model.to(device=device, dtype=None if precision is None else dtype_of(precision))
+        self.tokenizer.to(device)
+        return self
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Pipeline:
+        """Load what `save_pretrained` wrote, from that folder or from the training run it lies
+        in."""
+        return cls(**read_parts(pipeline_folder(Path(folder)))._asdict())
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write three files, or four, and one for each preset, each whole or not at all; others are
+        left alone."""
+        return write_parts(
+            Path(folder), Parts(**{name: getattr(self, name) for name in Parts._fields})
+        )
+
+    def label(self, name: str) -> int:
+        """The label of a class name, or of a number in text; ValueError names the nearest class."""
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.isdecimal() and int(name) < len(self.class_names):
+            return int(name)
+        raise ValueError(f"no class {name!r}{suggest(name, self.class_names[:50])}")
+
+    def parse_labels(self, text: str) -> list[int]:
+        """`0-9`, `3,3,7`, `bag,ankle boot` or a mixture -> labels."""
+        labels: list[int] = []
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            first, dash, last = part.partition("-")
+            if dash and first.isdecimal() and last.isdecimal() and part not in self.class_names:
+                labels += range(self.label(first), self.label(last) + 1)
+            else:
+                labels.append(self.label(part))
+        if not labels:
+            raise ValueError("no labels given: write e.g. 0-9, or 3,7, or class names")
+        return labels
+
+    @torch.no_grad()
+    def rounds(
+        self, labels: Labels, seeds: Sequence[int] | None = None, **options: Any
+    ) -> Iterator[Tensor]:
+        """The grids (batch, h, w) after each round, hidden cells equal to `model.mask_id`; one
+        batch.
+
+        options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
+        """
+        predictor, fill = self._prepare(labels, seeds, **options)
+        yield from fill(predictor)
+
+    @torch.no_grad()
+    def watch(
+        self, labels: Labels, seeds: Sequence[int] | None = None, **options: Any
+    ) -> Iterator[Filled]:
+        """As `rounds`, with the model's probability of every code when it was drawn."""
+        predictor, fill = self._prepare(labels, seeds, **options)
+        watched = Watched(predictor)
+        for codes in fill(watched):
+            yield Filled(codes, watched.confidence(codes))
+
+    def _prepare(
+        self,
+        labels: Labels,
+        seeds: Sequence[int] | None = None,
+        *,
+        codes: Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        negative: int | Condition | None = None,
+        mixed_with: Sequence[tuple[int, float]] | None = None,
+        **options: Any,
+    ) -> tuple[Any, Callable[[Any], Iterator[Tensor]]]:
+        """A predictor for these labels, and the sampler that takes it.
+
+        codes: grids (batch, h, w) to fill, all hidden by default; cells known in them stay. height,
+        width: of the images in pixels, those of the training by default. negative: a label (or a
+        condition) to lead away from, instead of from none. mixed_with: for each image another label
+        and its share in [0, 1].
+        """
+        condition = self.condition(labels)
+        count = batch_of(condition)
+        seeds = list(range(count)) if seeds is None else list(seeds)
+        if len(seeds) != count:
+            raise ValueError(f"{count} labels need as many seeds, not {len(seeds)}")
+        away = (
+            None
+            if negative is None
+            else self.condition([negative] * count if isinstance(negative, int) else negative)
+        )
+        mixed = None
+        if mixed_with is not None:
+            others, share = zip(*mixed_with, strict=True)
+            mixed = self.condition(others), torch.tensor(share, device=self.device)
+        found = self.settings(**options)
+        name, keywords = split(found.sampler, "sampler")
+        if codes is None:
+            codes = torch.full((count, *self.grid_of(height, width)), self.model.mask_id)
+        elif len(codes) != count:
+            raise ValueError(f"{count} labels need as many grids of codes, not {len(codes)}")
+        elif height is not None or width is not None:
+            raise ValueError("give the grids of codes, or a height and width, not both")
+        keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
+        self.net.check_grid(*codes.shape[1:])
+        if negative is not None:
+            found.check_negative()
+        model = Conditioned(self.model, count, {})
+        predictor = Guided(model, condition, negative=away, mixed_with=mixed, **found.guidance)
+        return predictor, partial(
+            SAMPLERS[name], codes=codes.to(self.device), seeds=seeds, **keywords
+        )
+
+    def condition(self, labels: Labels) -> Condition:
+        """What the net is given for class labels; any other condition is its own, and stays as it
+        is."""
+        if not isinstance(labels, Sequence):
+            return each(lambda part: part.to(self.device), labels)
+        if any(not 0 <= label <= len(self.class_names) for label in labels):
+            raise ValueError(
+                f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label"
+            )
+        return torch.tensor(labels, device=self.device)
+
+    def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if
+        none fit."""
+        own = self.tokenizer.size_of(self.net.grid)
+        height, width = own[0] if height is None else height, own[1] if width is None else width
+        if not self.net.any_grid and (height, width) != own:
+            raise ValueError(
+                f"this model draws {own[0]}x{own[1]} pixels only; model.positions=rotary draws any size"
+            )
+        return self.tokenizer.grid_of(height, width)
+
+    def settings(self, **options: Any) -> Settings:
+        """What to draw with: the pipeline's own settings, or a preset's, with what a call gives
+        (maskgit.settings)."""
+        critics = {name for name in CRITICS.values() if getattr(self.model, name) is not None}
+        return settle(Settings(self.sampler, self.guidance), self.presets, critics, **options)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        labels: Labels,
+        seeds: Sequence[int] | None = None,
+        *,
+        batch_size: int = 64,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Images (channels, height, width) in [-1, 1] one by one, made in batches; options as in
+        `rounds`."""
+        count = len(labels) if isinstance(labels, Sequence) else batch_of(labels)
+        seeds = list(range(count)) if seeds is None else list(seeds)
+        for start in range(0, count, batch_size):
+            part = slice(start, start + batch_size)
+            mine = labels[part] if isinstance(labels, Sequence) else some(labels, part)
+            *_, codes = self.rounds(mine, seeds[part], **options)
+            yield from self._decode(codes)
+
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
+        """The images of a batch of grids; on the CPU one by one, and small ones on one thread,
+        since the last bits of its convolutions depend on the batch and on the number of threads,
+        and image i shall not."""
+        if codes.device.type != "cpu":
+            yield from self.tokenizer.decode(codes)
+            return
+        grids, decode = codes.split(1), self.tokenizer.decode
+        small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD
+        yield from torch.cat(
+            one_thread_each(decode, grids) if small else [decode(grid) for grid in grids]
+        )
+
+    def generate(
+        self,
+        labels: Labels,
+        seeds: Sequence[int] | None = None,
+        *,
+        batch_size: int = 64,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """One PIL image for each label. Image i depends on labels[i] and seeds[i] only (by default
+        0, 1, ...)."""
+        return [
+            to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)
+        ]
+
+
+def class_grid(
+    pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any
+) -> Image.Image:
+    """A picture with a named row for each label; the seeds run on from `seed` along the rows."""
+    many = [label for label in labels for _ in range(num_columns)]
+    images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))
+    return image_grid(
+        images, num_columns=num_columns, row_names=[pipeline.class_names[label] for label in labels]
+    )

@@ -1,0 +1,54 @@
+"""Numbers on a validation split: its batches, shared out among the processes, and means over
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from maskgit.data.datasets import Batch, Dataset
+from maskgit.data.order import batches, in_order, spread
+
+BATCH_SIZE = 100
+"""Of validation images, always: what is drawn at random is drawn for a batch."""
+
+
+def shared_batches(
+    dataset: Dataset, num_images: int, accelerator: Accelerator, *, workers: int = 0
+) -> Iterator[tuple[int, Batch]]:
+    """(number, batch) of this process, of at most num_images spread evenly over the data set.
+
+    number: of the batch among those of all processes, of which process r of n takes every n-th.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    order = in_order(spread(len(dataset), num_images), BATCH_SIZE, rank=rank, world=world)
+    for turn, batch in enumerate(batches(dataset, order, workers=workers)):
+        yield turn * world + rank, batch
+
+
+class Averages:
+    """Means of named values over the batches of all processes: sums in float64, exchanged once.
+
+    All names are told beforehand, since a process may have no batch at all.
+    """
+
+    def __init__(self, accelerator: Accelerator, *names: str) -> None:
+        self.accelerator = accelerator
+        zero = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        self.totals = {name: zero.clone() for name in names}
+        self.counts = dict.fromkeys(names, 0)
+
+    def add(self, name: str, total: Tensor, count: int) -> None:
+        """The sum of so many values, a scalar."""
+        self.totals[name] += total
+        self.counts[name] += count
+
+    def means(self) -> dict[str, float]:
+        """Over all processes, on each of them; nan where there was no value."""
+        totals = torch.stack(list(self.totals.values()))
+        sums = torch.stack((totals, totals.new_tensor(list(self.counts.values()))))
+        totals, counts = self.accelerator.reduce(sums)
+        return dict(zip(self.totals, (totals / counts).tolist(), strict=True))

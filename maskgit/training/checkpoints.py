@@ -1,0 +1,152 @@
+"""The checkpoints of a run folder, and what a resumed run may change.
+
+    run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  checkpoints/step_00000500/  the exported weights
+
+A checkpoint is a folder of safetensors and JSON with a sha256 manifest. It is written aside,
+flushed to the disk, renamed, and only then are older ones pruned: whatever moment a process is
+killed at, the newest that verifies is whole. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from maskgit.config.loading import flatten, to_dict
+from maskgit.config.marks import may_change
+from maskgit.config.sections import Config
+from vqgan.files import sha256
+
+TEMPORARY = ".tmp-"
+
+
+class Checkpoint(NamedTuple):
+    """What `load_latest` finds."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]  # file name -> tensors
+    state: dict[str, Any]
+
+
+def _flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write `checkpoints/step_N` so that a kill at any moment leaves it whole or absent; keep the
+    newest `keep`."""
+    folder = run / "checkpoints"
+    target, aside = folder / f"step_{step:08d}", folder / f"{TEMPORARY}step_{step:08d}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, values in tensors.items():
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in values.items()},
+            aside / f"{name}.safetensors",
+        )
+    (aside / "state.json").write_text(json.dumps({"step": step, **state}))
+    manifest = {path.name: sha256(path) for path in sorted(aside.iterdir())}
+    (aside / "manifest.json").write_text(json.dumps(manifest))
+    for path in (*aside.iterdir(), aside):
+        _flush(path)
+    if target.exists():  # an earlier, broken one of the same step
+        remove_folder(target)
+    os.rename(aside, target)
+    _flush(folder)
+    older = [path for path in checkpoints(run) if path.name <= target.name]
+    newer = [
+        path for path in checkpoints(run) if path.name > target.name
+    ]  # broken: we resumed from before them
+    for path in (*older[:-keep], *newer):
+        remove_folder(path)
+    return target
+
+
+def remove_folder(path: Path) -> None:
+    """Rename it away first, so that it is never seen half removed."""
+    doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, verified or not."""
+    return sorted((run / "checkpoints").glob("step_*"))
+
+
+def why_broken(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or none."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        return f"its manifest cannot be read ({type(error).__name__})"
+    for name, digest in manifest.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if sha256(checkpoint / name) != digest:
+            return f"{name} does not match its sha256"
+    return None
+
+
+def clean(run: Path) -> None:
+    """Remove what an interrupted save left behind."""
+    for path in (run / "checkpoints").glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_good(run: Path) -> Path | None:
+    """The newest checkpoint that verifies."""
+    return next((path for path in reversed(checkpoints(run)) if why_broken(path) is None), None)
+
+
+def load_latest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies; those that do not are named on stderr, with the
+    reason."""
+    for path in reversed(checkpoints(run)):
+        reason = why_broken(path)
+        if reason:
+            print(f"skipped the checkpoint {path}: {reason}", file=sys.stderr, flush=True)
+            continue
+        state = json.loads((path / "state.json").read_text())
+        return Checkpoint(
+            state["step"], {p.stem: load_file(p) for p in path.glob("*.safetensors")}, state
+        )
+    return None
+
+
+def check_same(old: Config, new: Config, run: str | Path) -> None:
+    """ValueError if a resumed run's config differs in what may not change; the message names the
+    keys."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    free = {*may_change(type(old)), *may_change(type(new))}
+    different = [
+        key
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+        and not any(f"{key}.".startswith(f"{name}.") for name in free)
+    ]
+    if different:
+        shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
+        raise ValueError(
+            f"{run} was started with another config ({shown}): set run=... to start a new run, or delete that folder"
+        )

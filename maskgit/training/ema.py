@@ -1,0 +1,40 @@
+"""An exponential moving average of a module's weights."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA(nn.Module):
+    """`ema.module` follows a module: parameters averaged, buffers (e.g. codebooks, averages
+    already) copied.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates, so that short runs do not
+    keep the start; the first update copies. In place of torch's AveragedModel, which walks through
+    both modules in every step: 5 of 40 ms for a tiny net, under a profiler.
+    """
+
+    n_averaged: Tensor
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        super().__init__()
+        self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
+        self.register_buffer(
+            "n_averaged", torch.tensor(0)
+        )  # stays on the CPU: no step waits for an accelerator
+        self._averaged: list[Tensor] = list(self.module.parameters())
+        self._followed: list[Tensor] = list(module.parameters())
+        self._buffers_of_both = list(zip(self.module.buffers(), module.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the followed module's weights in."""
+        n = int(self.n_averaged)
+        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+        for own, theirs in self._buffers_of_both:
+            own.copy_(theirs)
+        self.n_averaged += 1

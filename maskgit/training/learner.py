@@ -1,0 +1,133 @@
+"""Learner: a module that is trained, with its optimiser, its moving average and its place among the
+processes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.optim import AdamW
+
+from maskgit.config.sections import TrainConfig
+from maskgit.training.ema import EMA
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def learning_rate_at(step: int, train: TrainConfig, peak: float) -> float:
+    """Linear warm-up to `peak`, then a cosine down to final_share of it at the last step."""
+    if step < train.warmup_steps:
+        return peak * (step + 1) / train.warmup_steps
+    done = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)
+    return peak * (
+        train.final_share + (1 - train.final_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    )
+
+
+def decayed(module: nn.Module) -> set[nn.Parameter]:
+    """The parameters that weight decay is for: matrices of linear and convolution layers, nothing
+    else."""
+    found: set[nn.Parameter] = set()
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            shared = parametrize.is_parametrized(layer)
+            weight = (
+                cast(Any, layer.parametrizations)["weight"].original if shared else layer.weight
+            )
+            found.add(cast(nn.Parameter, weight))
+    return found
+
+
+def check_finite(loss: Tensor) -> None:
+    """FloatingPointError if a loss is not finite: before it reaches the weights."""
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()}")
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Learner(Generic[Module]):
+    """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
+
+    def __init__(
+        self,
+        module: Module,
+        accelerator: Accelerator,
+        train: TrainConfig,
+        *,
+        learning_rate: float | None = None,
+        averaged: bool = True,
+    ) -> None:
+        self.module: Module = module.to(accelerator.device)
+        self.train, self.accelerator = train, accelerator
+        self.peak = train.learning_rate if learning_rate is None else learning_rate
+        self.ema = (
+            EMA(module, train.ema_decay) if averaged else None
+        )  # before `prepare`, which patches its forward
+        self.parameters = list(module.parameters())
+        matrices = decayed(module)
+        groups = [
+            {
+                "params": [p for p in self.parameters if p in matrices],
+                "weight_decay": train.weight_decay,
+            },
+            {"params": [p for p in self.parameters if p not in matrices], "weight_decay": 0.0},
+        ]
+        self.optimizer = AdamW(
+            [g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True
+        )
+        self.ddp: nn.Module = accelerator.prepare(module)
+
+    @property
+    def averaged(self) -> Module:
+        """The module with averaged weights, in eval mode."""
+        assert self.ema is not None
+        return cast(Module, self.ema.module)
+
+    def together(self, last: bool) -> AbstractContextManager[None]:
+        """The context of one micro-batch: gradients are exchanged in the last one only."""
+        return nullcontext() if last else self.accelerator.no_sync(self.ddp)
+
+    def step(self, step: int) -> Tensor:
+        """Clip, step, average, clear; returns the gradient norm. FloatingPointError if that is not
+        finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError("the gradient is not finite")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, self.train, self.peak)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        return norm
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Everything a resumed run needs: {"module": ..., "ema": ..., "optimizer": ...} of named
+        tensors."""
+        values = self.optimizer.state_dict()["state"]
+        moments = {
+            f"{index}:{key}": value
+            for index, entry in values.items()
+            for key, value in entry.items()
+        }
+        ema = {} if self.ema is None else {"ema": self.ema.state_dict()}
+        return {"module": self.module.state_dict(), "optimizer": moments, **ema}
+
+    def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Undo `state`."""
+        self.module.load_state_dict(state["module"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state["optimizer"].items():
+            index, key = name.split(":")
+            moments.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

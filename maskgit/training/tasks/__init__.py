@@ -1,0 +1,67 @@
+"""TASKS: what can be trained. A task owns modules, optimisers and data; the trainer knows only
+`Task`.
+
+A task is made with `(config, accelerator)`, so that modules which ask whether they are distributed
+hear the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from maskgit.data.datasets import Batch, Dataset
+from maskgit.training.learner import Learner
+from maskgit.training.tasks.classifier import ClassifierTask
+from maskgit.training.tasks.critic import CriticTask
+from maskgit.training.tasks.maskgit import MaskGITTask
+from maskgit.training.tasks.tokenizer import TokenizerTask
+
+
+class Task(Protocol):
+    """All that the trainer may know."""
+
+    learners: dict[str, Learner[Any]]
+    unit: str  # what "per second" counts, `num_units` of it in an image
+    num_units: int
+    made_from: str  # what a resumed run must have been trained on, "" if any
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it is trained on."""
+        ...
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One optimiser step on the micro-batches of this process -> detached scalars."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Numbers on the validation split with the averaged weights; called on all processes
+        together."""
+        ...
+
+    def preview(self) -> Image.Image | None:
+        """A picture of what the averaged weights do now; called on the main process."""
+        ...
+
+    @property
+    def exported(self) -> Path:
+        """Where `export` writes to."""
+        ...
+
+    def export(self) -> None:
+        """Write the averaged weights, with their config, to the run folder; called on the main
+        process."""
+        ...
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "tokenizer": TokenizerTask,
+    "maskgit": MaskGITTask,
+    "critic": CriticTask,
+    "classifier": ClassifierTask,
+}

@@ -1,0 +1,101 @@
+"""ClassifierTask: real images -> the judge of class agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config.loading import to_dict
+from maskgit.config.sections import ClassifierConfig
+from maskgit.data.datasets import Batch, image_datasets
+from maskgit.data.pixels import to_float
+from maskgit.randomness import generator
+from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.learner import Learner, check_finite
+from maskgit.training.metrics_log import read_metrics
+from vqgan.classifier import Classifier
+
+
+def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
+    """Each image moved by up to max_shift pixels in both directions, its border repeated."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (max_shift,) * 4, mode="replicate")
+    offsets = torch.randint(
+        2 * max_shift + 1, (2, len(images)), generator=draws, device=images.device
+    )
+    rows = offsets[0][:, None] + torch.arange(height, device=images.device)
+    columns = offsets[1][:, None] + torch.arange(width, device=images.device)
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.movedim(1, -1)[which, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+class ClassifierTask:
+    """Trains vqgan.classifier.Classifier."""
+
+    unit, num_units, made_from = "images", 1, ""
+
+    def __init__(self, config: ClassifierConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
+        self.class_names = self.dataset.source.class_names
+        classifier = Classifier(
+            channels=config.data.channels,
+            num_classes=len(self.class_names),
+            width=config.model.width,
+        )
+        self.main = Learner(classifier, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step of cross-entropy on images shifted by up to two pixels."""
+        learner, device = self.main, self.accelerator.device
+        total = torch.zeros((), device=device)
+        for number, batch in enumerate(parts):
+            draws = generator(
+                self.config.seed, step, self.accelerator.process_index, number, device=device
+            )
+            images = shift(to_float(batch.data.to(device)), 2, draws)
+            with learner.together(number == len(parts) - 1):
+                loss = F.cross_entropy(
+                    learner.ddp(images), batch.labels.to(device), label_smoothing=0.05
+                ) / len(parts)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        check_finite(total)
+        return {"loss": total, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """accuracy on held-out real images."""
+        device, most = self.accelerator.device, self.config.train.max_eval_images
+        averages = Averages(self.accelerator, "accuracy")
+        for _, batch in shared_batches(self.validation, most, self.accelerator):
+            logits = self.main.averaged(to_float(batch.data.to(device)))
+            right = logits.argmax(-1) == batch.labels.to(device)
+            averages.add("accuracy", right.double().sum(), len(right))
+        return averages.means()
+
+    def preview(self) -> Image.Image | None:
+        """A classifier has nothing to show."""
+        return None
+
+    @property
+    def exported(self) -> Path:
+        """The weights file."""
+        return Path(self.config.run) / "classifier.safetensors"
+
+    def export(self) -> None:
+        """Write the averaged classifier with the class names and its newest accuracy."""
+        rows = read_metrics(Path(self.config.run) / "metrics.jsonl")
+        accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
+        names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
+        self.main.averaged.save(
+            self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {})
+        )

@@ -1,0 +1,148 @@
+"""CriticTask: a trained generator, frozen, and cached codes -> a token critic (Token-Critic,
+arXiv:2209.04439)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config.loading import to_dict
+from maskgit.config.sections import CriticConfig
+from maskgit.data.codes import code_datasets
+from maskgit.data.datasets import Batch
+from maskgit.model.backbones import SHAPE, make_critic
+from maskgit.model.masking import stratified_times
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.pipeline.saved import pipeline_folder
+from maskgit.randomness import generator
+from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.learner import Learner, check_finite
+from maskgit.training.tasks.preview import first_classes
+from vqgan.weights import content_hash
+
+
+class CriticTask:
+    """Trains a backbone with one logit a cell on grids that the frozen generator has completed."""
+
+    unit = "cells"
+
+    def __init__(self, config: CriticConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.frozen = Pipeline.from_pretrained(config.generator).to(accelerator.device)
+        folder = pipeline_folder(Path(config.generator))
+        self.dataset, self.validation = code_datasets(
+            config.codes, folder / "tokenizer.safetensors", config.seed
+        )
+        self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
+        self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
+        net = self.frozen.net
+        shape = {
+            key: net.config[key] for key in SHAPE if key in net.config and key != "num_outputs"
+        }
+        critic = make_critic(config.model.model_dump(), net, "model", **shape)
+        self.main = Learner(critic, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"critic": self.main}
+        self.training = self._wrapped(self.main.ddp)
+        self.pipeline()  # refuses a sampler that this model cannot be sampled with
+
+    def _wrapped(self, critic: torch.nn.Module) -> NonAutoregressiveWrapper:
+        """The frozen generator, self-conditioned as it was trained, with this critic."""
+        model, loss = self.frozen.model, self.config.loss
+        wrapper = NonAutoregressiveWrapper(
+            model.net,
+            mask_id=model.mask_id,
+            self_cond=model.self_cond,
+            schedule=loss.schedule,
+            critic_target=loss.target,
+            condition_dropout=loss.condition_dropout,
+            token_critic=critic,
+        )
+        if model.self_cond:
+            wrapper.null_embed, wrapper.to_self_cond = model.null_embed, model.to_self_cond
+        return wrapper
+
+    def _losses(self, wrapper: NonAutoregressiveWrapper, batch: Batch, **keywords: Any) -> Tensor:
+        """The critic's loss on a batch."""
+        codes, labels = (part.to(self.accelerator.device) for part in (batch.data, batch.labels))
+        temperature = self.config.loss.temperature
+        return cast(
+            Tensor,
+            wrapper(
+                codes,
+                only_train_critic=True,
+                generator_sample_temperature=temperature,
+                condition=labels,
+                **keywords,
+            ).loss,
+        )
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step; progress t is spread over the whole batch of all processes."""
+        learner, seed, device = self.main, self.config.seed, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.training.train().net.eval()
+        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        loss = torch.zeros((), device=device)
+        for number, (batch, t) in enumerate(
+            zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
+        ):
+            draws = generator(seed, step, rank, number, device=device)
+            with learner.together(number == len(parts) - 1), self.accelerator.autocast():
+                found = self._losses(
+                    self.training, batch, t=t, num_parts=len(parts), generator=draws
+                )
+                self.accelerator.backward(found)
+            loss += found.detach()
+        check_finite(loss)
+        return {"loss": loss, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The critic's loss on completed validation grids, nats a cell: ln 2 is a coin's.
+
+        The same draws every time.
+        """
+        accelerator, most = self.accelerator, self.config.train.max_eval_images
+        averages = Averages(accelerator, "critic_loss")
+        wrapper = self._wrapped(self.main.averaged).eval()
+        for number, batch in shared_batches(self.validation, most, accelerator):
+            draws = generator(0, number, device=accelerator.device)
+            with accelerator.autocast():
+                loss = self._losses(wrapper, batch, generator=draws)
+            averages.add("critic_loss", loss.double() * len(batch.labels), len(batch.labels))
+        return averages.means()
+
+    def pipeline(self) -> Pipeline:
+        """The generator as it was, a critic of its own included, with the averaged critic."""
+        wrapper = self._wrapped(self.main.averaged)
+        wrapper.self_critic = self.frozen.model.self_critic
+        frozen = self.frozen
+        return Pipeline(
+            wrapper,
+            frozen.tokenizer,
+            frozen.class_names,
+            sampler=self.config.sampler,
+            guidance=self.config.guidance.model_dump(),
+            run=to_dict(self.config),
+            data=frozen.data,
+        )
+
+    def preview(self) -> Image.Image:
+        """Samples of the first classes."""
+        return first_classes(self.pipeline())
+
+    @property
+    def exported(self) -> Path:
+        """The folder of the pipeline."""
+        return Path(self.config.run) / "pipeline"
+
+    def export(self) -> None:
+        """Write the generator, its tokenizer and the averaged critic."""
+        self.pipeline().save_pretrained(self.exported)

@@ -1,0 +1,143 @@
+"""MaskGITTask: cached codes and labels -> a generator. No encoder runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config.loading import to_dict
+from maskgit.config.sections import MaskGITConfig
+from maskgit.data.codes import code_datasets
+from maskgit.data.datasets import Batch
+from maskgit.model.backbones import make_backbone, make_critic
+from maskgit.model.masking import stratified_times
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.randomness import generator
+from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.learner import Learner, check_finite
+from maskgit.training.tasks.preview import first_classes
+from vqgan.tokenizer import Tokenizer
+from vqgan.weights import weights_of
+
+BITS_IMAGES = 2000
+"""Validation images, about, that bits per code is estimated on while training; `maskgit evaluate`
+takes all."""
+
+
+class MaskGITTask:
+    """Trains a backbone through NonAutoregressiveWrapper, with a critic beside it if the config has
+    one."""
+
+    unit = "cells"
+
+    def __init__(self, config: MaskGITConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        tokenizer_path = weights_of(config.tokenizer, "tokenizer")
+        self.dataset, self.validation = code_datasets(config.codes, tokenizer_path, config.seed)
+        self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
+        self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
+        self.tokenizer = Tokenizer.load(tokenizer_path).to(accelerator.device)
+        self.class_names = tuple(self.dataset.manifest["class_names"])
+        shape: dict[str, Any] = {
+            "codebook_size": self.tokenizer.codebook_size,
+            "grid": self.dataset.grid,
+            "num_classes": len(self.class_names),
+            "codes_per_cell": self.tokenizer.codes_per_cell,
+            "code_levels": self.tokenizer.code_levels,
+        }
+        net = make_backbone(config.model.model_dump(), **shape)
+        critic = (
+            make_critic(config.critic.model_dump(), net, "critic", **shape)
+            if config.critic
+            else None
+        )
+        wrapper = NonAutoregressiveWrapper(
+            net, mask_id=self.tokenizer.codebook_size, token_critic=critic, **dict(config.loss)
+        )
+        self.main = Learner(wrapper, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
+        self.pipeline()  # refuses a sampler that this model cannot be sampled with
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step. Progress t is spread over the whole batch of all processes, and the loss is
+        averaged over it."""
+        learner, seed, device = self.main, self.config.seed, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        total = learner.module.objective.weight_of(all_t, self.num_units)
+        sums = {"loss": torch.zeros((), device=device)}
+        for number, (batch, t) in enumerate(
+            zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
+        ):
+            with learner.together(number == len(parts) - 1):
+                losses = learner.ddp(
+                    batch.data.to(device),
+                    condition=batch.labels.to(device),
+                    t=t,
+                    normalizer=total / world,  # DDP averages over processes what should be summed
+                    num_parts=len(parts),
+                    generator=generator(seed, step, rank, number, device=device),
+                )
+                self.accelerator.backward(losses.loss)
+            logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
+            for key, value in logs.items():
+                sums[key] = sums.get(key, 0.0) + value.detach()
+        check_finite(sums["loss"])
+        return {**sums, "gradient_norm": learner.step(step)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The generator's loss on the validation split, nats a hidden cell, bits per code of a part
+        of it, and the critic's loss.
+
+        The same cells are hidden every time.
+        """
+        model, most = self.main.averaged, self.config.train.max_eval_images
+        accelerator = self.accelerator
+        device, world = accelerator.device, accelerator.num_processes
+        names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
+        averages = Averages(accelerator, *names)
+        for number, batch in shared_batches(self.validation, most, accelerator):
+            codes, labels, count = batch.data.to(device), batch.labels.to(device), len(batch.labels)
+            draws = generator(0, number, device=device)
+            with accelerator.autocast():
+                losses = model(codes, condition=labels, generator=draws)
+                averages.add("validation_loss", losses.generator_loss * count, count)
+                if model.has_critic:
+                    averages.add("critic_loss", losses.critic_loss * count, count)
+                if number // world * world * count < BITS_IMAGES:  # all processes alike
+                    bits = model.bits(codes, condition=labels, generator=draws)
+                    averages.add("bits_per_code", bits.sum(), count)
+        return averages.means()
+
+    def pipeline(self) -> Pipeline:
+        """The averaged generator with its tokenizer."""
+        return Pipeline(
+            self.main.averaged,
+            self.tokenizer,
+            self.class_names,
+            sampler=self.config.sampler,
+            guidance=self.config.guidance.model_dump(),
+            run=to_dict(self.config),
+            data={"source": self.dataset.manifest["source"], **self.dataset.manifest["transform"]},
+        )
+
+    def preview(self) -> Image.Image:
+        """Samples of the first classes."""
+        return first_classes(self.pipeline())
+
+    @property
+    def exported(self) -> Path:
+        """The folder of the pipeline."""
+        return Path(self.config.run) / "pipeline"
+
+    def export(self) -> None:
+        """Write the averaged generator with its tokenizer."""
+        self.pipeline().save_pretrained(self.exported)

@@ -1,0 +1,171 @@
+"""TokenizerTask: images -> a tokenizer, with pixel, perceptual and adversarial losses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from maskgit.config.loading import to_dict
+from maskgit.config.sections import TokenizerConfig
+from maskgit.data.datasets import Batch, image_datasets
+from maskgit.data.order import spread
+from maskgit.data.pixels import to_float
+from maskgit.pictures import image_grid
+from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.learner import Learner, check_finite
+from maskgit.training.tasks.adversary import Adversary
+from vqgan import health
+from vqgan.losses import PIXEL_LOSSES
+from vqgan.perceptual import PERCEPTUAL
+from vqgan.registry import build
+from vqgan.tokenizer import Tokenizer
+
+
+class TokenizerTask:
+    """Trains vqgan.Tokenizer."""
+
+    unit, num_units, made_from = "images", 1, ""
+
+    def __init__(self, config: TokenizerConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
+        tokenizer = Tokenizer(
+            image_size=config.data.image_size,
+            channels=config.data.channels,
+            **config.model.model_dump(),
+        )
+        self.main = Learner(tokenizer, accelerator, config.train)
+        self.learners: dict[str, Learner[Any]] = {"tokenizer": self.main}
+        self.pixel = PIXEL_LOSSES[config.loss.pixel]
+        self.perceptual = None
+        if config.loss.perceptual is not None:
+            self.perceptual = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss").to(
+                accelerator.device
+            )
+        self.adversary = None
+        if config.loss.adversarial is not None:
+            self.adversary = Adversary(config.loss.adversarial, config, accelerator)
+            self.learners["discriminator"] = self.adversary.learner
+
+    def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step of the tokenizer, then (once it has joined) one of the discriminator."""
+        learner = self.main
+        judged = (
+            self.adversary if self.adversary is not None and self.adversary.joins(step) else None
+        )
+        weight = (
+            self._weight(judged, step, parts) if judged is not None and len(parts) > 1 else None
+        )
+        if len(parts) > 1:
+            with self.accelerator.autocast():
+                learner.module.expect(self._images(batch) for batch in parts)
+        logs: dict[str, Tensor] = {}
+        pairs = []
+        for number, batch in enumerate(parts):
+            images = self._images(batch)
+            last = number == len(parts) - 1
+            with learner.together(last):
+                out = learner.ddp(images, accumulate=not last)
+                loss, part_logs = self._reconstruction_loss(out.images, images)
+                part_logs["quantizer_loss"] = out.loss.detach()
+                total = loss + out.loss
+                if judged is not None:
+                    adversarial = judged.loss(out.images, step, number)
+                    if weight is None:
+                        weight = judged.weight(step, [(loss, adversarial)], self._last_weight)
+                    part_logs |= {
+                        "adversarial_loss": adversarial.detach(),
+                        "adversarial_weight": weight,
+                    }
+                    total = total + weight * adversarial
+                    pairs.append((images, out.images.detach()))
+                self.accelerator.backward(total / len(parts))
+            part_logs["loss"] = total.detach()
+            for key, value in part_logs.items():
+                logs[key] = logs.get(key, torch.zeros_like(value)) + value / len(parts)
+        check_finite(logs["loss"])
+        logs["gradient_norm"] = learner.step(step)
+        if judged is not None:
+            logs |= judged.update(step, pairs)
+        return logs
+
+    def _images(self, batch: Batch) -> Tensor:
+        return to_float(batch.data.to(self.accelerator.device))
+
+    @property
+    def _last_weight(self) -> Tensor:
+        """Of the decoder's last convolution."""
+        return self.main.module.decoder.to_pixels.weight
+
+    def _weight(self, adversary: Adversary, step: int, parts: Sequence[Batch]) -> Tensor:
+        """The adversarial weight of a step in several parts: of all together, so they are run up to
+        it beforehand."""
+
+        def losses() -> Iterator[tuple[Tensor, Tensor]]:
+            for number, batch in enumerate(parts):
+                images = self._images(batch)
+                with self.accelerator.autocast():
+                    found = self.main.module.last_layer(images)
+                yield (
+                    self._reconstruction_loss(found.float(), images)[0],
+                    adversary.loss(found.float(), step, number),
+                )
+
+        return adversary.weight(step, losses(), self._last_weight)
+
+    def _reconstruction_loss(
+        self, images: Tensor, targets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        pixel = self.pixel(images, targets)
+        logs = {"pixel_loss": pixel.detach()}
+        if self.perceptual is None:
+            return pixel, logs
+        with self.accelerator.autocast():
+            perceptual = self.perceptual(images, targets).float()
+        logs["perceptual_loss"] = perceptual.detach()
+        return pixel + self.config.loss.perceptual_weight * perceptual, logs
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """psnr (dB, mean over images) and the health of the codebook on the validation split."""
+        tokenizer, accelerator = self.main.averaged, self.accelerator
+        most, workers = self.config.train.max_eval_images, self.config.data.workers
+        sizes = (tokenizer.codebook_size, tokenizer.codes_per_cell)
+        counts = torch.zeros(sizes[::-1], dtype=torch.int64, device=accelerator.device)
+        averages = Averages(accelerator, "psnr")
+        for _, batch in shared_batches(self.validation, most, accelerator, workers=workers):
+            images = self._images(batch)
+            with accelerator.autocast():
+                codes = tokenizer.encode(images)
+                decoded = tokenizer.decode(codes).float()
+            counts += health.code_counts(codes, *sizes)
+            averages.add("psnr", health.psnr(decoded, images).double().sum(), len(images))
+        counts = accelerator.reduce(counts)
+        warning = health.unused_codes(counts, tokenizer.remedy)
+        if warning and accelerator.is_main_process:
+            print(warning, file=sys.stderr, flush=True)
+        return {**averages.means(), **health.code_health(counts)}
+
+    @torch.no_grad()
+    def preview(self, num_images: int = 16) -> Image.Image:
+        """Validation images in one row, what the tokenizer makes of them in the next."""
+        keys = [(i, 0) for i in spread(len(self.validation), num_images)]
+        images = to_float(self.validation.__getitems__(keys).data.to(self.accelerator.device))
+        decoded = self.main.averaged.decode(self.main.averaged.encode(images))
+        return image_grid(torch.cat((images, decoded)), num_columns=len(images))
+
+    @property
+    def exported(self) -> Path:
+        """The weights file."""
+        return Path(self.config.run) / "tokenizer.safetensors"
+
+    def export(self) -> None:
+        """Write the averaged tokenizer."""
+        self.main.averaged.save(self.exported, {"run": to_dict(self.config)})

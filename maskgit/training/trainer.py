@@ -1,0 +1,325 @@
+"""One loop trains every task: accumulate, clip, average, log, evaluate, checkpoint, resume.
+
+To resume, run the same command again. Everything random is a function of (seed, step, rank), so a
+run that was killed at any moment ends with the weights of one that was not, bit for bit.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
+from torch import Tensor
+from tqdm import tqdm
+
+from maskgit.config.loading import flatten, load, save, to_dict
+from maskgit.config.sections import Config, TrainConfig
+from maskgit.data.order import StepOrder, batches
+from maskgit.data.pixels import save_png
+from maskgit.machine import peak_memory
+from maskgit.precision import best_precision
+from maskgit.processes import cpu_only
+from maskgit.randomness import mixed_seed
+from maskgit.training.checkpoints import (
+    check_same,
+    checkpoints,
+    clean,
+    latest_good,
+    load_latest,
+    save_checkpoint,
+)
+from maskgit.training.learner import learning_rate_at
+from maskgit.training.metrics_log import MetricsLog
+from maskgit.training.tasks import TASKS, Task
+
+
+class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
+    """A signal asked to stop; a checkpoint was written first."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name} at step {step}; the same command resumes"
+        )
+        self.signal_number = signal_number
+
+
+class _StopRequest:
+    """Remembers the first SIGTERM or SIGINT, until `release` gives the signals back."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._old: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except (
+                ValueError
+            ):  # not in the main thread, e.g. in a notebook's worker: then nobody can signal us
+                return
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+
+    def release(self) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+def train(config: Config) -> Path:
+    """Train to the last step, from the newest good checkpoint if there is one -> the path of the
+    exported weights.
+
+    Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not
+    finite, ValueError if the run folder holds a run with another config.
+    """
+    config = with_precision(config)
+    accelerator = make_accelerator(config.train, Path(config.run))
+    return _Training(config, accelerator).run()
+
+
+def with_precision(config: Config) -> Config:
+    """The config with `auto` precision decided: as the run was started with, else the quicker on
+    this machine."""
+    if config.train.mixed_precision != "auto":
+        return config
+    started = Path(config.run) / "config.yaml"
+    if started.is_file():
+        found = load(started).train.mixed_precision
+    else:
+        found = "bf16" if best_precision() == "bf16" else "no"
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"mixed_precision": found})}
+    )
+
+
+def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
+    """The process group, the device, the precision and the trackers; ValueError if a tracker is not
+    installed."""
+    missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
+    if missing:  # accelerate would leave them out
+        raise ValueError(
+            f"train.trackers: {', '.join(sorted(missing))}: not installed, or not known to accelerate"
+        )
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
+    return Accelerator(
+        cpu=cpu_only(),
+        mixed_precision=train.mixed_precision,
+        log_with=list(train.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
+    )
+
+
+class _Training:
+    """The state of one call of `train`."""
+
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self.config, self.train, self.accelerator = config, config.train, accelerator
+        self.folder = Path(config.run)
+        if checkpoints(self.folder):
+            check_same(load(self.folder / "config.yaml"), config, self.folder)
+        torch.manual_seed(config.seed)
+        self.task: Task = TASKS[config.task](config, accelerator)
+        self.step = self._resume()
+        self.order = StepOrder(
+            len(self.task.dataset),
+            self.train.batch_size,
+            seed=config.seed,
+            start=self.step,
+            stop=self.train.steps,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            accumulate=self.train.accumulate,
+        )
+        if self.is_main:  # only now: a start that failed leaves no config to be compared with
+            save(config, self.folder / "config.yaml")
+            clean(self.folder)
+            self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
+        self.sums: dict[str, Tensor] = {}
+        self.since, self.steps_since = time.perf_counter(), 0
+        self.counts: Counter[str] = (
+            Counter()
+        )  # of what is in `sums`: a discriminator joins between two logs
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint that verifies -> its step, 0 without one."""
+        found = load_latest(self.folder)
+        if found is None:
+            return 0
+        if found.state["made_from"] != self.task.made_from:
+            raise ValueError(
+                f"{self.folder} was trained with {found.state['made_from']}, not with {self.task.made_from}: "
+                "set run=... to start a new run, or delete that folder"
+            )
+        for name, learner in self.task.learners.items():
+            own = learner.state()
+            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
+            if state["module"].keys() != own["module"].keys():
+                raise ValueError(
+                    f"the checkpoint of {self.folder} is of a model that this version of maskgit builds differently: "
+                    "set run=... to start a new run; what was trained can still be sampled"
+                )
+            learner.load_state(state)
+        return found.step
+
+    def run(self) -> Path:
+        """The loop."""
+        if self.step >= self.train.steps:
+            if self.is_main:
+                print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
+            return self._export()  # with the sampler that the config names now
+        self._start_trackers()
+        self.stop_request = _StopRequest()
+        try:
+            self._loop()
+            if stop := self._stop_signal():  # it came while the last step was evaluated or saved
+                raise Stopped(stop, self.step)
+        finally:
+            self.stop_request.release()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+        return self.task.exported
+
+    def _export(self) -> Path:
+        if self.is_main:
+            self.task.export()
+        self.accelerator.wait_for_everyone()
+        return self.task.exported
+
+    def _start_trackers(self) -> None:
+        wanted = self.train.trackers
+        if wanted:
+            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
+            self.accelerator.init_trackers("maskgit", flatten(to_dict(self.config)), purge)
+
+    def _loop(self) -> None:
+        data = getattr(self.config, "data", None)
+        parts = iter(batches(self.task.dataset, self.order, workers=data.workers if data else 0))
+        bar = tqdm(
+            total=self.train.steps, initial=self.step, unit="step", desc=self.folder.name, dynamic_ncols=True,
+            disable=not self.is_main, mininterval=1.0,
+        )  # fmt: skip
+        with bar:
+            while self.step < self.train.steps:
+                self._one_step([next(parts) for _ in range(self.train.accumulate)])
+                bar.update()
+                self._after_step(bar)
+
+    def _one_step(self, parts: list[Any]) -> None:
+        """The global generators are seeded too: dropout and codebook restarts in our dependencies
+        draw from them."""
+        torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
+        try:
+            logs = self.task.update(self.step, parts)
+        except FloatingPointError as error:
+            rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
+            good = latest_good(self.folder)
+            raise FloatingPointError(
+                f"{error} at step {self.step}, learning rate {rate:.3g}; "
+                + (
+                    f"the last good checkpoint is {good}"
+                    if good
+                    else "no checkpoint was written yet"
+                )
+                + ": lower train.learning_rate or train.clip_norm"
+            ) from error
+        self.step += 1
+        self.steps_since += 1
+        for key, value in logs.items():
+            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+            self.counts[key] += 1
+
+    def _after_step(self, bar: tqdm[Any]) -> None:
+        """What is due now. The order matters: a checkpoint is written after the rows that belong to
+        its step."""
+        train, last = self.train, self.step == self.train.steps
+        stop = self._stop_signal()
+        if self.step % train.log_every == 0 or last or stop:
+            self._log(bar)
+        if self.step % train.eval_every == 0 or last:
+            self._evaluate(bar)
+        if self.step % train.preview_every == 0 or last:
+            self._preview()
+        if self.step % train.save_every == 0 or last or stop:
+            self._save()
+        if stop:
+            raise Stopped(stop, self.step)
+
+    def _stop_signal(self) -> int:
+        """The signal that any process has received, agreed among all of them."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_request.number
+        number = torch.tensor(self.stop_request.number, device=self.accelerator.device)
+        return int(self.accelerator.gather(number[None]).max().item())
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        """The means since the last log, over all processes, and the speed."""
+        seconds = time.perf_counter() - self.since
+        means = {
+            key: self.accelerator.reduce(value / self.counts[key], "mean").item()
+            for key, value in self.sums.items()
+        }
+        images = self.steps_since * self.train.batch_size
+        means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
+        means["peak_memory_mib"] = peak_memory()
+        means["learning_rate"] = learning_rate_at(
+            self.step - 1, self.train, self.train.learning_rate
+        )
+        self._write(means)
+        bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+        self.sums, self.counts, self.steps_since = {}, Counter(), 0
+        self.since = time.perf_counter()
+
+    def _evaluate(self, bar: tqdm[Any]) -> None:
+        values = self.task.evaluate()
+        self._write(values)
+        if self.is_main:
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+            bar.write(f"{self.folder.name} step {self.step}: {shown}", file=sys.stderr)
+        self.since = time.perf_counter()
+
+    def _write(self, values: dict[str, float]) -> None:
+        if self.is_main:
+            self.metrics.write(self.step, values)
+        if self.train.trackers:
+            self.accelerator.log(values, step=self.step)
+
+    def _preview(self) -> None:
+        if self.is_main:
+            picture = self.task.preview()
+            if picture is not None:
+                save_png(picture, self.folder / "previews" / f"step_{self.step:08d}.png")
+                for tracker in self.accelerator.trackers:
+                    if hasattr(tracker, "log_images"):  # some of accelerate's have none
+                        how = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                        tracker.log_images({"preview": np.asarray(picture)[None]}, self.step, **how)
+        self.accelerator.wait_for_everyone()
+        self.since = time.perf_counter()
+
+    def _save(self) -> None:
+        """A checkpoint and the exported weights, by the main process while the others wait."""
+        if self.is_main:
+            tensors = {
+                f"{name}.{part}": values
+                for name, learner in self.task.learners.items()
+                for part, values in learner.state().items()
+            }
+            state = {"processes": self.accelerator.num_processes, "made_from": self.task.made_from}
+            save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
+            self.task.export()
+        self.accelerator.wait_for_everyone()
+        self.since = time.perf_counter()
