@@ -1,7 +1,7 @@
 """The code-grid cache: a data set tokenised once, memory-mapped ever after.
 
     codes/manifest.json            what was tokenised, by which tokenizer, how (written last: without it, no cache)
-    codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type, "labels" (rows,)
+    codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type, "labels" (rows,) or (rows, n)
 
 View 0 is the image, view 1 (of a training split, where the transform flips) its mirror image. The
 second stage reads nothing else.
@@ -64,7 +64,10 @@ def _map_tensors(path: Path) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    types = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64}
+    types = {
+        "U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64, "F32": np.float32,
+        "F64": np.float64,
+    }  # fmt: skip
     return {
         name: np.memmap(
             path,

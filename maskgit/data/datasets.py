@@ -20,10 +20,10 @@ from maskgit.data.sources import Source, load_source
 
 
 class Batch(NamedTuple):
-    """Images, or their cached codes, with labels."""
+    """Images, or their cached codes, with what the source says of each."""
 
     data: Tensor  # uint8 (batch, channels, height, width), or int64 codes (batch, h, w)
-    labels: Tensor  # (batch,) int64
+    labels: Tensor  # (batch,) int64, or (batch, n) of a source with attributes of its own
 
 
 class Dataset(Protocol):

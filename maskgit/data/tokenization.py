@@ -84,7 +84,7 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray, codebook_size
         save_file(
             {
                 "codes": codes.astype(smallest_dtype(codebook_size)),
-                "labels": labels.astype(np.int64),
+                "labels": labels,
             },
             aside,
         )

@@ -18,7 +18,7 @@ from maskgit.samplers.scored import confidence, critic, self_critic
 from vqgan.faces import face
 from vqgan.registry import options_of, split
 
-__getattr__, __dir__, _others = face(
+__getattr__, _, _others = face(
     __name__,
     {
         "conditions": ["Condition", "batch_of", "each", "leaves", "numbers", "some", "where"],
@@ -38,6 +38,11 @@ __all__ = [
     "rounds_of",
 ]
 __all__ += _others
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
@@ -63,10 +68,10 @@ def rounds_of(sampler: Mapping[str, Any], num_hidden: int) -> int:
     return steps if name in BY_CHANCE else max(1, min(steps, num_hidden))
 
 
-CRITICS = {Critical: "token_critic", SelfCritical: "self_critic"}
+CRITICS: dict[Any, str] = {Critical: "token_critic", SelfCritical: "self_critic"}
 
 
 def critic_of(sampler: Sampler) -> str | None:
     """Which critic of a wrapper a sampler asks: "token_critic", "self_critic" or none, by its
     predictor's type."""
-    return CRITICS.get(get_type_hints(sampler)["predictor"])
+    return CRITICS.get(get_type_hints(sampler).get("predictor"))

@@ -17,7 +17,7 @@ class Source(NamedTuple):
     image: Callable[
         [int], Image.Image
     ]  # index -> a decoded image; OSError or ValueError if it is corrupt
-    labels: np.ndarray  # (len,) int64
+    labels: np.ndarray  # (len,) int64; or (len, n), for a backbone with a condition of its own
     class_names: tuple[str, ...]  # label -> name
     name: Callable[[int], str]  # index -> what to call it in a report
 

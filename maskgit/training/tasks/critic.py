@@ -70,7 +70,7 @@ class CriticTask:
 
     def _losses(self, wrapper: NonAutoregressiveWrapper, batch: Batch, **keywords: Any) -> Tensor:
         """The critic's loss on a batch."""
-        codes, labels = (part.to(self.accelerator.device) for part in (batch.data, batch.labels))
+        codes, condition = (part.to(self.accelerator.device) for part in batch)
         temperature = self.config.loss.temperature
         return cast(
             Tensor,
@@ -78,7 +78,7 @@ class CriticTask:
                 codes,
                 only_train_critic=True,
                 generator_sample_temperature=temperature,
-                condition=labels,
+                condition=condition,
                 **keywords,
             ).loss,
         )
@@ -116,7 +116,7 @@ class CriticTask:
             draws = generator(0, number, device=accelerator.device)
             with accelerator.autocast():
                 loss = self._losses(wrapper, batch, generator=draws)
-            averages.add("critic_loss", loss.double() * len(batch.labels), len(batch.labels))
+            averages.add("critic_loss", loss.double() * len(batch.data), len(batch.data))
         return averages.means()
 
     def pipeline(self) -> Pipeline:

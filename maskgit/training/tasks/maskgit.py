@@ -1,4 +1,4 @@
-"""MaskGITTask: cached codes and labels -> a generator. No encoder runs here."""
+"""MaskGITTask: cached codes and their conditions -> a generator. No encoder runs here."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ class MaskGITTask:
             zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
         ):
             with learner.together(number == len(parts) - 1):
+                codes, condition = (part.to(device) for part in batch)
                 losses = learner.ddp(
-                    batch.data.to(device),
-                    condition=batch.labels.to(device),
+                    codes,
+                    condition=condition,
                     t=t,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
@@ -105,15 +106,16 @@ class MaskGITTask:
         names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
         averages = Averages(accelerator, *names)
         for number, batch in shared_batches(self.validation, most, accelerator):
-            codes, labels, count = batch.data.to(device), batch.labels.to(device), len(batch.labels)
+            codes, condition = (part.to(device) for part in batch)
+            count = len(codes)
             draws = generator(0, number, device=device)
             with accelerator.autocast():
-                losses = model(codes, condition=labels, generator=draws)
+                losses = model(codes, condition=condition, generator=draws)
                 averages.add("validation_loss", losses.generator_loss * count, count)
                 if model.has_critic:
                     averages.add("critic_loss", losses.critic_loss * count, count)
                 if number // world * world * count < BITS_IMAGES:  # all processes alike
-                    bits = model.bits(codes, condition=labels, generator=draws)
+                    bits = model.bits(codes, condition=condition, generator=draws)
                     averages.add("bits_per_code", bits.sum(), count)
         return averages.means()
 
