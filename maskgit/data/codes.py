@@ -1,7 +1,8 @@
 """The code-grid cache: a data set tokenised once, memory-mapped ever after.
 
-    codes/manifest.json            what was tokenised, by which tokenizer, how (written last: without it, no cache)
-    codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type, "labels" (rows,) or (rows, n)
+    codes/manifest.json            what was tokenised, by which tokenizer, how; written last
+    codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type,
+                                   "labels" (rows,), or (rows, n) of a source's own attributes
 
 View 0 is the image, view 1 (of a training split, where the transform flips) its mirror image. The
 second stage reads nothing else.
@@ -35,7 +36,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no code cache in {folder}: make it with `maskgit tokenize <tokenizer run> --out {folder}`"
+            f"no code cache in {folder}: make it with "
+            f"`maskgit tokenize <tokenizer run> --out {folder}`"
         )
     manifest = json.loads(path.read_text())
     if manifest.get("format") != FORMAT:
@@ -48,19 +50,21 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 def check_tokenizer(
     folder: str | Path, manifest: dict[str, Any], tokenizer_path: str | Path
 ) -> None:
-    """ValueError if the cache was made by another tokenizer than the weights at
-    `tokenizer_path`."""
+    """ValueError if another tokenizer than the weights at `tokenizer_path` made the cache."""
     found = content_hash(tokenizer_path, "tokenizer")
     if manifest["tokenizer_sha256"] != found:
         raise ValueError(
-            f"the code cache in {folder} was made by tokenizer {manifest['tokenizer_sha256'][:12]}, but "
-            f"{tokenizer_path} is {found[:12]}: make the cache again with `maskgit tokenize --out {folder} --overwrite`"
+            f"the code cache in {folder} was made by tokenizer "
+            f"{manifest['tokenizer_sha256'][:12]}, but {tokenizer_path} is {found[:12]}: "
+            f"make the cache again with `maskgit tokenize --out {folder} --overwrite`"
         )
 
 
 def _map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as memory maps (8-byte header length, JSON header, then the
-    bytes)."""
+    """The tensors of a safetensors file as memory maps.
+
+    8 bytes for the length of the header, the JSON header, then the bytes.
+    """
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -82,8 +86,10 @@ def _map_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 class CodeDataset:
-    """The cached grids of one split. In training the view is a function of (seed, epoch, index),
-    else it is view 0."""
+    """The cached grids of one split.
+
+    In training the view is a function of (seed, epoch, index), else it is view 0.
+    """
 
     def __init__(
         self, folder: str | Path, split: str, *, seed: int = 0, augment: bool = False
@@ -103,7 +109,8 @@ class CodeDataset:
         counts = [len(shard["labels"]) for shard in shards]
         if counts != self.manifest["splits"][split]["shards"]:
             raise ValueError(
-                f"the shards in {folder} hold {counts} rows, not what its manifest says: make it again"
+                f"the shards in {folder} hold {counts} rows, not what its manifest says: "
+                "make it again"
             )
         self.codes = [shard["codes"] for shard in shards]
         self.labels = np.concatenate([shard["labels"] for shard in shards])
@@ -147,8 +154,7 @@ def code_usage(folder: str | Path) -> float:
 
 
 def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset, CodeDataset]:
-    """(training, validation) grids of a code cache; ValueError if another tokenizer than this file
-    made it."""
+    """(training, validation) grids of a cache; ValueError if another tokenizer made it."""
     train = CodeDataset(folder, "train", seed=seed, augment=True)
     check_tokenizer(folder, train.manifest, tokenizer)
     return train, CodeDataset(folder, "validation")

@@ -1,5 +1,4 @@
-"""Images as a training sees them: a source through a transform, corrupt ones left out, in
-batches."""
+"""Images as a training sees them: a source through a transform, corrupt ones left out."""
 
 from __future__ import annotations
 
@@ -39,24 +38,21 @@ class TooManyCorruptError(ValueError):
 
 
 class Quarantine:
-    """The images that could not be read: each is reported once by name, and too many stop the
-    run."""
+    """The images that could not be read: each is reported once, and too many stop the run."""
 
     def __init__(self, path: Path | None = None, max_share: float = 0.05) -> None:
         self.path, self.max_share = path, max_share
         self.names: set[str] = set()
 
     def _read(self) -> None:
-        """What other workers, processes and earlier runs have found; a line cut short by a kill is
-        left out."""
+        """What other workers, processes and earlier runs have found, but a line cut short."""
         if self.path is not None and self.path.is_file():
             for line in self.path.read_text().splitlines():
                 with suppress(ValueError):
                     self.names.add(json.loads(line)["name"])
 
     def add(self, name: str, reason: str, num_images: int) -> None:
-        """Report `name` if it is new; ValueError if over `max_share` of `num_images` are corrupt by
-        now."""
+        """Report `name` if it is new; ValueError if over `max_share` of all are corrupt by now."""
         if name not in self.names:
             self._read()
         if name not in self.names:
@@ -68,14 +64,17 @@ class Quarantine:
                     file.write(json.dumps({"name": name, "reason": reason}) + "\n")
         if len(self.names) > max(3, self.max_share * num_images):
             raise TooManyCorruptError(
-                f"{len(self.names)} of {num_images} images are corrupt, more than {self.max_share:.0%}"
+                f"{len(self.names)} of {num_images} images are corrupt, "
+                f"more than {self.max_share:.0%}"
                 + (f"; they are listed in {self.path}" if self.path else "")
             )
 
 
 class ImageDataset:
-    """A source through a transform. A corrupt image is replaced by the next good one, the same one
-    every time."""
+    """A source through a transform.
+
+    A corrupt image is replaced by the next good one, the same one every time.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tokenise a data set once, over all processes, into the cache that maskgit.codes reads."""
+"""Tokenise a data set once, over all processes, into the cache that maskgit.data.codes reads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.weights import content_hash, load_weights, weights_of
 
 SHARD_ROWS = 8192
-"""Rows of a shard: what a process tokenises at a time, and what an interrupted call does again at
-most."""
+"""Rows of a shard: what a process tokenises at a time, and a call that was cut short does again."""
 
 
 def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
@@ -38,8 +37,7 @@ def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
 
 
 class Views:
-    """The images of a data set in all their views, for a cache: an image at most once, corrupt ones
-    left out."""
+    """The images of a data set in all their views, for a cache; corrupt ones are left out."""
 
     def __init__(self, dataset: ImageDataset, *, training: bool = True) -> None:
         self.dataset = dataset
@@ -97,8 +95,7 @@ def describe(
     sources: Mapping[str, Source],
     transform: Transform,
 ) -> dict[str, Any]:
-    """The part of a manifest that says which images and which tokenizer; a cache is good only while
-    it is the same.
+    """The part of a manifest that says which images and which tokenizer a cache is good for.
 
     spec: how the config names the data source; sources: split -> what was found there.
     """
@@ -119,7 +116,8 @@ def tokenizer_data(tokenizer: str | Path) -> DataConfig:
     config, _ = load_weights(weights_of(tokenizer, "tokenizer"), "tokenizer")
     if "run" not in config:
         raise ValueError(
-            f"{tokenizer} does not say what data it was trained on: pass a config with a data section"
+            f"{tokenizer} does not say what data it was trained on: "
+            "pass a config with a data section"
         )
     return TokenizerConfig.model_validate(config["run"]).data
 
@@ -133,8 +131,7 @@ def tokenize_dataset(
     batch_size: int = 128,
     overwrite: bool = False,
 ) -> Path:
-    """Write the code cache `out` -> its manifest's path. Run again, it continues, or says that all
-    is done.
+    """Write the code cache `out` -> its manifest's path; run again, it continues.
 
     tokenizer: a run folder or a weights file; data: by default what the tokenizer was trained on.
     ValueError if `out` holds the codes of another tokenizer, source or transform and not
@@ -225,8 +222,7 @@ def _write_split(
     batch_size: int,
     workers: int,
 ) -> list[int]:
-    """Process r of n writes every n-th shard -> the rows of all shards. Shards of an interrupted
-    call are kept."""
+    """Process r of n writes every n-th shard that is not there yet -> the rows of all shards."""
     starts = range(0, len(views), SHARD_ROWS)
     shards = [range(start, min(start + SHARD_ROWS, len(views))) for start in starts]
     mine = range(state.process_index, len(shards), state.num_processes)

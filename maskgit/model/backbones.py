@@ -18,8 +18,7 @@ from maskgit.samplers.conditions import Condition
 from vqgan.registry import build, choose, options_of, split
 
 SHAPE = ("codebook_size", "grid", "num_classes", "codes_per_cell", "code_levels", "num_outputs")
-"""What a backbone is told of the codes and classes that it is for; it takes those that it has
-keywords for."""
+"""What a backbone is told of the codes and classes; it takes those that it has keywords for."""
 
 
 class Backbone(Protocol):
@@ -45,8 +44,7 @@ class Backbone(Protocol):
         ...
 
     def null(self, condition: Condition) -> Condition:
-        """A condition of as many images that means none: what guidance leads away from, and
-        training drops to."""
+        """A condition built alike that means none: what guidance leads away from."""
         ...
 
     @property
@@ -88,14 +86,16 @@ def make_backbone(spec: str | Mapping[str, Any], **shape: Any) -> Any:
 
 
 def make_critic(spec: str | Mapping[str, Any], generator: Any, section: str, **shape: Any) -> Any:
-    """A net with one logit a cell, for the grids of a generator; ValueError, with the config's
-    section, if it does not know them all."""
+    """A net with one logit a cell, for the grids of a generator.
+
+    ValueError, with the config's section, if it does not know all of them.
+    """
     critic = make_backbone(spec, **shape, num_outputs=1)
     if critic.any_grid != generator.any_grid:
         wanted = "rotary" if generator.any_grid else "learned"
         raise ValueError(
-            f"the generator knows grids of {'any size' if generator.any_grid else 'one size'}, its critic has to, "
-            f"too: set {section}.positions={wanted}"
+            f"the generator knows grids of {'any size' if generator.any_grid else 'one size'}, "
+            f"its critic has to, too: set {section}.positions={wanted}"
         )
     return critic
 

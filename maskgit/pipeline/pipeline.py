@@ -1,5 +1,4 @@
-"""Pipeline: one line from a checkpoint to PIL images. The command line, the previews and the
-metrics all use it."""
+"""Pipeline: one line from a checkpoint to PIL images; commands, previews and metrics use it."""
 
 from __future__ import annotations
 
@@ -31,13 +30,11 @@ from vqgan.registry import split, suggest
 from vqgan.tokenizer import Tokenizer
 
 ONE_THREAD = 64 * 64
-"""Pixels up to which an image is decoded on one thread, others beside it: more do not make so few
-quicker."""
+"""Pixels up to which an image is decoded on one thread, others beside it: so it is quicker."""
 
 
 Labels = Sequence[int] | Condition
-"""Class labels, num_classes for none; or a condition of the net's own (maskgit.conditions), for
-each image."""
+"""Of each image, a class label, num_classes for none; or a condition (samplers.conditions)."""
 
 
 class Pipeline:
@@ -98,13 +95,11 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Pipeline:
-        """Load what `save_pretrained` wrote, from that folder or from the training run it lies
-        in."""
+        """Load what `save_pretrained` wrote, from that folder or the training run it lies in."""
         return cls(**read_parts(pipeline_folder(Path(folder)))._asdict())
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write three files, or four, and one for each preset, each whole or not at all; others are
-        left alone."""
+        """Write three files, or four, and one for each preset, each whole or not at all."""
         return write_parts(
             Path(folder), Parts(**{name: getattr(self, name) for name in Parts._fields})
         )
@@ -204,30 +199,32 @@ class Pipeline:
         )
 
     def condition(self, labels: Labels) -> Condition:
-        """What the net is given for class labels; any other condition is its own, and stays as it
-        is."""
+        """What the net is given for class labels; any other condition stays as it is."""
         if not isinstance(labels, Sequence):
             return each(lambda part: part.to(self.device), labels)
         if any(not 0 <= label <= len(self.class_names) for label in labels):
             raise ValueError(
-                f"labels lie in 0 .. {len(self.class_names) - 1}, or {len(self.class_names)} for no label"
+                f"labels lie in 0 .. {len(self.class_names) - 1}, "
+                f"or {len(self.class_names)} for no label"
             )
         return torch.tensor(labels, device=self.device)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
-        """The cells (h, w) of images of a size in pixels, by default the training's; ValueError if
-        none fit."""
+        """The cells (h, w) of images of a size in pixels, by default the training's.
+
+        ValueError if none fit.
+        """
         own = self.tokenizer.size_of(self.net.grid)
         height, width = own[0] if height is None else height, own[1] if width is None else width
         if not self.net.any_grid and (height, width) != own:
             raise ValueError(
-                f"this model draws {own[0]}x{own[1]} pixels only; model.positions=rotary draws any size"
+                f"this model draws {own[0]}x{own[1]} pixels only; "
+                "model.positions=rotary draws any size"
             )
         return self.tokenizer.grid_of(height, width)
 
     def settings(self, **options: Any) -> Settings:
-        """What to draw with: the pipeline's own settings, or a preset's, with what a call gives
-        (maskgit.settings)."""
+        """What to draw with: the pipeline's own or a preset's, with what a call gives."""
         critics = {name for name in CRITICS.values() if getattr(self.model, name) is not None}
         return settle(Settings(self.sampler, self.guidance), self.presets, critics, **options)
 
@@ -240,8 +237,7 @@ class Pipeline:
         batch_size: int = 64,
         **options: Any,
     ) -> Iterator[Tensor]:
-        """Images (channels, height, width) in [-1, 1] one by one, made in batches; options as in
-        `rounds`."""
+        """Images (channels, height, width) in [-1, 1], made in batches; options as in `rounds`."""
         count = len(labels) if isinstance(labels, Sequence) else batch_of(labels)
         seeds = list(range(count)) if seeds is None else list(seeds)
         for start in range(0, count, batch_size):
@@ -271,8 +267,10 @@ class Pipeline:
         batch_size: int = 64,
         **options: Any,
     ) -> list[Image.Image]:
-        """One PIL image for each label. Image i depends on labels[i] and seeds[i] only (by default
-        0, 1, ...)."""
+        """One PIL image for each label.
+
+        Image i depends on labels[i] and seeds[i] only (by default 0, 1, ...).
+        """
         return [
             to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)
         ]

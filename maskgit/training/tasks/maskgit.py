@@ -27,13 +27,11 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of
 
 BITS_IMAGES = 2000
-"""Validation images, about, that bits per code is estimated on while training; `maskgit evaluate`
-takes all."""
+"""Validation images, about, that bits per code is of while training; `evaluate` takes all."""
 
 
 class MaskGITTask:
-    """Trains a backbone through NonAutoregressiveWrapper, with a critic beside it if the config has
-    one."""
+    """Trains a backbone through NonAutoregressiveWrapper, with a critic if the config has one."""
 
     unit = "cells"
 
@@ -66,8 +64,7 @@ class MaskGITTask:
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step. Progress t is spread over the whole batch of all processes, and the loss is
-        averaged over it."""
+        """One step; progress t is spread, and the loss averaged, over the batch of all processes."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
