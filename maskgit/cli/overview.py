@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from maskgit.data.codes import read_manifest
 from maskgit.pipeline.saved import pipeline_folder
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
+from vqgan.registry import options_of
 from vqgan.weights import weights_of
 
 
@@ -52,24 +53,29 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _row(name: str, entry: Any) -> str:
+def _row(name: str, entry: Any, given: Iterable[str] = ()) -> str:
     """One line: the name, its options, and what it says of itself."""
     if not callable(entry) or isinstance(entry, tuple):
         return f"  {name}"
-    keywords = [p for p in inspect.signature(entry).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = options_of(entry, given).values()
+    keywords = [parameter for parameter in known if parameter.kind is parameter.KEYWORD_ONLY]
     options = ", ".join(
         p.name if p.default is p.empty else f"{p.name}={p.default}" for p in keywords
     )
-    says = (inspect.getdoc(entry) or "").split("\n")[0]
+    says = " ".join((inspect.getdoc(entry) or "").split("\n\n")[0].split())
     return f"  {name}" + (f" ({options})" if options else "") + f": {says}"
 
 
 def list_tables() -> str:
     """Every config that comes with the package, and every table with its entries and their
     options."""
+    from maskgit.model.backbones import BACKBONES, SHAPE
+
     lines = ["configs", *(f"  {name}" for name in known_configs())]
     for title, table in _tables().items():
         lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
+    lines += ["", "backbones (model, critic)"]
+    lines += [_row(name, entry, SHAPE) for name, entry in BACKBONES.items()]
     return "\n".join(lines)
 
 
