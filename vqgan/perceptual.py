@@ -68,7 +68,8 @@ class TorchvisionDistance(FeatureDistance):
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's weights for {model} ({error}): give their file in "
-                "loss.perceptual.weights, take your own classifier (`maskgit train DATA/classifier`, then "
+                "loss.perceptual.weights, take your own classifier (`maskgit train "
+                "DATA/classifier`, then "
                 "{name: classifier, weights: RUN}), or train with loss.perceptual=null"
             ) from error
         if not known:
@@ -124,7 +125,8 @@ class LPIPS(nn.Module):
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot download torchvision's backbone of LPIPS ({error}): put its file into "
-                f"{torch.hub.get_dir()}/checkpoints, take your own classifier (`maskgit train DATA/classifier`, then "
+                f"{torch.hub.get_dir()}/checkpoints, take your own classifier (`maskgit train "
+                "DATA/classifier`, then "
                 "{name: classifier, weights: RUN}), or train with loss.perceptual=null"
             ) from error
 
@@ -162,7 +164,8 @@ class ClassifierDistance(FeatureDistance):
         channels = self.classifier.config["channels"]
         if images.shape[1] != channels:
             raise ValueError(
-                f"the classifier was trained on {channels} channels, the images have {images.shape[1]}"
+                f"the classifier was trained on {channels} channels, "
+                f"the images have {images.shape[1]}"
             )
         found, x = [], images
         for layer in self.classifier.layers:

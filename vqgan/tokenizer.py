@@ -61,7 +61,8 @@ class Tokenizer(nn.Module):
         self.image_size, self.channels = image_size, channels
         self.check_size(image_size, image_size)
         shape: dict[str, Any] = {
-            "widths": widths, "num_blocks": num_blocks, "patch_size": patch_size, "attention": attention,
+            "widths": widths, "num_blocks": num_blocks, "patch_size": patch_size,
+            "attention": attention,
             "checkpointing": checkpointing,
         }  # fmt: skip
         self.encoder = Encoder(channels, latent_dim, **shape)

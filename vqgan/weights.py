@@ -49,7 +49,10 @@ def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], di
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("maskgit", "{}"))
             if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
-                found = f"{header.get('format', 'a foreign format')}, kind {header.get('kind', 'unknown')}"
+                found = (
+                    f"{header.get('format', 'a foreign format')}, "
+                    f"kind {header.get('kind', 'unknown')}"
+                )
                 raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
             return header["config"] | {"kind": header["kind"]}, {
                 name: file.get_tensor(name) for name in file.keys()

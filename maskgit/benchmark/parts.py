@@ -186,7 +186,8 @@ def _against_peers(plan: Plan, part: str, unit: str) -> Iterator[Row]:
             )
             continue
         talk(
-            f"{part}: {shape.cells} cells, {shape.params} M, batch {shape.batch}, rounds {shape.rounds or '-'}"
+            f"{part}: {shape.cells} cells, {shape.params} M, batch {shape.batch}, "
+            f"rounds {shape.rounds or '-'}"
         )
         sides, failed = _sides_at(shape, part, left)
         yield from failed

@@ -75,7 +75,8 @@ def ours(setting: Setting, depth: int) -> Model:
     maskgit.NonAutoregressiveWrapper."""
     shape, labels = setting.shape, setting.labels
     net = Transformer(
-        codebook_size=NUM_CODES, grid=(shape.side, shape.side), num_classes=NUM_CLASSES, dim=setting.dim, depth=depth,
+        codebook_size=NUM_CODES, grid=(shape.side, shape.side), num_classes=NUM_CLASSES,
+        dim=setting.dim, depth=depth,
         heads=setting.heads, flash=setting.way.flash,
     )  # fmt: skip
     wrapper = NonAutoregressiveWrapper(net, mask_id=NUM_CODES, label_smoothing=0.0)
@@ -155,7 +156,8 @@ def muse(setting: Setting, depth: int) -> Model:
     shape, dim, name = setting.shape, setting.dim, "none"
     T5_CONFIGS[name] = {"config": SimpleNamespace(d_model=dim)}
     net = MaskGitTransformer(
-        num_tokens=NUM_CODES, seq_len=shape.cells, dim=dim, depth=depth, heads=setting.heads, dim_head=64,
+        num_tokens=NUM_CODES, seq_len=shape.cells, dim=dim, depth=depth,
+        heads=setting.heads, dim_head=64,
         flash=setting.way.flash, t5_name=name,
     )  # fmt: skip
     vae = VQGanVAE(dim=16, layers=1, codebook_size=NUM_CODES, use_vgg_and_gan=False)
@@ -172,9 +174,10 @@ def muse(setting: Setting, depth: int) -> Model:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
             model.generate(texts, fmap_size=shape.side, timesteps=shape.rounds, cond_scale=1)
 
+    embeds = text[setting.labels]
     return Model(
-        model, lambda: model(setting.codes, text_embeds=text[setting.labels], cond_drop_prob=0.1), sample
-    )  # fmt: skip
+        model, lambda: model(setting.codes, text_embeds=embeds, cond_drop_prob=0.1), sample
+    )
 
 
 def amused(setting: Setting, depth: int) -> Model:
@@ -183,9 +186,11 @@ def amused(setting: Setting, depth: int) -> Model:
 
     shape, dim = setting.shape, setting.dim
     net: Any = UVit2DModel(
-        hidden_size=dim, cond_embed_dim=dim, micro_cond_encode_dim=dim, micro_cond_embed_dim=5 * dim,
+        hidden_size=dim, cond_embed_dim=dim, micro_cond_encode_dim=dim,
+        micro_cond_embed_dim=5 * dim,
         encoder_hidden_size=dim, vocab_size=NUM_CODES + 1, codebook_size=NUM_CODES, in_channels=dim,
-        block_out_channels=dim, num_res_blocks=1, block_num_heads=setting.heads, num_hidden_layers=depth,
+        block_out_channels=dim, num_res_blocks=1, block_num_heads=setting.heads,
+        num_hidden_layers=depth,
         num_attention_heads=setting.heads, intermediate_size=4 * dim, sample_size=shape.side,
     )  # fmt: skip
     text = torch.randn(NUM_CLASSES, 1, dim, device=setting.device)[setting.labels]

@@ -59,12 +59,14 @@ class PlainVQVAE(nn.Module):
             _Residual(wide), _Residual(wide), nn.ReLU(), nn.Conv2d(wide, WIDTH, 1),
         )  # fmt: skip
         self.quantizer = VectorQuantize(
-            dim=WIDTH, codebook_size=CODES, codebook_dim=16, decay=0.95, kmeans_init=True, use_cosine_sim=True,
+            dim=WIDTH, codebook_size=CODES, codebook_dim=16, decay=0.95, kmeans_init=True,
+            use_cosine_sim=True,
             threshold_ema_dead_code=2, accept_image_fmap=False,
         )  # fmt: skip
         self.decoder = nn.Sequential(
             nn.Conv2d(WIDTH, wide, 3, padding=1), _Residual(wide), _Residual(wide), nn.ReLU(),
-            nn.ConvTranspose2d(wide, WIDTH, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(WIDTH, channels, 4, 2, 1),
+            nn.ConvTranspose2d(wide, WIDTH, 4, 2, 1), nn.ReLU(),
+            nn.ConvTranspose2d(WIDTH, channels, 4, 2, 1),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,10 @@ class _Place(NamedTuple):
 
 def _adversarial(joins: int) -> str:
     """A discriminator that joins at a step."""
-    about = f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4, weight: {GAN_WEIGHT}"
+    about = (
+        f"start_step: {joins}, warmup_steps: {joins // 10}, learning_rate: 2e-4, weight: "
+        f"{GAN_WEIGHT}"
+    )
     return f"{{discriminator: {SMALL_PATCHES}, {about}}}"
 
 

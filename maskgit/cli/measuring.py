@@ -180,7 +180,7 @@ def benchmark(
     only: Annotated[
         str,
         typer.Option(
-            help="Parts of speed, such as training,sampling, or lines of tokenizers; all by default."
+            help=("Parts of speed, as training,sampling, or lines of tokenizers; all by default.")
         ),
     ] = "",
     cells: Annotated[

@@ -133,8 +133,10 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
     return [
         _line("encoder", encoder, lambda: encoder(images)),
         _line("decoder", decoder, lambda: decoder(latents)),
-        f"  quantizer: {sum(t.numel() for t in tokenizer.quantizer.state_dict().values()) / 1e6:.2f} M numbers",
-        f"  codes: {tokenizer.codebook_size} in a grid of {tokenizer.grid[0]}x{tokenizer.grid[1]} for "
+        "  quantizer: "
+        f"{sum(t.numel() for t in tokenizer.quantizer.state_dict().values()) / 1e6:.2f} M numbers",
+        f"  codes: {tokenizer.codebook_size} in a grid of "
+        f"{tokenizer.grid[0]}x{tokenizer.grid[1]} for "
         f"{size}x{size} pixels (f{tokenizer.downscale})",
     ]
 
@@ -155,7 +157,8 @@ def _describe_config(path: Path) -> str:
     """What a config would train, and what an image costs it."""
     config = load(path)
     lines = [
-        f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, into {config.run}"
+        f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, "
+        f"into {config.run}"
     ]
     lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
     if isinstance(config, TokenizerConfig):
@@ -238,6 +241,7 @@ def _describe_codes(path: Path) -> str:
     lines.append(f"  classes: {', '.join(manifest['class_names'][:20])}")
     for split, entry in manifest["splits"].items():
         lines.append(
-            f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, {entry['skipped']} skipped"
+            f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, "
+            f"{entry['skipped']} skipped"
         )
     return "\n".join(lines)

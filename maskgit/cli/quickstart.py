@@ -142,7 +142,9 @@ def _measure(
     ]
     return {
         "pictures": pictures,
-        "codes": f"{code_usage(maskgit.codes):.1%} of {read_manifest(maskgit.codes)['codebook_size']}",
+        "codes": (
+            f"{code_usage(maskgit.codes):.1%} of {read_manifest(maskgit.codes)['codebook_size']}"
+        ),
         "psnr": psnr(decoded, images).mean().item(),
         "agreement": class_agreement(classifier, drawn, torch.tensor(labels)),
         "real": class_agreement(classifier, images, batch.labels),
@@ -162,9 +164,12 @@ def _report(pictures: list[Path], numbers: dict[str, Any], seconds: dict[str, fl
     lines += [
         "numbers",
         f"  codes used             {numbers['codes']}",
-        f"  reconstruction PSNR    {numbers['psnr']:.2f} dB on {numbers['num_real']} held-out images",
-        f"  class agreement        {numbers['agreement']:.1%} of {NUM_JUDGED} samples are read as the class asked for",
-        f"  the judge's accuracy   {numbers['real']:.1%} on the {numbers['num_real']} held-out real images",
+        f"  reconstruction PSNR    {numbers['psnr']:.2f} dB on {numbers['num_real']} held-out "
+        "images",
+        f"  class agreement        {numbers['agreement']:.1%} of {NUM_JUDGED} samples are read "
+        "as the class asked for",
+        f"  the judge's accuracy   {numbers['real']:.1%} on the {numbers['num_real']} held-out "
+        "real images",
         f"  sampling               {numbers['per_second']:.1f} images/s",
         f"  peak memory            {peak_memory():.0f} MiB",
     ]

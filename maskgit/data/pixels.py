@@ -32,7 +32,7 @@ def open_image(data: str | Path | bytes) -> Image.Image:
                 return ImageOps.exif_transpose(image)
     except (OSError, ValueError):
         raise
-    except Exception as error:  # a decoder fails on bad bytes in many ways: struct.error, SyntaxError, IndexError, ...
+    except Exception as error:  # a decoder fails on bad bytes in many ways
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 

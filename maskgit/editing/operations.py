@@ -52,7 +52,8 @@ def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
     left, top, right, bottom = box
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"the box {left},{top},{right},{bottom} (left, top, right, bottom) is empty or not inside an image of "
+            f"the box {left},{top},{right},{bottom} (left, top, right, "
+            "bottom) is empty or not inside an image of "
             f"{width} pixels across and {height} down"
         )
     mask = torch.zeros(height, width, dtype=torch.bool)
@@ -69,7 +70,8 @@ def check_image(pipeline: Pipeline, size: Sequence[int], *, alone: bool = True) 
     near = [max(least, round(side / f) * f) for side, least in zip(size, own, strict=True)]
     if any(side % f or side < least for side, least in zip(size, own, strict=True)):
         raise ValueError(
-            f"an image of {size[0]}x{size[1]} cannot be edited by this model: the nearest size that can is "
+            f"an image of {size[0]}x{size[1]} cannot be edited by this model: "
+            "the nearest size that can is "
             f"{near[0]}x{near[1]}"
         )
 
@@ -101,7 +103,8 @@ def inpaint(
     assert mask is not None
     if mask.shape != image.shape[1:]:
         raise ValueError(
-            f"the mask is {mask.shape[1]} pixels across and {mask.shape[0]} down, the image {image.shape[2]} and "
+            f"the mask is {mask.shape[1]} pixels across and {mask.shape[0]} down, "
+            f"the image {image.shape[2]} and "
             f"{image.shape[1]}"
         )
     if not mask.any():
@@ -135,7 +138,8 @@ def outpaint(
             nearest = [f if margin > 0 else 0 for margin in margins]
         near = ",".join(map(str, nearest))
         raise ValueError(
-            f"margins are multiples of {f} pixels, such as {near}, not {','.join(map(str, margins))}"
+            f"margins are multiples of {f} pixels, such as {near}, "
+            f"not {','.join(map(str, margins))}"
         )
     if not any(margins):
         raise ValueError("all margins are 0: nothing to draw")
@@ -262,7 +266,8 @@ def encode(pipeline: Pipeline, image: Tensor) -> Tensor:
     channels."""
     if image.shape[0] != pipeline.tokenizer.channels:
         raise ValueError(
-            f"the model draws {pipeline.tokenizer.channels} channels, the image has {image.shape[0]}"
+            f"the model draws {pipeline.tokenizer.channels} channels, "
+            f"the image has {image.shape[0]}"
         )
     return pipeline.tokenizer.encode(to_float(image)[None].to(pipeline.device))[0]
 

@@ -183,7 +183,8 @@ def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) ->
         return pipeline.label(given)
     if own is None:
         raise ValueError(
-            f"{name} has no label of its own: pass --label, one of {', '.join(pipeline.class_names[:10])}"
+            f"{name} has no label of its own: pass --label, "
+            f"one of {', '.join(pipeline.class_names[:10])}"
         )
     return own
 
@@ -239,7 +240,8 @@ def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
         if (height, width) != mask.shape:
             sizes = f"{mask.shape[1]}x{mask.shape[0]}, {other} {width}x{height}"
             raise ValueError(
-                f"{name} is {sizes} pixels: a mask is of the size of its image, and --resize cuts both"
+                f"{name} is {sizes} pixels: a mask is of the size of its image, "
+                "and --resize cuts both"
             )
     picture = to_pil(mask[None].float() * 2 - 1)
     return torch.from_numpy(Transform(pipeline.tokenizer.image_size, 1)(picture).copy())[0] > 127

@@ -46,7 +46,8 @@ def window_size(pipeline: Pipeline, size: Sequence[int]) -> tuple[int, int]:
     if not net.any_grid and (size[0] < net.grid[0] or size[1] < net.grid[1]):
         given, least = tokenizer.size_of(size), tokenizer.size_of([*map(max, size, net.grid)])
         raise ValueError(
-            f"images of {given[0]}x{given[1]}, margins included, are smaller than the model's: the nearest size that "
+            f"images of {given[0]}x{given[1]}, margins included, are smaller than the model's: "
+            "the nearest size that "
             f"can be edited is {least[0]}x{least[1]}"
         )
     return min(size[0], net.grid[0]), min(size[1], net.grid[1])

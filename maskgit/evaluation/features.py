@@ -60,7 +60,8 @@ class ClassifierFeatures:
         channels = self.classifier.config["channels"]
         if images.shape[1] != channels:
             raise ValueError(
-                f"the classifier was trained on {channels} channels, the images have {images.shape[1]}"
+                f"the classifier was trained on {channels} channels, "
+                f"the images have {images.shape[1]}"
             )
         features = self.classifier.features(to_float(images.to(this_process().device)))
         return Seen(features, self.classifier.to_logits(features))
@@ -83,7 +84,8 @@ def _weights_file(weights: str | Path | None, url: str, name: str, digits: str) 
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"the feature network's weights cannot be downloaded ({error}): fetch {url} and pass it as --weights, or "
+            f"the feature network's weights cannot be downloaded ({error}): "
+            f"fetch {url} and pass it as --weights, or "
             "use --features classifier"
         ) from error
     return path

@@ -85,7 +85,8 @@ def _check(request: Evaluation) -> None:
     drawing = request.count is not None or request.seed is not None or request.options
     if request.samples and drawing:
         raise ValueError(
-            "--count, --seed and the sampler's options say what a run draws; samples are measured all"
+            "--count, --seed and the sampler's options say what a run draws; "
+            "samples are measured all"
         )
     check_libraries()
 

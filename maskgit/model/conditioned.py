@@ -74,7 +74,8 @@ class Conditioned:
         cannot."""
         if self.passes is None:
             raise ValueError(
-                "refresh > 1 needs a maskgit.Transformer without self-conditioning, conditioned on its labels only"
+                "refresh > 1 needs a maskgit.Transformer without self-conditioning, "
+                "conditioned on its labels only"
             )
         found = Conditioned(self.model, self.batch, {})
         found.passes = self.model.net.sampling_passes(refresh)

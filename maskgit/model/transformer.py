@@ -182,7 +182,8 @@ class Transformer(nn.Module):
         """ValueError if grids of this size cannot be run."""
         if not self.any_grid and (height, width) != self.grid:
             raise ValueError(
-                f"this model knows grids of {self.grid[0]}x{self.grid[1]} cells only, not {height}x{width}: it has "
+                f"this model knows grids of {self.grid[0]}x{self.grid[1]} cells only, "
+                f"not {height}x{width}: it has "
                 "learned positions; one trained with model.positions=rotary draws any size"
             )
 

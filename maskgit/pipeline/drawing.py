@@ -53,7 +53,8 @@ def warn_of_preset(pipeline: Pipeline, run: Path, name: str | None) -> None:
         and preset.measured.get("weights", there := pipeline_hashes(run)) != there
     ):
         print(
-            f"warning: the preset {name} was tuned on other weights: `maskgit tune` finds a new one",
+            f"warning: the preset {name} was tuned on other weights: "
+            "`maskgit tune` finds a new one",
             file=sys.stderr,
         )
 

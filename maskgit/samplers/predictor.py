@@ -12,7 +12,7 @@ class Filled(NamedTuple):
     """A batch of grids after a round."""
 
     codes: Tensor  # (batch, h, w) int64, hidden cells equal to the mask id
-    confidence: Tensor  # (batch, h, w) float32: the model's probability of each code when drawn; nan where none was
+    confidence: Tensor  # (batch, h, w) float32: how probable each code was when drawn, or nan
 
 
 class Watched:

@@ -70,7 +70,8 @@ def remask(
         raise ValueError(f"eta lies in [0, 1], not {eta}")
     if refine is not None and not (0 < refine[0] < refine[1] < 1 and 0 < level < 1):
         raise ValueError(
-            f"refine is a part (start, end) of (0, 1), and level lies in (0, 1), not {refine} and {level}"
+            "refine is a part (start, end) of (0, 1), and level lies in (0, 1), "
+            f"not {refine} and {level}"
         )
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")

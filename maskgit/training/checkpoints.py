@@ -1,6 +1,7 @@
 """The checkpoints of a run folder, and what a resumed run may change.
 
-    run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  checkpoints/step_00000500/  the exported weights
+    run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  the exported weights
+    run/checkpoints/step_00000500/
 
 A checkpoint is a folder of safetensors and JSON with a sha256 manifest. It is written aside,
 flushed to the disk, renamed, and only then are older ones pruned: whatever moment a process is
@@ -148,5 +149,6 @@ def check_same(old: Config, new: Config, run: str | Path) -> None:
     if different:
         shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
         raise ValueError(
-            f"{run} was started with another config ({shown}): set run=... to start a new run, or delete that folder"
+            f"{run} was started with another config ({shown}): set run=... to start a new run, "
+            "or delete that folder"
         )

@@ -49,7 +49,8 @@ class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} at step {step}; the same command resumes"
+            f"stopped by {signal.Signals(signal_number).name} at step {step}; "
+            "the same command resumes"
         )
         self.signal_number = signal_number
 
@@ -109,9 +110,11 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
     if missing:  # accelerate would leave them out
         raise ValueError(
-            f"train.trackers: {', '.join(sorted(missing))}: not installed, or not known to accelerate"
+            f"train.trackers: {', '.join(sorted(missing))}: not installed, "
+            "or not known to accelerate"
         )
-    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
+    # an earlier training in this process may have had another precision
+    AcceleratorState._reset_state()
     return Accelerator(
         cpu=cpu_only(),
         mixed_precision=train.mixed_precision,
@@ -162,7 +165,8 @@ class _Training:
             return 0
         if found.state["made_from"] != self.task.made_from:
             raise ValueError(
-                f"{self.folder} was trained with {found.state['made_from']}, not with {self.task.made_from}: "
+                f"{self.folder} was trained with {found.state['made_from']}, "
+                f"not with {self.task.made_from}: "
                 "set run=... to start a new run, or delete that folder"
             )
         for name, learner in self.task.learners.items():
@@ -170,7 +174,8 @@ class _Training:
             state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
             if state["module"].keys() != own["module"].keys():
                 raise ValueError(
-                    f"the checkpoint of {self.folder} is of a model that this version of maskgit builds differently: "
+                    f"the checkpoint of {self.folder} is of a model that this version of maskgit "
+                    "builds differently: "
                     "set run=... to start a new run; what was trained can still be sampled"
                 )
             learner.load_state(state)
@@ -210,7 +215,8 @@ class _Training:
         data = getattr(self.config, "data", None)
         parts = iter(batches(self.task.dataset, self.order, workers=data.workers if data else 0))
         bar = tqdm(
-            total=self.train.steps, initial=self.step, unit="step", desc=self.folder.name, dynamic_ncols=True,
+            total=self.train.steps, initial=self.step, unit="step", desc=self.folder.name,
+            dynamic_ncols=True,
             disable=not self.is_main, mininterval=1.0,
         )  # fmt: skip
         with bar:

@@ -25,6 +25,7 @@ def check_range(codes: Tensor, codebook_size: int) -> None:
     """The library decodes a code outside the codebook silently; we do not."""
     if codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
         raise ValueError(
-            f"codes must lie in [0, {codebook_size}), found {codes.min().item()} to {codes.max().item()}"
+            f"codes must lie in [0, {codebook_size}), "
+            f"found {codes.min().item()} to {codes.max().item()}"
             " (is a cell still hidden?)"
         )

@@ -49,9 +49,12 @@ def folder(split: str, *, root: str, validation_share: float = 0.05) -> Source:
             if path.suffix.lower() in IMG_EXTENSIONS
         ]
     if not has_splits:
-        validates = lambda path: (
-            zlib.crc32(str(Path(path).relative_to(top)).encode()) % 10_000 < validation_share * 1e4
-        )
+
+        def validates(path: str) -> bool:
+            """Whether the hash of its name says so."""
+            name = str(Path(path).relative_to(top))
+            return zlib.crc32(name.encode()) % 10_000 < validation_share * 1e4
+
         files = [item for item in files if validates(item[0]) == (split == "validation")]
     paths = [path for path, _ in files]
     labels = np.array([label for _, label in files], dtype=np.int64)
@@ -68,6 +71,7 @@ def imagenet(split: str, *, root: str = "data/imagenet") -> Source:
     for part in ("train", "val"):
         if not (Path(root) / part).is_dir():
             raise FileNotFoundError(
-                f"no {Path(root) / part}: set data.source.root to ImageNet's folder of train and val"
+                f"no {Path(root) / part}: set data.source.root to ImageNet's folder of train and "
+                "val"
             )
     return folder(split, root=root)

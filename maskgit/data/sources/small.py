@@ -34,7 +34,8 @@ def mnist5k(split: str) -> Source:
 
 
 FASHION_NAMES = (
-    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+    "ankle boot",
 )  # fmt: skip
 FASHION_FOLDERS = (
     "/usr/share/datasets/fashion-mnist",
@@ -72,7 +73,8 @@ def fashion_mnist(split: str, *, root: str | None = None, hub: bool = False) -> 
     folder = next((f for f in folders if any(f.glob("train-images-idx3-ubyte*"))), None)
     if folder is None:
         raise FileNotFoundError(
-            f"no Fashion-MNIST IDX files in {', '.join(map(str, folders))}: apt-get install dataset-fashion-mnist, "
+            f"no Fashion-MNIST IDX files in {', '.join(map(str, folders))}: "
+            "apt-get install dataset-fashion-mnist, "
             "or set data.source.root to their folder, or data.source.hub=true to download them"
         )
     prefix = "train" if split == "train" else "t10k"
@@ -97,8 +99,10 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
         data = CIFAR10(root, train=split == "train", download=False)
     except RuntimeError as error:
         raise FileNotFoundError(
-            f"no CIFAR-10 in {Path(root) / 'cifar-10-batches-py'} (missing, or its md5 sums are wrong): unpack "
-            "cifar-10-python.tar.gz there, set data.source.root to its folder, or data.source.hub=true"
+            f"no CIFAR-10 in {Path(root) / 'cifar-10-batches-py'} (missing, "
+            "or its md5 sums are wrong): unpack "
+            "cifar-10-python.tar.gz there, set data.source.root to its folder, "
+            "or data.source.hub=true"
         ) from error
     return from_arrays(data.data, np.asarray(data.targets), tuple(data.classes), f"cifar10/{split}")
 

@@ -29,7 +29,8 @@ def _check_size(judge: Judge, channels: int, image_size: int) -> None:
         judge.net(torch.zeros(1, channels, image_size, image_size))
     except RuntimeError as error:
         raise ValueError(
-            f"images of {image_size} pixels are too small for this discriminator: take fewer num_layers "
+            f"images of {image_size} pixels are too small for this discriminator: "
+            "take fewer num_layers "
             f"(loss.adversarial.discriminator={{name: patchgan, num_layers: 1}})"
         ) from error
 
@@ -48,7 +49,8 @@ class Adversary:
         _check_size(judge, config.data.channels, config.data.image_size)
         if options.start_step >= config.train.steps and accelerator.is_main_process:
             print(
-                f"warning: the discriminator never joins: loss.adversarial.start_step is {options.start_step}, "
+                "warning: the discriminator never joins: "
+                f"loss.adversarial.start_step is {options.start_step}, "
                 f"train.steps is {config.train.steps}",
                 file=sys.stderr,
             )

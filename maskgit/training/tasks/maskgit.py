@@ -64,7 +64,7 @@ class MaskGITTask:
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step; progress t is spread, and the loss averaged, over the batch of all processes."""
+        """One step; progress t is spread over the batch of all processes, as the loss is."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
