@@ -79,8 +79,10 @@ ScheduleSpec = Annotated[str | Mapping[str, Any] | Schedule, OneOf(SCHEDULES, "s
 
 
 def get_schedule(spec: ScheduleSpec) -> Schedule:
-    """A callable as it is; `cosine` or `{name: poly, power: 3}` from the table. Clamped to [0, 1]
-    against rounding."""
+    """A callable as it is; `cosine` or `{name: poly, power: 3}` from the table.
+
+    Clamped to [0, 1] against rounding.
+    """
     if callable(spec):
         return spec
     check(SCHEDULES, spec, "schedule", given=["t"])

@@ -17,9 +17,10 @@ from maskgit.benchmark import (
     timing,
     tokenizers,
 )
-from maskgit.benchmark.parts import PARTS, Plan
+from maskgit.benchmark.parts import PARTS
 from maskgit.benchmark.peers import SIDES, Entry, Shape, Side, Way
 from maskgit.benchmark.plain import CELLS, CODES, PlainPipeline, PlainVQVAE
+from maskgit.benchmark.plan import Plan
 from maskgit.cli import main
 from maskgit.config.loading import load
 from maskgit.data.tokenization import tokenize_dataset

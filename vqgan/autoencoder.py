@@ -97,8 +97,10 @@ def _bottom(channels: int, num_blocks: int, attention: bool) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """Images to latents. `widths` are the channels at each resolution, from full size (after the
-    patch) down."""
+    """Images to latents.
+
+    `widths` are the channels at each resolution, from full size (after the patch) down.
+    """
 
     def __init__(
         self,

@@ -9,8 +9,10 @@ from torch import Tensor
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB: (batch,). Both (batch, c, h, w) in [-1, 1],
-    so the peak is 2."""
+    """Peak signal-to-noise ratio of each image in dB: (batch,).
+
+    Both (batch, c, h, w) in [-1, 1], so the peak is 2.
+    """
     error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(1)
     return 10 * torch.log10(4 / error.clamp_min(1e-10))
 

@@ -159,8 +159,10 @@ class ClassifierDistance(FeatureDistance):
         self.classifier.requires_grad_(False)
 
     def features_of(self, images: Tensor) -> list[Tensor]:
-        """After each convolution. ValueError for images of another number of channels than it was
-        trained on."""
+        """After each convolution.
+
+        ValueError for images of another number of channels than it was trained on.
+        """
         channels = self.classifier.config["channels"]
         if images.shape[1] != channels:
             raise ValueError(

@@ -1,5 +1,7 @@
-"""Tokenizer: encode(images) -> codes, decode(codes) -> images. It knows no loss, no data set and no
-optimiser."""
+"""Tokenizer: encode(images) -> codes, decode(codes) -> images.
+
+It knows no loss, no data set and no optimiser.
+"""
 
 from __future__ import annotations
 

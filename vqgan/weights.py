@@ -78,8 +78,10 @@ def content_hash(path: str | Path, kind: str) -> str:
 
 
 def weights_of(path: str | Path, name: str) -> Path:
-    """`path` itself if it is a file, else `path/name.safetensors`; FileNotFoundError says how to
-    get it."""
+    """`path` itself if it is a file, else `path/name.safetensors`.
+
+    FileNotFoundError says how to get it.
+    """
     path = Path(path)
     weights = path if path.is_file() else path / f"{name}.safetensors"
     if not weights.is_file():

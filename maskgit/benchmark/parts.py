@@ -1,224 +1,33 @@
-"""PARTS: what is timed. A part is a function `(plan) -> rows`; a row is one line of the table and
-of the JSON file."""
+"""PARTS: what is timed.
+
+A part is a function `(plan) -> rows`; a row is one line of the table and of the JSON file.
+"""
 
 from __future__ import annotations
 
-import math
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from maskgit.benchmark.against_peers import sampling, training, trial_of
 from maskgit.benchmark.inputs import NUM_PICTURES, code_cache, keys, picture_folder, pictures
-from maskgit.benchmark.peers import NUM_CODES, SIDES, WIDTHS, Shape, Side, Way
-from maskgit.benchmark.timing import Work, alternate, operations, peak_bytes, ratios, spread_of
+from maskgit.benchmark.peers import NUM_CODES, SIDES, Shape, Side, Way
+from maskgit.benchmark.plan import OURS, Plan, Row, row_of, talk
+from maskgit.benchmark.timing import Work, alternate, operations, ratios, spread_of
 from maskgit.config.loading import load
 from maskgit.config.sections import TokenizerConfig
 from maskgit.data.codes import CodeDataset
 from maskgit.data.datasets import ImageDataset
 from maskgit.data.order import batches
 from maskgit.data.pixels import to_float
-from maskgit.machine import seconds_of
-from maskgit.model.backbones import num_parameters
 from maskgit.model.transformer import FLASH_FROM
 from maskgit.precision import best_precision, matmul_peak
 from maskgit.processes import this_process
 from vqgan.tokenizer import Tokenizer
-
-Row = dict[str, Any]
-OURS = "maskgit"
-
-
-@dataclass
-class Plan:
-    """The sizes to run, and for how long: turns go on for `seconds` at a shape, and a part ends
-    after `longest`."""
-
-    cells: tuple[int, ...] = (64, 256, 1024)
-    params: tuple[int, ...] = (5, 25)
-    batch: tuple[int, ...] = (1, 8, 32)
-    rounds: tuple[int, ...] = (8, 12, 18)
-    seconds: float = 8.0
-    longest: float = 240.0
-    memory: bool = True
-    peaks: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if wrong := next((c for c in self.cells if math.isqrt(c) ** 2 != c), None):
-            raise ValueError(f"{wrong} cells are no square grid: 64, 256 or 1024, say")
-        if wrong := next((p for p in self.params if p not in WIDTHS), None):
-            raise ValueError(
-                f"{wrong} million parameters: {' or '.join(map(str, WIDTHS))} can be measured"
-            )
-
-    def shapes(self, *, sampling: bool) -> list[Shape]:
-        """Small ones first, so that their speed tells what the large ones would cost."""
-        rounds = self.rounds if sampling else (0,)
-        shapes = [
-            Shape(c, p, b, r)
-            for c in self.cells
-            for p in self.params
-            for b in self.batch
-            for r in rounds
-        ]
-        return sorted(shapes, key=_size)
-
-
-def _size(shape: Shape) -> float:
-    return shape.cells * shape.params * shape.batch * max(1, shape.rounds)
-
-
-def talk(text: str) -> None:
-    """A line for whoever waits."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-
-
-def _work(side: Side, part: str) -> Work:
-    return side.train_step if part == "training" else side.sample_batch
-
-
-TRIAL = 10_000
-"""Cells times million parameters of a trial: few, where the model is large."""
-
-
-def _trial(name: str, shape: Shape, part: str) -> tuple[Way, int, float]:
-    """The quickest way of a side, its depth, and the seconds that one turn at the whole shape
-    should take."""
-    device, entry = this_process().device, SIDES[name]
-    small = shape._replace(
-        batch=min(shape.batch, max(1, TRIAL // (shape.cells * shape.params))),
-        rounds=min(shape.rounds, 3),
-    )
-    times: dict[Way, float] = {}
-    depth = None
-    for way in entry.ways_on(device):
-        side = Side(entry, small, way, device, depth)
-        depth = side.depth
-        _work(side, part)()
-        times[way] = min(seconds_of(_work(side, part)) for _ in range(2))
-    assert depth is not None
-    best = min(times, key=times.__getitem__)
-    return best, depth, times[best] * _size(shape) / _size(small)
-
-
-def _row(part: str, shape: Shape, side: str, **rest: Any) -> Row:
-    sampling = {"rounds": shape.rounds} if shape.rounds else {}
-    sizes = {
-        "cells": shape.cells,
-        "million parameters": shape.params,
-        "batch": shape.batch,
-        **sampling,
-    }
-    return {"part": part, **sizes, "side": side, **rest}
-
-
-def _sides_at(shape: Shape, part: str, left: float) -> tuple[dict[str, Side], list[Row]]:
-    """Every side in its quickest way, run once, and a row for each that fails, or for all if `left`
-    seconds are few."""
-    trials: dict[str, tuple[Way, int, float]] = {}
-    sides: dict[str, Side] = {}
-    failed = []
-    for name in SIDES:
-        try:
-            trials[name] = _trial(name, shape, part)
-        except Exception as error:  # a peer may fail in any way; the table says how
-            failed.append(_row(part, shape, name, **{"why not": _reason(error)}))
-            if name == OURS:
-                raise
-    turn = sum(seconds for _, _, seconds in trials.values())
-    if TURNS * turn > left:
-        return {}, [
-            _row(
-                part,
-                shape,
-                "all",
-                **{"why not": f"left out: about {TURNS * turn:.0f} s (see --longest)"},
-            )
-        ]
-    for name, (way, depth, _) in trials.items():
-        try:
-            side = Side(SIDES[name], shape, way, this_process().device, depth)
-            _work(side, part)()
-            sides[name] = side
-        except Exception as error:
-            failed.append(_row(part, shape, name, **{"why not": _reason(error)}))
-            if name == OURS:
-                raise
-    return sides, failed
-
-
-TURNS = 6
-"""Runs of a side at a shape at least: first, warm-up, two turns, operations, memory."""
-
-
-def _share_of_peak(name: str, side: Side, seconds: float, plan: Plan) -> float:
-    """Of the machine's matrix products, counted at a batch of 8: the head's share depends on the
-    times drawn."""
-    setting = side.setting
-    shape = setting.shape._replace(batch=8)
-    plain = Side(SIDES[name], shape, side.way._replace(flash=False), setting.device, side.depth)
-    flops = operations(plain.train_step) / 8 * setting.shape.batch
-    return flops / seconds / plan.peaks["bf16" if side.way.bf16 else "fp32"]
-
-
-def _against_peers(plan: Plan, part: str, unit: str) -> Iterator[Row]:
-    """Training or sampling, all sides at all shapes."""
-    end = time.perf_counter() + plan.longest
-    too_large = math.inf
-    for shape in plan.shapes(sampling=part == "sampling"):
-        left = end - time.perf_counter()
-        if _size(shape) >= too_large or left <= 0:
-            yield _row(
-                part,
-                shape,
-                "all",
-                **{"why not": "left out: the time of this part is over (see --longest)"},
-            )
-            continue
-        talk(
-            f"{part}: {shape.cells} cells, {shape.params} M, batch {shape.batch}, "
-            f"rounds {shape.rounds or '-'}"
-        )
-        sides, failed = _sides_at(shape, part, left)
-        yield from failed
-        if not sides:
-            too_large = _size(shape)
-            continue
-        works = {name: _work(side, part) for name, side in sides.items()}
-        found = alternate(works, seconds=min(plan.seconds, left), least=2)
-        against = ratios(found, OURS)
-        amount = shape.batch * (shape.cells if part == "training" else 1)
-        for name, side in sides.items():
-            speed = spread_of([amount / seconds for seconds in found[name]])
-            rest: Row = {unit: speed, "time over ours": against[name], "way": str(side.way)}
-            rest["parameters"] = num_parameters(side.module)
-            if part == "training":
-                rest["share of peak"] = _share_of_peak(
-                    name, side, spread_of(found[name]).median, plan
-                )
-            if plan.memory:
-                rest["peak memory MiB"] = peak_bytes(works[name]) / 2**20
-            yield _row(part, shape, name, **rest)
-
-
-def training(plan: Plan) -> Iterator[Row]:
-    """One optimiser step: forward, backward, clip, AdamW."""
-    return _against_peers(plan, "training", "tokens/s")
-
-
-def sampling(plan: Plan) -> Iterator[Row]:
-    """Whole grids, without guidance and without decoding."""
-    return _against_peers(plan, "sampling", "images/s")
 
 
 def _tokenizer(image_size: int, channels: int) -> Tokenizer:
@@ -249,8 +58,7 @@ def _compare(
     unit: str,
     plan: Plan,
 ) -> Iterator[Row]:
-    """Rows of a part without peers at equal size: the first work is what the others are compared
-    with."""
+    """Rows of a part without peers: the first work is what the others are compared with."""
     found = alternate(works, seconds=plan.seconds)
     against = ratios(found, next(iter(works)))
     for name, times in found.items():
@@ -289,8 +97,7 @@ def _in_bf16(work: Work) -> object:
 
 
 def input_pipeline(plan: Plan) -> Iterator[Row]:
-    """Batches of 64: PNG files decoded, resized, cropped, flipped, by us and by torchvision; and
-    cached codes."""
+    """Batches of 64: PNG files read and augmented by us and by torchvision; and cached codes."""
     from torchvision import datasets, transforms
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -321,8 +128,7 @@ CACHED = ((28, 1, 49, 5, 32), (64, 3, 64, 5, 32), (256, 3, 256, 25, 2))
 
 
 def cache(plan: Plan) -> Iterator[Row]:
-    """Steps of the second stage from a code cache, and from image files that are read and tokenised
-    for each."""
+    """Steps of the second stage from a code cache, and from image files tokenised for each."""
     device = this_process().device
     with tempfile.TemporaryDirectory() as scratch:
         root = picture_folder(Path(scratch))
@@ -331,7 +137,7 @@ def cache(plan: Plan) -> Iterator[Row]:
                 continue
             talk(f"cache: {image_size} px, {cells} cells, {params} M")
             shape = Shape(cells, params, size)
-            way, depth, _ = _trial(OURS, shape, "training")
+            way, depth, _ = trial_of(OURS, shape, "training")
             side = Side(SIDES[OURS], shape, way, device, depth)
             tokenizer, images = (
                 _tokenizer(image_size, channels),
@@ -376,8 +182,11 @@ def cache(plan: Plan) -> Iterator[Row]:
 
 
 def growth(plan: Plan) -> Iterator[Row]:
-    """What a cell costs as grids grow: our training step at batch 1, fused and plain attention,
-    quicker precision; and an operation, when 8 images are drawn in 8 rounds."""
+    """What a cell costs as grids grow, in training and sampling.
+
+    Our training step at batch 1, fused and plain attention, quicker precision; and an operation,
+    when 8 images are drawn in 8 rounds.
+    """
     device, bf16 = this_process().device, best_precision() == "bf16"
     for cells in (64, 256, 1024):
         if cells > max(plan.cells):
@@ -410,7 +219,7 @@ def _drawing(shape: Shape, bf16: bool, plan: Plan) -> Row:
     ]
     an_image = operations(plain.sample_batch) / shape.batch
     rest: Row = {"images/s": spread_of(speeds), "GFLOP an image": an_image / 1e9}
-    return _row(
+    return row_of(
         "growth",
         shape,
         "sampling",
@@ -420,8 +229,7 @@ def _drawing(shape: Shape, bf16: bool, plan: Plan) -> Row:
 
 
 def machine(plan: Plan) -> Iterator[Row]:
-    """The best of ten matrix products of 2048 x 2048, in both precisions: the peak that shares are
-    of."""
+    """The best of ten matrix products of 2048 x 2048, in both precisions: the peak."""
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         plan.peaks[name] = matmul_peak(this_process().device, dtype)
         yield {

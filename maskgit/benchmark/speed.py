@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from maskgit.benchmark.parts import OURS, PARTS, Plan, Row, machine, talk
+from maskgit.benchmark.parts import PARTS, machine
+from maskgit.benchmark.plan import OURS, Plan, Row, talk
 from maskgit.benchmark.timing import Spread
 from maskgit.evaluation.tables import keep, known, markdown, write_text
 from maskgit.plots import dots

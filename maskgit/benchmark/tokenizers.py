@@ -1,8 +1,6 @@
-"""What quantizers and losses of a tokenizer are worth: each trained for the same time, then
-measured.
+"""What quantizers and losses of a tokenizer are worth, each trained for the same time.
 
-out/tokenizers/DATA/<line>-<seed>/ (runs and their results)  tokenizers.json  .md  .png (originals,
-a row for each line)
+out/tokenizers/DATA/<line>-<seed>/ (runs)  tokenizers.json  .md  .png (a row for each line)
 
 The last line is what a user would write today from the same packages (maskgit/benchmark/plain.py).
 Run again, it continues.
@@ -54,14 +52,13 @@ SMALL_PATCHES = "{name: patchgan, width: 32, num_layers: 1}"
 
 
 class Data(NamedTuple):
-    """A data set of the table: overrides of fashion_mnist/vqgan, the feature network of rFID, the
-    perceptual loss with its weight, and the config of its classifier, if it has one."""
+    """A data set of the table."""
 
-    overrides: tuple[str, ...]
-    features: str
-    perceptual: str
+    overrides: tuple[str, ...]  # of fashion_mnist/vqgan
+    features: str  # the network of rFID
+    perceptual: str  # the perceptual loss
     perceptual_weight: float
-    classifier: str | None
+    classifier: str | None  # the config of the perceptual loss's, if it has one
 
 
 CLASSIFIER = '{{name: classifier, weights: "{weights}"}}'
@@ -102,8 +99,7 @@ LOSSES = {
 BOTH = "perceptual + GAN"
 """What the other quantizers are trained with, too."""
 GAN_WEIGHT = 0.1
-"""Of the adversarial gradient over the others' (0.8 in VQGAN, whose trainings are a thousand times
-as long)."""
+"""Of the adversarial gradient over the others' (0.8 in VQGAN, trained a thousand times as long)."""
 JOINS = 0.5
 """The share of the steps after which the discriminator joins."""
 

@@ -1,5 +1,7 @@
-"""The commands that make things: train, tokenize, sample, edit, and what tells about them. Torch is
-imported late."""
+"""The commands that make things: train, tokenize, sample, edit, and what tells about them.
+
+Torch is imported late.
+"""
 
 from __future__ import annotations
 
@@ -220,8 +222,10 @@ def quickstart(
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the run folder first.")] = False,
 ) -> None:
-    """The whole life of a small model: tokenizer, codes, generator, samples, report. Run again, it
-    continues."""
+    """The whole life of a small model: tokenizer, codes, generator, samples, report.
+
+    Run again, it continues.
+    """
     from maskgit.cli.quickstart import run_quickstart
 
     print(run_quickstart(configs, overrides or [], fresh=fresh))

@@ -118,8 +118,10 @@ def tune(
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     precision: Precision = "auto",
 ) -> None:
-    """Search a sampler's settings (Optuna); the best are kept as presets. Run again, it
-    continues."""
+    """Search a sampler's settings (Optuna); the best are kept as presets.
+
+    Run again, it continues.
+    """
     from maskgit.evaluation.tuning import Search, run_tuning
 
     search = Search(run, metric, trials, minutes, count, features, weights, precision)
@@ -253,7 +255,7 @@ def benchmark(
             )
         )
         return
-    from maskgit.benchmark.parts import Plan
+    from maskgit.benchmark.plan import Plan
     from maskgit.benchmark.speed import QUICK, run_benchmark
 
     sizes = given(cells=cells, params=params, batch=batch, rounds=rounds)

@@ -80,8 +80,10 @@ def list_tables() -> str:
 
 
 def describe_path(path: Path) -> str:
-    """What a run, a pipeline, a code cache, a weights file or a config holds; FileNotFoundError if
-    it is none."""
+    """What a run, a pipeline, a code cache, a weights file or a config holds.
+
+    FileNotFoundError if it is none.
+    """
     if path.suffix == ".yaml" or str(path) in known_configs():
         return _describe_config(path)
     if path.is_file():

@@ -60,8 +60,10 @@ def find_config(name: str | Path) -> Path:
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a YAML file with `a.b=c` overrides. ValueError names a wrong key, the place and
-    the right ones."""
+    """The config of a YAML file with `a.b=c` overrides.
+
+    ValueError names a wrong key, the place and the right ones.
+    """
     path = find_config(path)
     return parse(read_yaml(path, overrides), str(path))
 

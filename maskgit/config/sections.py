@@ -116,8 +116,10 @@ class GuidanceConfig(Section):
 
 
 class TrainConfig(Section):
-    """The loop. batch_size is that of a whole optimiser step, over all processes and accumulated
-    parts."""
+    """The loop.
+
+    batch_size is that of a whole optimiser step, over all processes and accumulated parts.
+    """
 
     steps: Annotated[Positive, MAY_CHANGE] = 1000
     batch_size: Positive = 64

@@ -19,8 +19,10 @@ MAX_PIXELS = 64_000_000
 
 
 def open_image(data: str | Path | bytes) -> Image.Image:
-    """A decoded image, turned upright by its EXIF tag. Raises OSError or ValueError, and no other,
-    for a bad one."""
+    """A decoded image, turned upright by its EXIF tag.
+
+    Raises OSError or ValueError, and no other, for a bad one.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

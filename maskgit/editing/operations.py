@@ -262,8 +262,10 @@ def edit(
 
 
 def encode(pipeline: Pipeline, image: Tensor) -> Tensor:
-    """uint8 (channels, height, width) -> codes (h, w); ValueError if the model's images have other
-    channels."""
+    """uint8 (channels, height, width) -> codes (h, w).
+
+    ValueError if the model's images have other channels.
+    """
     if image.shape[0] != pipeline.tokenizer.channels:
         raise ValueError(
             f"the model draws {pipeline.tokenizer.channels} channels, "

@@ -60,8 +60,10 @@ class Retouch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where results go. out: a .png for one, or a folder; pairs: one picture of all, before and
-    after."""
+    """Where results go.
+
+    out: a .png for one, or a folder; pairs: one picture of all, before and after.
+    """
 
     out: Path | None
     pairs: Path | None
@@ -93,8 +95,10 @@ class Job(NamedTuple):
 
 
 def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path]:
-    """Edit, write, and return the paths. ValueError before any work if the request cannot be
-    met."""
+    """Edit, write, and return the paths.
+
+    ValueError before any work if the request cannot be met.
+    """
     edit = choose(EDITS, request.what, "edit")
     found: list[tuple[str, list[Edit]]] = []
     paths = []
@@ -230,8 +234,10 @@ def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
 
 
 def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
-    """Bool (height, width) of a file, cut as the images are; ValueError if they are of another size
-    before that."""
+    """Bool (height, width) of a file, cut as the images are.
+
+    ValueError if they are of another size before that.
+    """
     mask = to_mask(_open(name))
     if not request.resize:
         return mask

@@ -1,5 +1,4 @@
-"""Conditioned: a wrapper with all that a batch is conditioned on, as the samplers and guidance ask
-for a model; and Watched, which remembers what a model was asked."""
+"""Conditioned: a wrapper with all that a batch is conditioned on, as samplers and guidance ask."""
 
 from __future__ import annotations
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from maskgit.model.passes import distinct
-from maskgit.samplers.conditions import Condition, some
+from maskgit.samplers.conditions import Condition, each, some
+from maskgit.samplers.guidance import Guided
+from maskgit.samplers.predictor import Predictor
 
 
 class MaskedModel(Protocol):
@@ -70,8 +71,10 @@ class Conditioned:
         return self.model.net.null(condition)
 
     def cached(self, refresh: int) -> Conditioned:
-        """The same, with a whole pass in every `refresh`-th round only; ValueError if the model
-        cannot."""
+        """The same, with a whole pass in every `refresh`-th round only.
+
+        ValueError if the model cannot.
+        """
         if self.passes is None:
             raise ValueError(
                 "refresh > 1 needs a maskgit.Transformer without self-conditioning, "
@@ -163,3 +166,23 @@ class Conditioned:
     def self_scores(self, codes: Tensor, r: float) -> Tensor:
         """As a Predictor with a self-critic."""
         return self.scores_at(codes, None, own=True)
+
+
+def predictor_for(
+    model: MaskedModel,
+    codes: Tensor,
+    condition: Condition | None,
+    guidance: float,
+    conditioning: Mapping[str, Any],
+) -> Predictor:
+    """A model for a batch of grids (batch, *grid), guided by its condition.
+
+    A net that does not know what none is gets the condition as all other conditioning, unguided.
+    """
+    if condition is not None and not hasattr(model.net, "null") and guidance == 1:
+        conditioning, condition = {**conditioning, "condition": condition}, None
+    predictor = Conditioned(model, len(codes), conditioning)
+    if condition is None:
+        return predictor
+    there = each(lambda part: part.to(codes.device), condition)
+    return Guided(predictor, there, scale=guidance)

@@ -56,8 +56,10 @@ class SelfCritic(nn.Module):
 def draw_at(
     logits: Tensor, temperature: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """One code a row, at that row's temperature. logits: (cells, codes), temperature: (cells,) ->
-    (cells,) int64."""
+    """One code a row, at that row's temperature.
+
+    logits: (cells, codes), temperature: (cells,) -> (cells,) int64.
+    """
     probs = (logits.float() / temperature[:, None].clamp_min(1e-3)).softmax(-1)
     return (
         torch.multinomial(probs, 1, generator=generator)[:, 0]

@@ -1,5 +1,7 @@
-"""Hiding cells: how many, which, and what the net sees there. Pure functions with an explicit
-generator."""
+"""Hiding cells: how many, which, and what the net sees there.
+
+Pure functions with an explicit generator.
+"""
 
 from __future__ import annotations
 

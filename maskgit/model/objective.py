@@ -86,8 +86,10 @@ class Objective:
         return num_hidden + (num_cells - num_hidden) * self.visible_weight
 
     def loss(self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
-        """The summed and weighted cross-entropy. logits: (counted(hidden).sum(), num_codes), in
-        row-major order."""
+        """The summed and weighted cross-entropy.
+
+        logits: (counted(hidden).sum(), num_codes), in row-major order.
+        """
         if self.mdlm:
             weights = mdlm_weight(self.schedule, t).float()
         elif self.normalization == "image":

@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from maskgit.model.conditioned import Conditioned
+from maskgit.model.conditioned import predictor_for
 from maskgit.model.critic import (
     TARGETS,
     SelfCritic,
@@ -28,9 +28,8 @@ from maskgit.model.critic import (
 from maskgit.model.likelihood import bits
 from maskgit.model.masking import stratified_times
 from maskgit.model.objective import Normalization, Objective
-from maskgit.samplers import SAMPLERS, Predictor, critic_of, rounds_of
-from maskgit.samplers.conditions import Condition, batch_of, each, leaves, where
-from maskgit.samplers.guidance import Guided
+from maskgit.samplers import SAMPLERS, critic_of, rounds_of
+from maskgit.samplers.conditions import Condition, batch_of, leaves, where
 from maskgit.schedules import ScheduleSpec, get_schedule
 from vqgan.registry import Share, choose
 
@@ -44,35 +43,31 @@ class Losses(NamedTuple):
 
 
 class NonAutoregressiveWrapper(nn.Module):
-    """Trains and samples a masked-code model (Mask-Predict, arXiv:1904.09324; MaskGIT,
-    arXiv:2202.04200).
+    """Trains and samples a masked-code model (arXiv:1904.09324; MaskGIT, arXiv:2202.04200).
 
-    schedule: of the hidden share in training; sampling_schedule: in `generate`, the same by
-    default. normalization: "cell" weighs every hidden cell of a step alike, "image" every image. In
-    eval mode the loss is the cross-entropy on hidden cells without smoothing, noise and visible
-    cells. label_smoothing: towards the uniform distribution. visible_weight: of the cross-entropy
-    on cells not hidden. condition_dropout: share of the images whose condition becomes the net's
-    `null`, so that guidance has an unconditional model. use_simple_mdlm_loss_weight: MDLM's bound
-    (arXiv:2406.07524): cells are hidden independently, an image costs w(t) = -gamma'/gamma times
-    its summed cross-entropy, over its cells; no smoothing, and visible cells cost nothing.
+    schedule: of the hidden share in training; sampling_schedule: in `generate`, else the same.
+    normalization: "cell" weighs every hidden cell of a step alike, "image" every image.
+    label_smoothing: towards the uniform distribution.
+    visible_weight: of the cross-entropy on cells that are not hidden.
+    condition_dropout: share of the images whose condition becomes the net's `null`, so that
+        guidance has an unconditional model.
+    use_simple_mdlm_loss_weight: MDLM's bound (arXiv:2406.07524), see maskgit.model.objective.
     self_cond: the net is run once without gradient, and its embeddings (for the share
-    `self_cond_train_prob` of the images; a learned null for the others) are added to the input of
-    the second run by a linear map that starts at 0. token_critic: a second net of the same surface
-    with one logit a cell; self_token_critic: one linear head on this net's own embeddings.
-    critic_target: see maskgit.critic.
+        `self_cond_train_prob` of the images; a learned null for the others) are added to the input
+        of the second run by a linear map that starts at 0.
+    token_critic: a second net of the same surface with one logit a cell; self_token_critic: one
+        linear head on this net's own embeddings. critic_target: see maskgit.model.critic.
 
-    Different from x_transformers.NonAutoregressiveWrapper, on purpose:
+    In eval mode the loss is the cross-entropy on hidden cells without smoothing, noise and visible
+    cells. Different from x_transformers.NonAutoregressiveWrapper, on purpose:
     - the schedule is cosine and MDLM's weight is off: theirs has the wrong sign and divides by
-      gamma twice, so that their default loss is negative and training ends in NaN; ours is
-      positive, and a bound.
+      gamma twice, so that their default loss is negative and training ends in NaN; ours is a bound.
     - no_replace_prob and random_token_prob are 0 (MaskGIT uses neither), a coin for each cell, not
       one for the batch; random codes are never the mask token, which is never generated either.
-    - the critic learns on the composed grid, so that visible true cells are never called drawn; it
-      gets the same conditioning as the generator, draws at temperature 1 unless told, and the net
-      is registered once.
-    - `generate` keeps the token temperature constant and adds Gumbel noise to the confidence:
-      annealing to zero and no noise make all images of a class alike. With a critic, cells accepted
-      earlier may be hidden again.
+    - the critic learns on the composed grid, so that visible true cells are never called drawn,
+      with the generator's conditioning, at temperature 1; the net is registered once.
+    - `generate` keeps the token temperature constant and adds Gumbel noise to the confidence: else
+      all images of a class are alike. With a critic, accepted cells may be hidden again.
     """
 
     def __init__(
@@ -324,34 +319,25 @@ class NonAutoregressiveWrapper(nn.Module):
         known = condition if condition is None else leaves(condition)[0]
         batch_size = next((len(x) for x in (known, seeds) if x is not None), batch_size or 1)
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
-        codes = torch.full(
-            (batch_size, *grid), self.mask_id, device=next(self.net.parameters()).device
-        )
+        device = next(self.net.parameters()).device
+        codes = torch.full((batch_size, *grid), self.mask_id, device=device)
         sampler = sampler or self.own_sampler
         fill = choose(SAMPLERS, sampler, "sampler")
-        mine = {
-            key: value
-            for key, value in options.items()
-            if key in inspect.signature(fill).parameters
-        }
-        predictor = self._predictor(
-            codes, condition, guidance, {k: v for k, v in options.items() if k not in mine}
-        )
+        taken = inspect.signature(fill).parameters
+        mine = {key: options.pop(key) for key in [*options] if key in taken}
+        predictor = predictor_for(self, codes, condition, guidance, options)
         if critic_of(fill):
-            mine = {
-                "noise_scale": noise_level_scale,
-                "keep_known": not self.can_mask_prev_unmasked,
-            } | mine
+            stays = not self.can_mask_prev_unmasked
+            mine = {"noise_scale": noise_level_scale, "keep_known": stays} | mine
         if filter_thres is not None:
             mine["top_k"] = math.ceil((1 - filter_thres) * self.num_codes)
         mine = {"schedule": self.sampling_schedule, "temperature": start_temperature} | mine
         mine["steps"] = rounds_of({"name": sampler, "steps": steps or self.steps}, codes[0].numel())
+        seeds = range(batch_size) if seeds is None else seeds
         was_training = self.training
         self.eval()
         try:
-            *_, codes = fill(
-                predictor, codes, range(batch_size) if seeds is None else seeds, **mine
-            )
+            *_, codes = fill(predictor, codes, seeds, **mine)
         finally:
             self.train(was_training)
         return codes[0] if one else codes
@@ -362,18 +348,3 @@ class NonAutoregressiveWrapper(nn.Module):
         if self.token_critic is not None:
             return "critic"
         return "confidence" if self.self_critic is None else "self_critic"
-
-    def _predictor(
-        self,
-        codes: Tensor,
-        condition: Condition | None,
-        guidance: float,
-        conditioning: Mapping[str, Any],
-    ) -> Predictor:
-        """This model for a batch; guided by its condition where the net knows what none is."""
-        if condition is not None and not hasattr(self.net, "null") and guidance == 1:
-            conditioning, condition = {**conditioning, "condition": condition}, None
-        model = Conditioned(self, len(codes), conditioning)
-        if condition is None:
-            return model
-        return Guided(model, each(lambda part: part.to(codes.device), condition), scale=guidance)

@@ -36,8 +36,10 @@ class Parts(NamedTuple):
 
 
 def read_parts(folder: Path) -> Parts:
-    """What `write_parts` wrote. FileNotFoundError or ValueError says what to do if it is none of
-    ours."""
+    """What `write_parts` wrote.
+
+    FileNotFoundError or ValueError says what to do if it is none of ours.
+    """
     config = _read_config(folder / "config.json")
     weights, tensors = load_weights(folder / "model.safetensors", "maskgit")
     net, mask_id = make_backbone(weights["model"]), weights["model"]["codebook_size"]

@@ -40,8 +40,10 @@ class Views:
         return any((self.strip, self.gif, self.confidence))
 
     def draw(self, images: Tensor, confidence: Tensor, row_names: Sequence[str]) -> list[Path]:
-        """Write them. images: (rows, columns, c, height, width); confidence: (rows, rounds, h,
-        w)."""
+        """Write them.
+
+        images: (rows, columns, c, height, width); confidence: (rows, rounds, h, w).
+        """
         paths = []
         if self.strip is not None:
             picture = image_grid(

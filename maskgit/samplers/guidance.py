@@ -132,8 +132,10 @@ class Guided:
         return share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
 
     def cached(self, refresh: int) -> Guided:
-        """The same, with a whole pass in every `refresh`-th round only; ValueError if the net
-        cannot."""
+        """The same, with a whole pass in every `refresh`-th round only.
+
+        ValueError if the net cannot.
+        """
         found = copy(self)
         make = getattr(self.net, "cached", None)
         if make is None:
@@ -142,8 +144,10 @@ class Guided:
         return found
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
-        """The token critic's logits of full grids (batch, h, w), conditioned; ValueError if there
-        is none."""
+        """The token critic's logits of full grids (batch, h, w), conditioned.
+
+        ValueError if there is none.
+        """
         return self._scores(codes, own=False)
 
     def self_scores(self, codes: Tensor, r: float) -> Tensor:

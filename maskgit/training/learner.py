@@ -95,8 +95,10 @@ class Learner(Generic[Module]):
         return nullcontext() if last else self.accelerator.no_sync(self.ddp)
 
     def step(self, step: int) -> Tensor:
-        """Clip, step, average, clear; returns the gradient norm. FloatingPointError if that is not
-        finite."""
+        """Clip, step, average, clear; returns the gradient norm.
+
+        FloatingPointError if that is not finite.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")

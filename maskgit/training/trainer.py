@@ -105,8 +105,10 @@ def with_precision(config: Config) -> Config:
 
 
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
-    """The process group, the device, the precision and the trackers; ValueError if a tracker is not
-    installed."""
+    """The process group, the device, the precision and the trackers.
+
+    ValueError if a tracker is not installed.
+    """
     missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
     if missing:  # accelerate would leave them out
         raise ValueError(
@@ -250,8 +252,10 @@ class _Training:
             self.counts[key] += 1
 
     def _after_step(self, bar: tqdm[Any]) -> None:
-        """What is due now. The order matters: a checkpoint is written after the rows that belong to
-        its step."""
+        """What is due now.
+
+        The order matters: a checkpoint is written after the rows that belong to its step.
+        """
         train, last = self.train, self.step == self.train.steps
         stop = self._stop_signal()
         if self.step % train.log_every == 0 or last or stop:

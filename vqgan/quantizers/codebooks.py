@@ -108,8 +108,10 @@ class VQ(nn.Module):
             _start_from_data(self.vq)
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
-        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to
-        come."""
+        """latents: (batch, dim, height, width) -> Quantized.
+
+        `accumulate`: more of this step is to come.
+        """
         height = latents.shape[-2]
         if (
             self.kmeans and not self.training and not self.vq._codebook.initted
@@ -230,8 +232,10 @@ class RVQ(nn.Module):
             _start_from_data(vq)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
-        """latents: (batch, dim, height, width) -> Quantized. `accumulate`: more of this step is to
-        come."""
+        """latents: (batch, dim, height, width) -> Quantized.
+
+        `accumulate`: more of this step is to come.
+        """
         height = latents.shape[-2]
         with torch.autocast(latents.device.type, enabled=False):
             wanted = self.project_in(rearrange(latents.float(), "b d h w -> b (h w) d"))

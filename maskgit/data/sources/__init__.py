@@ -29,8 +29,10 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def load_source(spec: str | Mapping[str, Any], split: str) -> Source:
-    """The source that a config names. ValueError or FileNotFoundError says what is wrong and how to
-    mend it."""
+    """The source that a config names.
+
+    ValueError or FileNotFoundError says what is wrong and how to mend it.
+    """
     if split not in SPLITS:
         raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
     source = build(SOURCES, spec, "data source", split)

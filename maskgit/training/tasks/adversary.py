@@ -66,8 +66,10 @@ class Adversary:
         return step >= self.options.start_step
 
     def _shown(self, images: Tensor, step: int, number: int, side: int) -> Tensor:
-        """What the discriminator sees of part `number`: augmented, if the config says so. side:
-        which of its calls."""
+        """What the discriminator sees of part `number`: augmented, if the config says so.
+
+        side: which of its calls.
+        """
         if not self.options.augment:
             return images
         draws = torch.rand(self.batch_size, NUM_DRAWS, generator=generator(self.seed, step, side))
@@ -87,8 +89,10 @@ class Adversary:
     def weight(
         self, step: int, losses: Iterable[tuple[Tensor, Tensor]], last_weight: Tensor
     ) -> Tensor:
-        """What the adversarial loss counts. losses: (reconstruction, adversarial) of each part of
-        the step."""
+        """What the adversarial loss counts.
+
+        losses: (reconstruction, adversarial) of each part of the step.
+        """
         options = self.options
         share = (
             min(1.0, (step - options.start_step + 1) / options.warmup_steps)
