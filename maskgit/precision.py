@@ -27,14 +27,15 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = Non
     """
     size = size or (2048 if device.type == "cpu" else 8192)
     width = min(128, size)
-    seconds = _seconds_of_product(device, dtype, width, 3)
+    seconds = seconds_of_product(device, dtype, width, 3)
     while width < size and seconds < SLOW:
         width = min(2 * width, size)
-        seconds = _seconds_of_product(device, dtype, width, 10 if width == size else 3)
+        seconds = seconds_of_product(device, dtype, width, 10 if width == size else 3)
     return 2 * width**3 / seconds
 
 
-def _seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, times: int) -> float:
+def seconds_of_product(device: torch.device, dtype: torch.dtype, width: int, times: int) -> float:
+    """The least of some runs."""
     a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     a @ b
     return min(seconds_of(lambda: a @ b) for _ in range(times))

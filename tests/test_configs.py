@@ -12,7 +12,7 @@ from maskgit.model.backbones import make_backbone
 from maskgit.training.checkpoints import load_latest
 from maskgit.training.tasks.preview import first_classes
 from maskgit.training.trainer import train
-from tests.test_sources import make_cifar, make_imagenet
+from tests.data.conftest import make_cifar, make_imagenet
 from vqgan.tokenizer import Tokenizer
 
 DATA_SETS = ("mnist", "fashion_mnist", "cifar10", "imagenet256")

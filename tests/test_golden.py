@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from maskgit import Pipeline
-from maskgit.cli import main
-from tests.conftest import repo
+from tests.conftest import cli, repo
 
 VERSIONS = sorted(path.name for path in (repo() / "tests" / "golden").iterdir() if path.is_dir())
 
@@ -25,9 +24,7 @@ def old(request, tmp_path, monkeypatch):
 
 
 def call(*words):
-    with pytest.raises(SystemExit) as end:
-        main([*words])
-    assert not end.value.code, words
+    assert cli(*words) == 0, words
 
 
 def test_a_run_goes_on_from_its_checkpoint(old, capfd):

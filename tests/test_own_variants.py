@@ -14,22 +14,15 @@ from PIL import Image
 from torch import nn
 
 from maskgit import EDITS, SAMPLERS, SOURCES, Pipeline
-from maskgit.cli import main
 from maskgit.config import load, parse
 from maskgit.data.sources.source import Source
 from maskgit.editing.operations import variation
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.samplers.engine import Policy, counted, fill, highest
 from maskgit.training.trainer import train
-from tests.conftest import TINY_TOKENIZER
+from tests.conftest import TINY_TOKENIZER, cli
 from vqgan import QUANTIZERS
 from vqgan.quantizers.quantized import Quantized, check_range
-
-
-def run(*words):
-    with pytest.raises(SystemExit) as end:
-        main([str(word) for word in words])
-    return end.value.code or 0
 
 
 @pytest.fixture
@@ -68,9 +61,9 @@ def test_a_sampler(saved, tmp_path, monkeypatch):
     hidden = first[0] == pipeline.model.mask_id
     assert not hidden[1:3, 1:3].any() and hidden[0].all() and (last < 16).all()
     spec = "{name: from_the_middle, far: true}"
-    assert run("sample", saved, "--sampler", spec, "--out", tmp_path / "a.png") == 0
+    assert cli("sample", saved, "--sampler", spec, "--out", tmp_path / "a.png") == 0
     set_it = ["--sampler", "from_the_middle", "--set", "sampler.far=true"]
-    assert run("sample", saved, *set_it, "--out", tmp_path / "b.png") == 0
+    assert cli("sample", saved, *set_it, "--out", tmp_path / "b.png") == 0
     pictures = [np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png")]
     assert (pictures[0] == pictures[1]).all()
     assert (
@@ -127,8 +120,8 @@ def test_a_source_and_a_quantizer(tmp_path, monkeypatch):
         "train: {steps: 3, batch_size: 8, mixed_precision: no, trackers: []}\n"
     )
     train(load(config))
-    assert run("tokenize", tmp_path / "vqgan", "--out", tmp_path / "codes") == 0
-    assert run("info", tmp_path / "codes") == 0
+    assert cli("tokenize", tmp_path / "vqgan", "--out", tmp_path / "codes") == 0
+    assert cli("info", tmp_path / "codes") == 0
     manifest = json.loads((tmp_path / "codes" / "manifest.json").read_text())
     assert manifest["codebook_size"] == 32 and manifest["class_names"] == ["across", "down"]
     with pytest.raises(ValueError, match="bits: Input should be greater than or equal to 1"):
@@ -146,7 +139,7 @@ def test_a_metric(saved, tmp_path, monkeypatch, classifier_file):
     monkeypatch.setitem(METRICS, "mean_distance", Metric(mean_distance, ("real", "fake"), "lower"))
     words = ["--features", "classifier", "--weights", classifier_file, "--count", 20, "--steps", 2]
     assert (
-        run("evaluate", saved, *words, "--metrics", "mean_distance", "--out", tmp_path / "out") == 0
+        cli("evaluate", saved, *words, "--metrics", "mean_distance", "--out", tmp_path / "out") == 0
     )
     numbers = json.loads((tmp_path / "out" / "results.json").read_text())["numbers"]
     assert numbers["mean_distance"]["value"] > 0 and numbers["mean_distance"]["better"] == "lower"
@@ -171,9 +164,9 @@ def mirrored(
 def test_an_edit(saved, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(EDITS, "mirrored", mirrored)
     out = ["--label", "coat", "--out", tmp_path / "out"]
-    assert run("edit", "mirrored", saved, "validation:1", "--share", "0.9", *out) == 0
+    assert cli("edit", "mirrored", saved, "validation:1", "--share", "0.9", *out) == 0
     assert len(list((tmp_path / "out").iterdir())) == 1
-    assert run("edit", "--help") == 0
+    assert cli("edit", "--help") == 0
     assert "--share" in capsys.readouterr().out
-    assert run("edit", "inpaint", saved, "validation:1", "--share", "0.9", *out) == 2
+    assert cli("edit", "inpaint", saved, "validation:1", "--share", "0.9", *out) == 2
     assert "inpaint has no --share" in capsys.readouterr().err

@@ -1,9 +1,7 @@
-"""A refactor changes no number: losses, codes, edits and `evaluate` numbers of tiny models, as of
-commit 71d6214.
+"""A refactor changes no number: losses, codes, edits and `evaluate` numbers, as of commit 71d6214.
 
-python -m tests.test_unchanged numbers.json                  # write them: what
-tests/golden/numbers.json holds MASKGIT_EXACT=numbers.json pytest tests/test_unchanged.py    # bit
-for bit, with a file of the same machine
+python -m tests.test_unchanged numbers.json  (what tests/golden/numbers.json holds)
+MASKGIT_EXACT=numbers.json pytest tests/test_unchanged.py  (bit for bit, on the same machine)
 """
 
 import json

@@ -61,7 +61,8 @@ class _Down(nn.Module):
         kernel = torch.tensor([1.0, 3.0, 3.0, 1.0])
         self.register_buffer("blur", (kernel[:, None] * kernel / 64)[None, None], persistent=False)
 
-    def _half(self, x: Tensor) -> Tensor:
+    def halved(self, x: Tensor) -> Tensor:
+        """Blurred, then every other pixel in both directions (Zhang 2019, arXiv:1904.11486)."""
         kernel = self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1)
         return F.conv2d(
             F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1]
@@ -69,8 +70,8 @@ class _Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, before, height, width) -> (batch, after, height / 2, width / 2)."""
-        hidden = F.leaky_relu(self.conv2(self._half(F.leaky_relu(self.conv1(x), 0.2))), 0.2)
-        return (hidden + self.skip(self._half(x))) / 2**0.5
+        hidden = F.leaky_relu(self.conv2(self.halved(F.leaky_relu(self.conv1(x), 0.2))), 0.2)
+        return (hidden + self.skip(self.halved(x))) / 2**0.5
 
 
 class StyleGAN(nn.Module):

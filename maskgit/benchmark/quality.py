@@ -107,12 +107,12 @@ def run_quality(
     recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
     made_of = {"minutes": minutes, "data": data, "configs": recipe}
     trained, lines = {}, {}
-    for side, training in (("ours", _train_ours), ("plain", _train_plain)):
+    for side, training in (("ours", train_ours), ("plain", train_plain)):
         work = partial(training, place, [60 * m for m in minutes])
         trained[side] = place.clock.kept(out / f"{side}_trained.json", made_of, work)
     for side, drawing, choices in (
-        ("ours", _draw_ours, OUR_CHOICES),
-        ("plain", _draw_plain, CHOICES),
+        ("ours", draw_ours, OUR_CHOICES),
+        ("plain", draw_plain, CHOICES),
     ):
         drawn_of = {"trained": trained[side], "count": count, "choices": choices, "few": FEW}
         work = partial(drawing, place, count)
@@ -140,7 +140,7 @@ def _steps_for(config: Config, seconds: float, out: Path) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=found)})
 
 
-def _train_ours(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
+def train_ours(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
     """The configs of the data set, with as many steps as fit.
 
     What the tokenizer's perceptual loss sees is trained within the tokenizer's time.
@@ -164,7 +164,7 @@ def _train_ours(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
     return {"steps": f"{vqgan.train.steps} + {maskgit.train.steps}"}
 
 
-def _draw_ours(place: _Place, count: int) -> dict[str, Any]:
+def draw_ours(place: _Place, count: int) -> dict[str, Any]:
     """With the best of OUR_CHOICES."""
     run, few = place.out / "maskgit", min(FEW, count)
     of_few = Evaluation(run=run, count=few, metrics=("fid",))
@@ -208,7 +208,7 @@ def _plain(data: str) -> PlainPipeline:
     return PlainPipeline(images, labels, num_classes, this_process().device, flip=config.flip)
 
 
-def _train_plain(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
+def train_plain(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
     """For exactly as long as ours took, of which `seconds` is only the plan."""
     plain, clock = _plain(place.data), place.clock
     ours = {x: clock.seconds[f"ours: {x}"] for x in ("perceptual", "tokenizer", "generator")}
@@ -220,7 +220,7 @@ def _train_plain(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
     return {"steps": f"{first} + {second}"}
 
 
-def _draw_plain(place: _Place, count: int) -> dict[str, Any]:
+def draw_plain(place: _Place, count: int) -> dict[str, Any]:
     """With the best of CHOICES."""
     out, few = place.out, min(FEW, count)
     plain = _plain(place.data)

@@ -59,7 +59,7 @@ WITH_CRITIC = {"self-critic": "self_critic", "token-critic": "critic"}
 """The settings with a critic, and the sampler that asks it."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where everything lies; `common`: overrides of all generators and critics, for tests."""
 
     data: str
@@ -90,7 +90,7 @@ def run_settings(
     minutes: float, seeds: int, count: int, out: Path, data: str = "fashion_mnist"
 ) -> str:
     """Train all SETTINGS for `minutes` each, with so many seeds, and measure them -> a table."""
-    place = _Place(data, out / "settings")
+    place = Place(data, out / "settings")
     perceptual = with_perceptual(data, place.run("perceptual"))
     train(load(f"{data}/vqgan", [f"run={place.run('vqgan')}", *perceptual]))
     tokenize_dataset(place.run("vqgan"), place.run("codes"))
@@ -98,7 +98,7 @@ def run_settings(
     return compare(place, minutes, seeds, count)
 
 
-def compare(place: _Place, minutes: float, seeds: int, count: int) -> str:
+def compare(place: Place, minutes: float, seeds: int, count: int) -> str:
     """The settings on a tokenizer, codes and classifier that are there already."""
     steps = _steps(place, 60 * minutes)
     lines: dict[str, list[dict[str, Any]]] = {}
@@ -121,7 +121,7 @@ def _words(steps: Mapping[str, int], setting: str) -> str:
     return " + ".join(str(steps[f"{setting} {stage.name}"]) for stage in SETTINGS[setting])
 
 
-def _steps(place: _Place, seconds: float) -> dict[str, int]:
+def _steps(place: Place, seconds: float) -> dict[str, int]:
     """How many steps of each stage fit."""
     scratch = place.out / "timed"
     stages = {
@@ -147,7 +147,7 @@ def _steps(place: _Place, seconds: float) -> dict[str, int]:
     }
 
 
-def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
+def _samplers(place: Place, setting: str, seed: int, count: int) -> Iterator[tuple[str, Any]]:
     """(line, sampler): the config's own, and for a critic its own with the best noise."""
     yield (f"{setting}, not asked" if setting in WITH_CRITIC else setting), None
     if setting in WITH_CRITIC:
@@ -163,18 +163,18 @@ def _samplers(place: _Place, setting: str, seed: int, count: int) -> Iterator[tu
         yield setting, asking(min(NOISES, key=fid))
 
 
-def _run_of(place: _Place, setting: str, seed: int) -> Path:
+def _run_of(place: Place, setting: str, seed: int) -> Path:
     return place.out / f"{setting}-{seed}" / SETTINGS[setting][-1].name
 
 
-def _options(place: _Place, sampler: Any) -> dict[str, Any]:
+def _options(place: Place, sampler: Any) -> dict[str, Any]:
     """The same guidance for every setting; the sampler is the config's, if no other is given."""
     config = cast(MaskGITConfig, load(f"{place.data}/maskgit"))
     return {"sampler": sampler or config.sampler, "guidance": config.guidance.model_dump()}
 
 
 def _measured(
-    place: _Place, setting: str, seed: int, name: str, sampler: Any, count: int, first: int = 0
+    place: Place, setting: str, seed: int, name: str, sampler: Any, count: int, first: int = 0
 ) -> dict[str, Any]:
     """The numbers of `evaluate`, measured unless they are there."""
     run = _run_of(place, setting, seed)
@@ -200,7 +200,7 @@ def _measured(
 
 
 @torch.no_grad()
-def _draw(place: _Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def _draw(place: Place, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """settings.png: a row of ten classes for each setting by its sampler, the same seeds in all."""
     rows = []
     for setting in SETTINGS:

@@ -104,7 +104,7 @@ JOINS = 0.5
 """The share of the steps after which the discriminator joins."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where everything lies, and what all configs share; `common` are overrides with which tests
     make them small."""
 
@@ -187,11 +187,11 @@ def run_tokenizers(
             weights or Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
         )
     network = load_features(DATA[data].features, weights)
-    return compare(_Place(data, folder, perceptual), network, 60 * minutes, seeds, count, lines)
+    return compare(Place(data, folder, perceptual), network, 60 * minutes, seeds, count, lines)
 
 
 def compare(
-    place: _Place,
+    place: Place,
     network: FeatureNetwork,
     seconds: float,
     seeds: int,
@@ -222,7 +222,7 @@ def compare(
     )
 
 
-def _steps(place: _Place, seconds: float) -> dict[str, int]:
+def _steps(place: Place, seconds: float) -> dict[str, int]:
     """How many steps of each line fit; a discriminator counts for the share of the steps that it
     takes part in.
 
@@ -257,7 +257,7 @@ def _steps_of(run: Path) -> int | None:
     return load(str(path)).train.steps if path.is_file() else None
 
 
-def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
+def _trained(place: Place, line: str, seed: int, steps: int) -> Any:
     """The tokenizer of a line, trained unless it is there."""
     if line == PLAIN:
         return _plain_trained(place, seed, steps)
@@ -272,7 +272,7 @@ def _trained(place: _Place, line: str, seed: int, steps: int) -> Any:
     return Tokenizer.load(weights).to(this_process().device)
 
 
-def _plain_inputs(place: _Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
+def _plain_inputs(place: Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1,
     1]."""
     torch.manual_seed(seed)
@@ -288,7 +288,7 @@ def _plain_loss(module: PlainVQVAE, images: Tensor) -> Tensor:
     return F.l1_loss(decoded, images) + F.mse_loss(decoded, images) + loss
 
 
-def _plain_turn(place: _Place) -> Work:
+def _plain_turn(place: Place) -> Work:
     (module, images), bf16 = _plain_inputs(place), best_precision() == "bf16"
 
     def loss_of() -> Tensor:
@@ -297,7 +297,7 @@ def _plain_turn(place: _Place) -> Work:
     return lambda: train_for(5, module, loss_of, 1e-3, "plain", in_steps=True, bf16=bf16)
 
 
-def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
+def _plain_trained(place: Place, seed: int, steps: int) -> PlainVQVAE:
     from safetensors.torch import load_file, save_file
 
     path = place.run(PLAIN, seed) / f"plain-{steps}.safetensors"
@@ -314,7 +314,7 @@ def _plain_trained(place: _Place, seed: int, steps: int) -> PlainVQVAE:
 
 
 def _measured(
-    place: _Place,
+    place: Place,
     line: str,
     seed: int,
     steps: int,

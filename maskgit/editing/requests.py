@@ -122,10 +122,10 @@ def retouch(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Path
 def plan(pipeline: Pipeline, request: Retouch, outputs: Outputs) -> list[Job]:
     """Every edit to make, each image by all its seeds. ValueError if the request cannot be met."""
     outputs.check()
-    options = _options(pipeline, request)
+    options = options_for(pipeline, request)
     jobs = []
     for name, title in zip(request.images, _titles(request.images), strict=True):
-        image, own = _picture(pipeline, name, request.resize, alone="margins" not in options)
+        image, own = picture_of(pipeline, name, request.resize, alone="margins" not in options)
         label = _label(pipeline, request.label, own, name)
         for seed in range(request.seed, request.seed + request.number):
             jobs.append(Job(f"{title}_{seed:06d}", image, label, seed, options))
@@ -155,7 +155,7 @@ def keywords_for(what: str) -> dict[str, Keyword]:
     return {name: word for name, word in edit_keywords().items() if what in word.entries}
 
 
-def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
+def options_for(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
     """The edit's own options, read; an image of the run's data brings its own label.
 
     ValueError if the edit does not know one, or if one that it needs is missing.
@@ -176,7 +176,7 @@ def _options(pipeline: Pipeline, request: Retouch) -> dict[str, Any]:
         elif written is Path:
             options[key] = _mask(pipeline, str(value), request)
         else:
-            options[key], own = _picture(pipeline, value, request.resize)
+            options[key], own = picture_of(pipeline, value, request.resize)
             if own is not None and f"{key}_label" in known.keys() - request.options.keys():
                 options[f"{key}_label"] = own
     return options
@@ -193,7 +193,7 @@ def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) ->
     return own
 
 
-def _picture(
+def picture_of(
     pipeline: Pipeline, name: str, resize: bool, *, alone: bool = True
 ) -> tuple[Tensor, int | None]:
     """uint8 (channels, height, width) and, for an image of the run's data, its label."""

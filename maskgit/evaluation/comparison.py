@@ -4,7 +4,7 @@ out/<sampler>-<rounds>/place.json (its numbers)  speed.json  results.json, ... (
 out/samplers.json  samplers.md  samplers.png (FID against network calls)
 out/speed.png (FID against images a second)  grid.png
 
-First all places of the table are planned (maskgit.places), then measured, then clocked. Run again,
+First all places of the table are planned (places.py), then measured, then clocked. Run again,
 it continues; a speed.json that is deleted is measured again, on a quieter machine.
 """
 

@@ -127,7 +127,7 @@ class Metric(NamedTuple):
     """
 
     compute: Callable[[FeatureSet, FeatureSet], dict[str, float]]
-    sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see maskgit.evaluation
+    sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see generator.py
     better: str  # "lower" or "higher"
     unbiased: bool = False  # whether the mean over small groups estimates the same thing
     least: int = 1  # images that it needs on either side

@@ -32,7 +32,7 @@ class Comparison:
 
     longest: seconds of drawing for each place that is not there yet, with fewer samples where they
     would take more; the table says how many each is of. refresh: of the samplers that have it
-    (maskgit.passes), each number a line of its own.
+    (maskgit.model.passes), each number a line of its own.
     """
 
     run: Path

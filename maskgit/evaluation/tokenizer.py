@@ -59,14 +59,15 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
 def lpips(images: Tensor, targets: Tensor) -> Tensor:
     """The learned perceptual distance of each image (Zhang et al. 2018), with AlexNet, by
     torchmetrics."""
-    return _lpips_network(images.device).distances(images, targets)
+    return lpips_network(images.device).distances(images, targets)
 
 
 LPIPS_NET = "alex"
 
 
 @cache
-def _lpips_network(device: torch.device) -> LPIPS:
+def lpips_network(device: torch.device) -> LPIPS:
+    """The network of `lpips`, made once."""
     return LPIPS(net=LPIPS_NET).to(device)
 
 
@@ -88,7 +89,7 @@ class PixelMetric(NamedTuple):
 PIXEL_METRICS = {
     "psnr": PixelMetric(psnr, "higher"),
     "ssim": PixelMetric(ssim, "higher"),
-    "lpips": PixelMetric(lpips, "lower", _lpips_network, _has_lpips),
+    "lpips": PixelMetric(lpips, "lower", lpips_network, _has_lpips),
 }
 
 FEATURE_METRICS = {name: entry for name, entry in METRICS.items() if "decoded" in entry.sets}

@@ -25,7 +25,7 @@ class Backbone(Protocol):
     """An nn.Module with the surface that NonAutoregressiveWrapper, Pipeline and the tasks ask for.
 
     It may also offer `embed_at(codes, cells, condition)`, embeddings of some cells only, and
-    `sampling_passes(refresh)` (maskgit.passes): samplers are then quicker.
+    `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker.
     """
 
     config: dict[

@@ -39,7 +39,7 @@ class RowInvariantLinear(nn.Linear):
     to MIN_ROWS.
 
     It makes image i of a batch bit-identical to the same image alone (on the CPU; see
-    tests/test_pipeline.py).
+    tests/pipeline/test_pipeline.py).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
     flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for
     grids of this size only, or "rotary" (by rows and columns), for any. num_outputs: logits of a
     cell, by default one for each code; 1 for a token critic. codes_per_cell: how many columns stand
-    for one cell, coarse to fine (see vqgan.quantizers.RVQ); with rotary positions each depth is
+    for one cell, coarse to fine (see RVQ of vqgan); with rotary positions each depth is
     told by an embedding, learned ones tell it themselves. code_levels: those of vqgan.Tokenizer;
     then what a code's numbers mean is learned once for all codes (SharedLevels).
 

@@ -205,7 +205,7 @@ class NonAutoregressiveWrapper(nn.Module):
         **conditioning: Any,
     ) -> Losses:
         """codes: (batch, *grid) int64 in [0, num_codes) -> Losses. condition: of each image
-        (maskgit.conditions).
+        (samplers.conditions).
 
         t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed
         loss is divided by, when this call is one part of a larger step (see `objective.weight_of`);
@@ -285,7 +285,7 @@ class NonAutoregressiveWrapper(nn.Module):
         **conditioning: Tensor,
     ) -> Tensor:
         """An upper bound on -log2 p(codes | condition) / N for each image: (batch,);
-        maskgit.likelihood.bits."""
+        maskgit.model.likelihood."""
         if condition is not None:
             conditioning["condition"] = condition
         return bits(self, codes, conditioning, generator)

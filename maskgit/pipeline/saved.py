@@ -1,8 +1,7 @@
 """A pipeline on disk: a folder <-> the parts of a Pipeline, and what identifies it.
 
-folder/config.json  class names, sampler settings, the run's config  presets/*.yaml
-folder/model.safetensors  folder/tokenizer.safetensors  folder/critic.safetensors, if it has a token
-critic
+folder/config.json (class names, sampler settings, the run's config)  presets/*.yaml
+folder/model.safetensors  tokenizer.safetensors  critic.safetensors, if it has a token critic
 """
 
 from __future__ import annotations

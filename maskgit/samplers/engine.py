@@ -184,8 +184,8 @@ def fill(
     rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net
     is asked for the cells that the policy draws, and not at all where it draws none. refresh: in
     every n-th round the net runs on the whole grid, in the others only on the cells that are drawn
-    or have changed (maskgit.passes); 1 is exact. Rounds that draw nothing count then, too, so that
-    an image does not depend on what others of its batch draw.
+    or have changed (maskgit.model.passes); 1 is exact. Rounds that draw nothing count then, too, so
+    that an image does not depend on what others of its batch draw.
     """
     if refresh < 1:
         raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")

@@ -43,7 +43,7 @@ GUIDANCE_SCHEDULES: dict[str, Callable[..., float]] = {
 
 
 class ConditionalNet(Protocol):
-    """What guidance needs of a model, such as maskgit.predictor.Conditioned."""
+    """What guidance needs of a model, such as maskgit.model.Conditioned."""
 
     mask_id: int
 
@@ -67,7 +67,7 @@ class ConditionalNet(Protocol):
 
 
 class Guided:
-    """A Predictor that knows the condition of a batch (maskgit.conditions).
+    """A Predictor that knows the condition of a batch (conditions.py).
 
     interval: the progress r at which guidance works (arXiv:2404.07724); outside it the scale is 1.
     negative: the condition that u is of, what to lead away from; the net's null by default.

@@ -86,7 +86,7 @@ def train(config: Config) -> Path:
     """
     config = with_precision(config)
     accelerator = make_accelerator(config.train, Path(config.run))
-    return _Training(config, accelerator).run()
+    return Training(config, accelerator).run()
 
 
 def with_precision(config: Config) -> Config:
@@ -125,7 +125,7 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     )
 
 
-class _Training:
+class Training:
     """The state of one call of `train`."""
 
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
@@ -152,12 +152,12 @@ class _Training:
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.sums: dict[str, Tensor] = {}
         self.since, self.steps_since = time.perf_counter(), 0
-        self.counts: Counter[str] = (
-            Counter()
-        )  # of what is in `sums`: a discriminator joins between two logs
+        # of what is in `sums`: a discriminator joins between two logs
+        self.counts: Counter[str] = Counter()
 
     @property
     def is_main(self) -> bool:
+        """Whether this process is the main one."""
         return self.accelerator.is_main_process
 
     def _resume(self) -> int:
@@ -193,7 +193,7 @@ class _Training:
         self.stop_request = _StopRequest()
         try:
             self._loop()
-            if stop := self._stop_signal():  # it came while the last step was evaluated or saved
+            if stop := self.stop_signal():  # it came while the last step was evaluated or saved
                 raise Stopped(stop, self.step)
         finally:
             self.stop_request.release()
@@ -223,13 +223,12 @@ class _Training:
         )  # fmt: skip
         with bar:
             while self.step < self.train.steps:
-                self._one_step([next(parts) for _ in range(self.train.accumulate)])
+                self.one_step([next(parts) for _ in range(self.train.accumulate)])
                 bar.update()
                 self._after_step(bar)
 
-    def _one_step(self, parts: list[Any]) -> None:
-        """The global generators are seeded too: dropout and codebook restarts in our dependencies
-        draw from them."""
+    def one_step(self, parts: list[Any]) -> None:
+        """One step; the global generators are seeded too, since our dependencies draw from them."""
         torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
         try:
             logs = self.task.update(self.step, parts)
@@ -257,7 +256,7 @@ class _Training:
         The order matters: a checkpoint is written after the rows that belong to its step.
         """
         train, last = self.train, self.step == self.train.steps
-        stop = self._stop_signal()
+        stop = self.stop_signal()
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
         if self.step % train.eval_every == 0 or last:
@@ -269,7 +268,7 @@ class _Training:
         if stop:
             raise Stopped(stop, self.step)
 
-    def _stop_signal(self) -> int:
+    def stop_signal(self) -> int:
         """The signal that any process has received, agreed among all of them."""
         if self.accelerator.num_processes == 1:
             return self.stop_request.number

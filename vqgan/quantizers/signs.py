@@ -54,7 +54,7 @@ class _Signs(nn.Module):
         found: Tensor = self.project_in(latents.float().movedim(1, -1))
         return found
 
-    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+    def loss_of(self, numbers: Tensor, corners: Tensor) -> Tensor:
         """Of one training batch."""
         raise NotImplementedError
 
@@ -96,14 +96,14 @@ class _Signs(nn.Module):
         with torch.autocast(latents.device.type, enabled=False):
             numbers = self._numbers(latents)
             codes = ((numbers > 0) * self.bits).sum(-1)
-            corners = self._corners(codes)
+            corners = self.corners(codes)
             out = self.project_out(numbers + (corners - numbers).detach()).movedim(-1, 1)
-            loss = self._loss(numbers, corners) if self.training else numbers.new_zeros(())
+            loss = self.loss_of(numbers, corners) if self.training else numbers.new_zeros(())
             if self.training and not accumulate:
                 self.of_step = None
         return Quantized(out, codes, loss)
 
-    def _corners(self, codes: Tensor) -> Tensor:
+    def corners(self, codes: Tensor) -> Tensor:
         """(...) -> (..., bits): the corner of the cube."""
         signs = ((codes[..., None] & self.bits) != 0).float() * 2 - 1
         return signs * self.scale
@@ -111,7 +111,7 @@ class _Signs(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """codes: (batch, height, width) int64 -> latents: (batch, dim, height, width)."""
         check_range(codes, self.codebook_size)
-        return self.project_out(self._corners(codes)).movedim(-1, 1)
+        return self.project_out(self.corners(codes)).movedim(-1, 1)
 
 
 def _bit_entropy(logits: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class LFQ(_Signs):
         super().__init__(dim, codebook_size, entropy_weight, commitment, diversity)
         self.temperature = temperature
 
-    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+    def loss_of(self, numbers: Tensor, corners: Tensor) -> Tensor:
         """Commitment, and the entropy of a cell's code less that of all cells' codes, in nats."""
         of_cells = _bit_entropy(4 * numbers / self.temperature).sum(-1).mean()
         of_all = torch.stack([_entropy_terms(mean).sum() for mean in self._whole(numbers)]).sum()
@@ -202,7 +202,7 @@ class BSQ(_Signs):
         """On the unit sphere."""
         return F.normalize(super()._numbers(latents), dim=-1)
 
-    def _loss(self, numbers: Tensor, corners: Tensor) -> Tensor:
+    def loss_of(self, numbers: Tensor, corners: Tensor) -> Tensor:
         """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over
         bits, in nats)."""
         [mean] = self._whole(numbers)

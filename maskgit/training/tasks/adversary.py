@@ -65,7 +65,7 @@ class Adversary:
         """Whether it takes part in this step."""
         return step >= self.options.start_step
 
-    def _shown(self, images: Tensor, step: int, number: int, side: int) -> Tensor:
+    def shown(self, images: Tensor, step: int, number: int, side: int) -> Tensor:
         """What the discriminator sees of part `number`: augmented, if the config says so.
 
         side: which of its calls.
@@ -81,7 +81,7 @@ class Adversary:
         later."""
         judge = self.learner.module.requires_grad_(False)
         with self.accelerator.autocast():
-            logits = judge.net(self._shown(images, step, number, 0))
+            logits = judge.net(self.shown(images, step, number, 0))
         found = self.losses.generator(logits.float())
         judge.requires_grad_(True)
         return found
@@ -122,7 +122,7 @@ class Adversary:
             with learner.together(number == len(pairs) - 1):
                 real = real.detach().requires_grad_(is_penalised)  # as it is, not as it is shown
                 shown = [
-                    self._shown(side, step, number, k)
+                    self.shown(side, step, number, k)
                     for k, side in enumerate((real, fake), start=1)
                 ]
                 judged = learner.ddp(*shown, raw=real if is_penalised else None)

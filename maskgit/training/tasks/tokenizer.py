@@ -57,12 +57,11 @@ class TokenizerTask:
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of the tokenizer, then (once it has joined) one of the discriminator."""
         learner = self.main
-        judged = (
-            self.adversary if self.adversary is not None and self.adversary.joins(step) else None
-        )
-        weight = (
-            self._weight(judged, step, parts) if judged is not None and len(parts) > 1 else None
-        )
+        judged = self.adversary
+        judged = judged if judged is not None and judged.joins(step) else None
+        weight = None
+        if judged is not None and len(parts) > 1:
+            weight = self.weight_of_step(judged, step, parts)
         if len(parts) > 1:
             with self.accelerator.autocast():
                 learner.module.expect(self._images(batch) for batch in parts)
@@ -104,7 +103,7 @@ class TokenizerTask:
         """Of the decoder's last convolution."""
         return self.main.module.decoder.to_pixels.weight
 
-    def _weight(self, adversary: Adversary, step: int, parts: Sequence[Batch]) -> Tensor:
+    def weight_of_step(self, adversary: Adversary, step: int, parts: Sequence[Batch]) -> Tensor:
         """The adversarial weight of a step in several parts: of all together, so they are run up to
         it beforehand."""
 

@@ -161,7 +161,7 @@ def test_augmentations_do_what_they_say():
 def test_a_stylegan_judge_shrinks_by_its_layers_and_does_not_see_the_batch():
     judge = DISCRIMINATORS["stylegan"](1, width=8, num_layers=2)
     assert judge(torch.randn(3, 1, 28, 20)).shape == (3, 1, 1, 1)
-    flat = judge.layers[0]._half(torch.ones(1, 8, 8, 8))
+    flat = judge.layers[0].halved(torch.ones(1, 8, 8, 8))
     assert flat.shape == (1, 8, 4, 4) and torch.allclose(flat, torch.ones_like(flat)), (
         "the blur keeps brightness"
     )

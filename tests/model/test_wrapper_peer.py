@@ -13,7 +13,7 @@ import torch
 
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from tests.conftest import OracleNet
-from tests.test_wrapper import Recorder, draws, theirs
+from tests.model.conftest import Recorder, draws, theirs
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -9,12 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.cli import main
 from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
 from maskgit.evaluation.request import Evaluation
-from tests.conftest import repo
+from tests.conftest import cli, repo
 from vqgan.classifier import Classifier
 
 
@@ -47,20 +46,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
 def numbers(folder):
     return json.loads((folder / "results.json").read_text())["numbers"]
 
 
 def test_a_run_is_measured_and_every_number_says_how(run_folder, capfd):
-    assert call("evaluate", run_folder, "--count", 110, "--steps", 2, "--guidance", 1.5) == 0
+    assert cli("evaluate", run_folder, "--count", 110, "--steps", 2, "--guidance", 1.5) == 0
     out = capfd.readouterr().out
     results = json.loads((run_folder / "evaluation" / "results.json").read_text())
     keys = {
@@ -153,7 +144,7 @@ def test_same_seed_same_numbers_and_another_seed_others(run_folder):
             "--out",
             run_folder / name,
         )
-        assert call("evaluate", run_folder, "--count", 12, *options) == 0
+        assert cli("evaluate", run_folder, "--count", 12, *options) == 0
     a, b, c = (numbers(run_folder / name) for name in "abc")
     assert a == b and a["fid"] != c["fid"] and a["bits_per_code"] != c["bits_per_code"]
 
@@ -161,7 +152,7 @@ def test_same_seed_same_numbers_and_another_seed_others(run_folder):
 def test_a_negative_label_changes_the_samples_and_is_in_the_results(run_folder):
     options = ("--count", 12, "--steps", 2, "--guidance", 3, "--metrics", "fid")
     for name, more in (("a", ()), ("b", ("--negative", "t-shirt"))):
-        assert call("evaluate", run_folder, *options, *more, "--out", run_folder / name) == 0
+        assert cli("evaluate", run_folder, *options, *more, "--out", run_folder / name) == 0
     about = [
         json.loads((run_folder / name / "results.json").read_text())["samples"] for name in "ab"
     ]
@@ -173,8 +164,8 @@ def test_samples_of_another_program(run_folder, capfd):
     """The npz that `sample` writes, and a folder of its PNGs, give the numbers of the run
     itself."""
     options = ("--labels", "0,1", "--per-label", 6, "--steps", 2)
-    assert call("sample", run_folder, "--out", run_folder / "s.npz", *options) == 0
-    assert call("sample", run_folder, "--out", run_folder / "pngs", *options) == 0
+    assert cli("sample", run_folder, "--out", run_folder / "s.npz", *options) == 0
+    assert cli("sample", run_folder, "--out", run_folder / "pngs", *options) == 0
     wanted = (
         "--metrics",
         "fid,agreement",
@@ -190,7 +181,7 @@ def test_samples_of_another_program(run_folder, capfd):
     for samples in ("s.npz", "pngs"):
         out = run_folder / f"of {samples}"
         assert (
-            call("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out)
+            cli("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out)
             == 0
         )
         found.append(numbers(out))
@@ -203,7 +194,7 @@ def test_samples_of_another_program(run_folder, capfd):
     # without a held-out split, the floor is a part of the reference against the rest
     out = run_folder / "halves"
     assert (
-        call(
+        cli(
             "evaluate",
             "--samples",
             run_folder / "s.npz",
@@ -248,7 +239,7 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(
     ]
     if "IMAGES" in arguments and "inception" not in arguments:
         words += ["--features", "classifier", "--weights", tmp_path / "classifier"]
-    assert call("evaluate", *words) == 2
+    assert cli("evaluate", *words) == 2
     error = capfd.readouterr().err
     assert WRONG[arguments] in error and "Traceback" not in error
     assert not (tmp_path / "evaluation").exists() and not (run_folder / "evaluation").exists()
@@ -281,7 +272,7 @@ def test_two_processes_equal_one(run_folder, one_thread):
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     for command, options in commands.items():
         out = run_folder / f"one{outs[command]}"
-        assert call(command.split("_")[0], run_folder, *options, out) == 0
+        assert cli(command.split("_")[0], run_folder, *options, out) == 0
         out = run_folder / f"two{outs[command]}"
         words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
         done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
@@ -306,7 +297,7 @@ def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_fo
     for split in ("train", "validation"):
         out = run_folder / split
         assert (
-            call(
+            cli(
                 "evaluate",
                 run_folder,
                 "--count",
@@ -330,5 +321,5 @@ def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_fo
 def test_a_judge_of_other_classes_is_refused(run_folder, tmp_path, capfd):
     judge = Classifier(channels=1, num_classes=2, width=8)
     judge.save(tmp_path / "other" / "classifier.safetensors", {"class_names": ["cat", "dog"]})
-    assert call("evaluate", run_folder, "--count", 12, "--judge", tmp_path / "other") == 2
+    assert cli("evaluate", run_folder, "--count", 12, "--judge", tmp_path / "other") == 2
     assert "the judge knows cat, dog" in capfd.readouterr().err

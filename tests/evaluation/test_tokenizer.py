@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskgit.cli import main
 from maskgit.evaluation import tokenizer as reconstruction
 from maskgit.evaluation.request import Evaluation, tokenizer_request
 from maskgit.evaluation.tokenizer import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
 from maskgit.training.trainer import train
-from tests.conftest import repo
+from tests.conftest import cli, repo
 from vqgan.classifier import Classifier
-
-
-def call(*words):
-    try:
-        main([*map(str, words)])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 @pytest.fixture
@@ -41,7 +32,7 @@ def numbers(folder):
 
 
 def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
-    assert call("evaluate", run) == 0
+    assert cli("evaluate", run) == 0
     out = capfd.readouterr().out
     found = numbers(run / "evaluation")
     assert set(found) == {"psnr", "ssim", "rfid", "codes_used", "perplexity", "dead_codes"}
@@ -64,7 +55,7 @@ def test_two_processes_measure_what_one_does(run):
     ]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     options = ["--batch-size", "3", "--out"]
-    assert call("evaluate", run, *options, run / "one") == 0
+    assert cli("evaluate", run, *options, run / "one") == 0
     words = [*command, "scripts/evaluate.py", str(run), *options, str(run / "two")]
     done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -75,15 +66,15 @@ def test_two_processes_measure_what_one_does(run):
 
 
 def test_a_few_metrics_of_a_few_images(run):
-    assert call("evaluate", run, "--metrics", "psnr,codes", "--count", 4, "--out", run / "few") == 0
+    assert cli("evaluate", run, "--metrics", "psnr,codes", "--count", 4, "--out", run / "few") == 0
     assert set(numbers(run / "few")) == {"psnr", "codes_used", "perplexity", "dead_codes"}
 
 
 def test_without_a_network_rfid_is_left_out_and_said_so(run, capfd):
     (run.parent / "classifier" / "classifier.safetensors").unlink()
-    assert call("evaluate", run) == 0
+    assert cli("evaluate", run) == 0
     assert "left out: rfid: needs a feature network (--features)" in capfd.readouterr().out
-    assert call("evaluate", run, "--metrics", "rfid") == 2
+    assert cli("evaluate", run, "--metrics", "rfid") == 2
     assert "rfid: needs a feature network" in capfd.readouterr().err
 
 
@@ -122,7 +113,7 @@ def test_results_are_returned_and_nothing_is_written(run):
 
 @pytest.mark.parametrize("message", WRONG)
 def test_a_mistake_is_one_clear_line(message, run, capfd):
-    assert call("evaluate", run, *WRONG[message]) == 2
+    assert cli("evaluate", run, *WRONG[message]) == 2
     error = capfd.readouterr().err
     assert message in error and "Traceback" not in error and not (run / "evaluation").exists()
 
@@ -145,9 +136,9 @@ def squeeze(tmp_path, monkeypatch):
     torch.manual_seed(0)
     torch.save(squeezenet1_1(weights=None).state_dict(), path)
     monkeypatch.setattr(reconstruction, "LPIPS_NET", "squeeze")
-    reconstruction._lpips_network.cache_clear()
+    reconstruction.lpips_network.cache_clear()
     yield path
-    reconstruction._lpips_network.cache_clear()
+    reconstruction.lpips_network.cache_clear()
 
 
 @pytest.mark.parametrize("name", PIXEL_METRICS)
@@ -180,13 +171,13 @@ def test_lpips_is_zero_for_equal_images_only_and_trains(squeeze):
 
 
 def test_lpips_is_measured_where_its_backbone_is_and_downloaded_only_if_named(run, squeeze, capfd):
-    assert call("evaluate", run, "--out", run / "with") == 0
+    assert cli("evaluate", run, "--out", run / "with") == 0
     assert numbers(run / "with")["lpips"]["value"] > 0
     squeeze.unlink()
-    reconstruction._lpips_network.cache_clear()
-    assert call("evaluate", run, "--out", run / "without") == 0
+    reconstruction.lpips_network.cache_clear()
+    assert cli("evaluate", run, "--out", run / "without") == 0
     assert "left out: lpips" in capfd.readouterr().out and "lpips" not in numbers(run / "without")
-    assert call("evaluate", run, "--metrics", "lpips") == 2  # there is no network in tests
+    assert cli("evaluate", run, "--metrics", "lpips") == 2  # there is no network in tests
     assert "cannot download torchvision's backbone of LPIPS" in capfd.readouterr().err
 
 

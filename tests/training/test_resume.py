@@ -20,7 +20,7 @@ def drive(tmp_path, config, processes):
     scratch = tmp_path / f"{config.task}-{processes}"
     command = [
         sys.executable,
-        str(repo() / "tests" / "resume_driver.py"),
+        str(repo() / "tests" / "training" / "resume_driver.py"),
         str(path),
         str(scratch),
         str(processes),

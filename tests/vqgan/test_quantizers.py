@@ -222,7 +222,7 @@ def test_the_entropy_of_bsq_is_that_of_its_soft_codes():
     u = torch.nn.functional.normalize(
         torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), dim=-1
     )
-    corners = quantizer._corners(torch.arange(16))
+    corners = quantizer.corners(torch.arange(16))
     soft = (quantizer.inverse_temperature * u @ corners.T).softmax(-1)
     by_distance = (-torch.cdist(u, corners).square()).softmax(-1)
     assert torch.allclose(soft, by_distance, atol=1e-6), (
@@ -230,13 +230,13 @@ def test_the_entropy_of_bsq_is_that_of_its_soft_codes():
     )
     per_cell = torch.special.entr(soft).sum(-1).mean()
     quantizer.diversity, quantizer.commitment, quantizer.entropy_weight = 0.0, 0.0, 1.0
-    assert quantizer._loss(u, u).item() == pytest.approx(per_cell.item(), rel=1e-5)
+    assert quantizer.loss_of(u, u).item() == pytest.approx(per_cell.item(), rel=1e-5)
     quantizer.diversity = 1.0
     ones = torch.stack(
         [soft[:, (torch.arange(16) & bit) != 0].sum(1) for bit in quantizer.bits], 1
     ).mean(0)
     whole = (torch.special.entr(ones) + torch.special.entr(1 - ones)).sum()
-    assert quantizer._loss(u, u).item() == pytest.approx((per_cell - whole).item(), abs=1e-5)
+    assert quantizer.loss_of(u, u).item() == pytest.approx((per_cell - whole).item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lfq", "bsq"])

@@ -15,14 +15,8 @@ from maskgit.training.learner import decayed, learning_rate_at
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.tasks import TASKS
 from maskgit.training.trainer import Stopped, train
+from tests.training.conftest import changed
 from vqgan.tokenizer import Tokenizer
-
-
-def changed(config, **sections):
-    values = to_dict(config)
-    for section, new in sections.items():
-        values[section] = {**(values[section] or {}), **new} if isinstance(new, dict) else new
-    return parse(values, "test")
 
 
 def test_both_stages_end_with_what_they_promise(tiny_configs, monkeypatch):

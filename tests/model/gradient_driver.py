@@ -1,6 +1,6 @@
 """The averaged gradient of one step of 16 images over all processes, written by the first.
 
-RANK=r WORLD_SIZE=n MASTER_ADDR=127.0.0.1 MASTER_PORT=p python tests/gradient_driver.py
+RANK=r WORLD_SIZE=n MASTER_ADDR=127.0.0.1 MASTER_PORT=p python tests/model/gradient_driver.py
 OUT.safetensors
 """
 

@@ -15,21 +15,11 @@ from maskgit.model.objective import NORMALIZATIONS
 from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from tests.conftest import OracleNet, all_grids, free_port, repo
+from tests.model.conftest import Recorder, draws, theirs
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import x_transformers
-
-
-def theirs(num_codes=16, max_seq_len=24, **options):
-    torch.manual_seed(0)
-    layers = x_transformers.Encoder(dim=32, depth=2, heads=2, attn_dim_head=16)
-    return x_transformers.TransformerWrapper(
-        num_tokens=num_codes + 1,
-        max_seq_len=max_seq_len,
-        attn_layers=layers,
-        **{"logits_dim": num_codes, **options},
-    )
 
 
 def ours(grid=(4, 6), num_codes=16, **options):
@@ -55,10 +45,6 @@ def loss_of(wrapper, embeddings, codes, hidden):
         if objective.normalization == "image"
         else hidden.sum() + weight * (~hidden).sum()
     )
-
-
-def draws(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_the_loss_is_positive_and_starts_near_uniform():
@@ -398,18 +384,6 @@ def test_critics_save_as_safetensors_and_register_the_net_once(kind, tmp_path):
         save_file(peer.state_dict(), tmp_path / "peer.safetensors")
 
 
-class Recorder(torch.nn.Module):
-    """A critic that remembers what it was given."""
-
-    def __init__(self):
-        super().__init__()
-        self.bias = torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, codes, **conditioning):
-        self.codes, self.conditioning = codes, conditioning
-        return torch.zeros(*codes.shape, 1) + self.bias
-
-
 def test_the_critic_sees_the_composed_grid_and_the_label():
     critic = Recorder()
     wrapper = ours(token_critic=critic, condition_dropout=0.0)
@@ -611,7 +585,7 @@ def test_two_processes_average_to_the_gradient_of_one(tmp_path):
             }
             command = [
                 sys.executable,
-                str(repo() / "tests" / "gradient_driver.py"),
+                str(repo() / "tests" / "model" / "gradient_driver.py"),
                 str(tmp_path / f"{world}.safetensors"),
             ]
             running.append(

@@ -7,6 +7,7 @@ import torch
 
 from maskgit import precision
 from maskgit.benchmark import (
+    against_peers,
     fair,
     inputs,
     parts,
@@ -149,7 +150,7 @@ def test_a_side_that_cannot_run_is_said_so(at, tiny_sides, monkeypatch):
             raise ImportError("no module named muse")
         return SIDES["x-transformers"].build(setting, depth)
 
-    monkeypatch.setattr(parts, "TRIAL", 1)  # trials have a batch of one
+    monkeypatch.setattr(against_peers, "TRIAL", 1)  # trials have a batch of one
     monkeypatch.setitem(SIDES, "muse-maskgit-pytorch", Entry(broken))
     plan = Plan(cells=(16,), params=(5,), batch=(2,), rounds=(2,), seconds=0.0, memory=False)
     rows = list(PARTS["sampling"](plan))
@@ -256,14 +257,14 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     assert "| real images |" in text and "sampler of ours: " in text
     again = partial(quality.run_quality, [0.03, 0.03], 60, tmp_path / "out", data="mnist")
     for name in (
-        "_train_ours",
-        "_train_plain",
-        "_draw_ours",
+        "train_ours",
+        "train_plain",
+        "draw_ours",
     ):  # run again, what is there is not made anew
         monkeypatch.setattr(quality, name, lambda *args: pytest.fail("what is there is made again"))
     with monkeypatch.context() as patch:
         patch.setattr(
-            quality, "_draw_plain", lambda *args: pytest.fail("what is there is made again")
+            quality, "draw_plain", lambda *args: pytest.fail("what is there is made again")
         )
         assert again().splitlines()[:5] == text.splitlines()[:5]
     monkeypatch.setattr(
@@ -298,7 +299,7 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
         "sampler.steps=2",
         *few[1:],
     )
-    place = settings._Place("mnist", out, small)
+    place = settings.Place("mnist", out, small)
     monkeypatch.setattr(settings, "NOISES", (1.0, 4.0))
     text = settings.compare(place, 0.002, 1, 20)
     lines = json.loads((out / "settings.json").read_text())["lines"]
@@ -326,7 +327,7 @@ def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
     few = ["train.max_eval_images=20", "train.mixed_precision=no", "train.trackers=[]"]
     train(load("mnist/classifier", [f"run={tmp_path}/classifier", "train.steps=4", *few]))
     network = load_features("classifier", tmp_path / "classifier")
-    place = tokenizers._Place(
+    place = tokenizers.Place(
         "mnist", tmp_path / "out", tmp_path / "classifier", ("model.widths=[8,8]", *few)
     )
     text = tokenizers.compare(place, network, 0.5, 1, 40, [])
@@ -344,7 +345,7 @@ def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
 
 def test_lines_of_the_tokenizer_table_are_configs_that_differ(tmp_path):
     for data in tokenizers.DATA:
-        place = tokenizers._Place(data, tmp_path, tmp_path / "weights")
+        place = tokenizers.Place(data, tmp_path, tmp_path / "weights")
         found = [
             str(place.config(line, 0, 30).model_dump(exclude={"run"}))
             for line in tokenizers.lines_of()
@@ -358,7 +359,7 @@ def test_every_setting_is_a_config_that_differs(tmp_path):
     found = {}
     for name, stages in settings.SETTINGS.items():
         configs = [
-            settings._Place("fashion_mnist", tmp_path).config(stage, name, 0) for stage in stages
+            settings.Place("fashion_mnist", tmp_path).config(stage, name, 0) for stage in stages
         ]
         found[name] = str([config.model_dump(exclude={"run", "generator"}) for config in configs])
     assert len(set(found.values())) == len(settings.SETTINGS)

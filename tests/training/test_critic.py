@@ -11,8 +11,8 @@ from maskgit.config.loading import load, parse, to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.training.metrics_log import read_metrics
-from maskgit.training.trainer import Stopped, _Training, train
-from tests.test_trainer import changed
+from maskgit.training.trainer import Stopped, Training, train
+from tests.training.conftest import changed
 from vqgan.weights import content_hash, load_weights
 
 LABELS = [0, 1, 1, 0, 1]
@@ -102,7 +102,7 @@ def test_every_kind_trains_in_parts_resumes_and_draws_what_it_was_saved_with(
     whole = train(config)
     cut = changed(config, run=config.run + "-cut")
     with monkeypatch.context() as patch:
-        patch.setattr(_Training, "_stop_signal", lambda self: 15 * (self.step == 3))
+        patch.setattr(Training, "stop_signal", lambda self: 15 * (self.step == 3))
         with pytest.raises(Stopped):
             train(cut)
     resumed = train(cut)

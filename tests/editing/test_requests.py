@@ -6,20 +6,16 @@ import torch
 from annotated_types import Ge
 from PIL import Image
 
-from maskgit.cli import main
 from maskgit.editing.operations import EDITS, Edit
-from maskgit.editing.requests import Outputs, Retouch, _options, _picture, plan, retouch
+from maskgit.editing.requests import Outputs, Retouch, options_for, picture_of, plan, retouch
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.views import Views
+from tests.conftest import cli
 
 
 def call(capfd, *words):
     """-> (status, stdout lines, stderr) of a command in this process."""
-    status = 0
-    try:
-        main([*map(str, words)])
-    except SystemExit as end:
-        status = end.code or 0
+    status = cli(*words)
     captured = capfd.readouterr()
     return status, captured.out.splitlines(), captured.err
 
@@ -236,12 +232,12 @@ def test_with_resize_a_mask_is_of_the_size_of_its_image(run, tmp_path, capfd):
 def test_an_image_of_the_data_has_its_own_label_whatever_classes_are_called(run):
     pipeline = Pipeline.from_pretrained(run)
     pipeline.class_names = ("1", "2", "0")
-    _, own = _picture(pipeline, "validation:5", resize=False)
+    _, own = picture_of(pipeline, "validation:5", resize=False)
     for given, wanted in (({}, own), ({"other_label": "2"}, 1)):
         request = Retouch(
             "interpolate", ["validation:0"], None, 0, 1, False, {"other": "validation:5", **given}
         )
-        assert _options(pipeline, request)["other_label"] == wanted
+        assert options_for(pipeline, request)["other_label"] == wanted
     assert own > 0, "class 0 or another that a name could be taken for"
 
 

@@ -1,7 +1,7 @@
 """Kill -9 a training at many moments, run it again, and print the digests of what it ends with, as
 JSON.
 
-    python tests/resume_driver.py CONFIG.json SCRATCH PROCESSES
+    python tests/training/resume_driver.py CONFIG.json SCRATCH PROCESSES
 
 Everything is imported once; each run is a fork (or PROCESSES forks that form a group, one of which
 is killed and the others then too, as torchrun does). A moment is a patch that kills the process it
@@ -70,7 +70,7 @@ class Seen:
 
 
 checkpoints.os = Seen(os)
-STEP = (trainer._Training, "_one_step")
+STEP = (trainer.Training, "one_step")
 MOMENTS = {
     "before the first step": lambda: on_call(*STEP, 1, die),
     "in the middle of an epoch": lambda: on_call(*STEP, 5, die),

@@ -121,7 +121,7 @@ def test_lazy_r1_counts_for_the_steps_between(tiny_configs, tmp_path, monkeypatc
     judge, losses = adversary.learner.module, []
     real, fake = torch.rand(2, 4, 1, 16, 16) * 2 - 1
     raw = real.clone().requires_grad_()
-    shown = [adversary._shown(side, step, 0, k) for k, side in enumerate((raw, fake), start=1)]
+    shown = [adversary.shown(side, step, 0, k) for k, side in enumerate((raw, fake), start=1)]
     (slope,) = torch.autograd.grad(judge.net(shown[0]).sum(), raw)
     plain = adversary.losses.discriminator(*(judge.net(side) for side in shown)).item()
     wanted = plain + (0.5 * 3.0 * 4 * slope.square().sum().item() / 4 if step % 4 == 0 else 0.0)
@@ -168,7 +168,7 @@ def test_without_all_parts_the_weight_would_be_another(tiny_configs, tmp_path, w
     elsewhere."""
     from maskgit.training.tasks.tokenizer import TokenizerTask
 
-    monkeypatch.setattr(TokenizerTask, "_weight", lambda *_: None)
+    monkeypatch.setattr(TokenizerTask, "weight_of_step", lambda *_: None)
     train(config_of(tiny_configs, tmp_path / "parts", accumulate=4))
     with pytest.raises(AssertionError):
         same(whole, ends_with(tmp_path / "parts"))

@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskgit.cli import main
 from maskgit.config.loading import save
-from tests.conftest import repo
-
-
-def run(*arguments):
-    """-> exit status of the command, in this process."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
+from tests.conftest import cli, repo
 
 
 @pytest.fixture
@@ -31,16 +21,16 @@ def yamls(tiny_configs, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_from_images_to_samples(yamls, capfd):
-    assert run("train", yamls / "tokenizer.yaml") == 0
+    assert cli("train", yamls / "tokenizer.yaml") == 0
     assert capfd.readouterr().out.strip() == str(yamls / "vqgan" / "tokenizer.safetensors")
-    assert run("train", yamls / "maskgit.yaml") == 2
+    assert cli("train", yamls / "maskgit.yaml") == 2
     assert "no code cache" in capfd.readouterr().err
-    assert run("tokenize", yamls / "vqgan", "--out", yamls / "codes") == 0
-    assert run("train", yamls / "maskgit.yaml", "train.steps=4") == 0
+    assert cli("tokenize", yamls / "vqgan", "--out", yamls / "codes") == 0
+    assert cli("train", yamls / "maskgit.yaml", "train.steps=4") == 0
     capfd.readouterr()
     options = ("--per-label", 3, "--seed", 5, "--steps", 2, "--guidance", 1.5)
     assert (
-        run(
+        cli(
             "sample",
             yamls / "maskgit",
             "--out",
@@ -53,7 +43,7 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
     )
     assert capfd.readouterr().out.split() == [str(yamls / "grid.png"), str(yamls / "strip.png")]
     assert (
-        run("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options)
+        cli("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options)
         == 0
     )
     names = sorted(p.name for p in (yamls / "many").iterdir())
@@ -61,21 +51,21 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
     assert np.asarray(Image.open(yamls / "many" / names[0])).shape == (16, 16)
     capfd.readouterr()
     for path in ("vqgan", "codes", "maskgit", "maskgit/pipeline", "vqgan/tokenizer.safetensors"):
-        assert run("info", yamls / path) == 0
+        assert cli("info", yamls / path) == 0
         assert str(yamls / path) in capfd.readouterr().out
 
 
 def test_info_of_a_config_says_what_an_image_costs(capfd):
-    assert run("info", "mnist/vqgan") == 0
+    assert cli("info", "mnist/vqgan") == 0
     out = capfd.readouterr().out
     assert (
         "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in out
         and "quantizer: 0.00 M numbers" in out
     )
     assert "discriminator" not in out
-    assert run("info", "imagenet256/vqgan") == 0
+    assert cli("info", "imagenet256/vqgan") == 0
     assert "discriminator: " in capfd.readouterr().out
-    assert run("info", "mnist/maskgit") == 0
+    assert cli("info", "mnist/maskgit") == 0
     [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
     giga = float(line.split("parameters, ")[1].split()[0])
     millions = float(line.split(": ")[1].split()[0])
@@ -102,7 +92,7 @@ WRONG = {
 @pytest.mark.parametrize("arguments", WRONG)
 def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(*arguments) == 2
+    assert cli(*arguments) == 2
     error = capfd.readouterr().err
     assert WRONG[arguments] in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
@@ -118,7 +108,7 @@ def test_public_names_can_be_imported():
 
 
 def test_list_names_every_config_and_table(capfd):
-    assert run("list") == 0
+    assert cli("list") == 0
     out = capfd.readouterr().out
     for word in (
         "mnist/vqgan",
@@ -166,7 +156,7 @@ NEW = {"sample": {"--set"}, "edit": {"--set"}, "evaluate": {"--set"}}
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_of_a_command(command, capfd):
-    assert run(command, "--help") == 0
+    assert cli(command, "--help") == 0
     found = re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE)
     assert len(set(found)) == len(found)
     assert set(found) - NEW.get(command, set()) == {
