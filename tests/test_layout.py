@@ -108,6 +108,26 @@ def test_a_face_shows_what_there_is(package):
         _ = module.nothing_of_that_name
 
 
+def test_what_version_0_1_gave_is_given():
+    names = (
+        "Pipeline NonAutoregressiveWrapper Losses Transformer Guided GUIDANCE_SCHEDULES SCHEDULES"
+    )
+    for name in (*names.split(), "SAMPLERS", "SOURCES", "TASKS"):
+        assert name in import_module("maskgit").__all__
+    of_vqgan = {
+        "Tokenizer",
+        "QUANTIZERS",
+        "DISCRIMINATORS",
+        "PIXEL_LOSSES",
+        "PERCEPTUAL",
+        "ADVERSARIAL",
+    }
+    assert of_vqgan <= set(import_module("vqgan").__all__)
+    assert {"load", "parse", "save", "known_configs"} <= set(
+        import_module("maskgit.config").__all__
+    )
+
+
 @pytest.mark.parametrize("wing", [*WINGS, "../vqgan", "../configs"])
 def test_every_wing_has_a_sign(wing):
     assert (repo() / "maskgit" / wing / "README.md").read_text().startswith("# ")

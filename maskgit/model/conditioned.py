@@ -8,36 +8,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from maskgit.model.likelihood import Predicting
 from maskgit.model.passes import distinct
 from maskgit.samplers.conditions import Condition, each, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Predictor
 
 
-class MaskedModel(Protocol):
+class MaskedModel(Predicting, Protocol):
     """What Conditioned asks of a NonAutoregressiveWrapper."""
 
     net: Any  # with the surface that the wrapper names
-    mask_id: int
     self_cond: bool
 
     @property
     def null_embed(self) -> Tensor:
         """(dim,), where it is self-conditioned."""
-        ...
-
-    def embed(
-        self,
-        inputs: Tensor,
-        last: Tensor | None = None,
-        cells: Tensor | None = None,
-        **conditioning: Any,
-    ) -> Tensor:
-        """The net's embeddings of all cells, or of some."""
-        ...
-
-    def to_logits(self, embeddings: Tensor) -> Tensor:
-        """(cells, dim) -> float32 (cells, num_codes)."""
         ...
 
     def criticise(self, codes: Tensor, own: bool | None = None, **conditioning: Any) -> Tensor:

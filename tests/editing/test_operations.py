@@ -7,7 +7,6 @@ from PIL import Image
 from maskgit.data.pixels import to_float, to_pil, to_pixels
 from maskgit.editing.operations import EDITS, box_mask, encode
 from maskgit.editing.operations import edit as edit_picture
-from maskgit.editing.windows import windows
 
 F = 4  # pixels a side of a cell of tiny_pipeline
 NEEDS = {
@@ -188,27 +187,6 @@ def test_a_small_box_sees_the_whole_course_of_guidance(tiny_pipeline):
         for steps in (24, 1)
     )
     assert torch.equal(many.codes, one.codes) and len(many.rounds) == 2
-
-
-@given(
-    st.integers(1, 12),
-    st.integers(1, 12),
-    st.integers(1, 5),
-    st.integers(1, 5),
-    st.integers(0, 999),
-)
-@settings(max_examples=100, deadline=None)
-def test_windows_cover_what_is_hidden(height, width, h, w, seed):
-    grid = (min(h, height), min(w, width))
-    hidden = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
-    seen = torch.zeros_like(hidden)
-    for rows, columns in windows(hidden, grid):
-        part = hidden[rows, columns]
-        assert part.shape == grid and (part & ~seen[rows, columns]).any(), (
-            "every window has something to fill"
-        )
-        seen[rows, columns] = True
-    assert (seen | ~hidden).all()
 
 
 def test_a_variation_keeps_the_share_that_it_says(tiny_pipeline):

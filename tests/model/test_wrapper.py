@@ -146,7 +146,7 @@ def test_in_eval_mode_every_image_sees_its_first_pass():
     assert not torch.allclose(bits, wrapper.bits(codes, generator=draws()))
 
 
-def testself_conditioning_starts_as_none():
+def test_self_conditioning_starts_as_none():
     """Its map starts at zero, and learns from the first step on."""
     with_it, without = ours(self_cond=True), ours()
     with_it.load_state_dict(without.state_dict(), strict=False)
@@ -491,7 +491,7 @@ def test_only_the_critic_or_only_the_generator_is_trained():
     )
 
 
-def testself_conditioning_adds_to_what_the_user_adds():
+def test_self_conditioning_adds_to_what_the_user_adds():
     wrapper = ours(self_cond=True)
     torch.nn.init.normal_(wrapper.to_self_cond.weight)
     codes = torch.full((2, 4, 6), 16)
@@ -532,7 +532,7 @@ CONDITIONING = {
 
 @pytest.mark.parametrize("name", CONDITIONING)
 @pytest.mark.parametrize("self_cond", [False, True])
-def test_conditioning_works_in_training_samplingself_conditioning_and_critic(name, self_cond):
+def test_conditioning_works_in_training_sampling_self_conditioning_and_critic(name, self_cond):
     options, given = CONDITIONING[name]
     wrapper = NonAutoregressiveWrapper(
         conditional_net(**options), mask_id=16, steps=3, self_cond=self_cond, self_token_critic=True
