@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,93 +173,116 @@ def compare(
     print_once(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
 
 
-@app.command()
-def benchmark(
-    what: Annotated[
-        str,
-        typer.Argument(help="speed; quality: ours and the plain pipeline; settings; tokenizers."),
-    ] = "speed",
-    only: Annotated[
-        str,
-        typer.Option(
-            help=("Parts of speed, as training,sampling, or lines of tokenizers; all by default.")
-        ),
-    ] = "",
+@dataclass(frozen=True)
+class Timing:
+    """The options of `benchmark speed`: what is timed, and for how long."""
+
     cells: Annotated[
         str | None, typer.Option(help="Grid sizes in cells, 64,256,1024 by default.")
-    ] = None,
+    ] = None
     params: Annotated[
         str | None, typer.Option(help="Model sizes in million parameters, 5,25 by default.")
-    ] = None,
-    batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None,
-    rounds: Annotated[str | None, typer.Option(help="Sampler rounds, 8,12,18 by default.")] = None,
+    ] = None
+    batch: Annotated[str | None, typer.Option(help="Batch sizes, 1,8,32 by default.")] = None
+    rounds: Annotated[str | None, typer.Option(help="Sampler rounds, 8,12,18 by default.")] = None
     seconds: Annotated[
         float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")
-    ] = None,
+    ] = None
     longest: Annotated[
         float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")
-    ] = None,
+    ] = None
     quick: Annotated[
         bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")
-    ] = False,
+    ] = False
+
+    def run(self, parts: list[str], out: Path) -> str:
+        """Time the parts -> tables."""
+        from maskgit.benchmark.plan import Plan
+        from maskgit.benchmark.speed import QUICK, run_benchmark
+
+        sizes = given(cells=self.cells, params=self.params, batch=self.batch, rounds=self.rounds)
+        chosen: dict[str, Any] = {
+            key: tuple(numbers(str(text), int)) for key, text in sizes.items()
+        }
+        chosen |= given(seconds=self.seconds, longest=self.longest)
+        return run_benchmark(parts, replace(QUICK if self.quick else Plan(), **chosen), out)
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The options of the benchmarks that train: for how long, and how often."""
+
     minutes: Annotated[
         str | None,
         typer.Option(
             help="Of training. quality: tokenizer, generator, 5,10 by default; others: 3."
         ),
-    ] = None,
+    ] = None
     count: Annotated[
         int | None,
         typer.Option(
             help="Images: quality 10,000, settings 2,000, tokenizers all held-out ones.", min=10
         ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2,
-    data: Annotated[
-        str, typer.Option(help="tokenizers: fashion_mnist, mnist or openmoji.")
-    ] = "fashion_mnist",
-    weights: Annotated[
-        Path | None, typer.Option(help="tokenizers: of the feature network.")
-    ] = None,
+    ] = None
+    seeds: Annotated[int, typer.Option(help="settings and tokenizers: how many.", min=1)] = 2
+    data: Annotated[str, typer.Option(help="tokenizers: fashion_mnist, mnist or openmoji.")] = (
+        "fashion_mnist"
+    )
+    weights: Annotated[Path | None, typer.Option(help="tokenizers: of the feature network.")] = None
+
+    def quality(self, _: list[str], out: Path) -> str:
+        """Ours and the plain pipeline."""
+        from maskgit.benchmark.quality import run_quality
+
+        minutes = numbers(self.minutes or "5,10", float, 2)
+        return run_quality(minutes, self.count or 10_000, out)
+
+    def settings(self, _: list[str], out: Path) -> str:
+        """Each setting of the wrapper."""
+        from maskgit.benchmark.settings import run_settings
+
+        minutes = numbers(self.minutes or "3", float, 1)[0]
+        return run_settings(minutes, self.seeds, self.count or 2000, out)
+
+    def tokenizers(self, lines: list[str], out: Path) -> str:
+        """Each quantizer and loss."""
+        from maskgit.benchmark.tokenizers import run_tokenizers
+
+        minutes = numbers(self.minutes or "3", float, 1)[0]
+        return run_tokenizers(self.data, minutes, self.seeds, self.count, out, self.weights, lines)
+
+
+@app.command()
+@spread
+def benchmark(
+    what: Annotated[
+        str,
+        typer.Argument(help="speed; quality: ours and the plain pipeline; settings; tokenizers."),
+    ] = "speed",
+    *,
+    only: Annotated[
+        str,
+        typer.Option(help="Parts of speed, as training,sampling, or lines of tokenizers; or all."),
+    ] = "",
+    timing: Timing,
+    trainings: Trainings,
     out: Annotated[Path, typer.Option(help="Folder of tables, JSON and pictures.")] = Path(
         "runs/benchmark"
     ),
 ) -> None:
-    """Time us against the peers and the machine, or measure on Fashion-MNIST what is drawn after
-    the same time.
+    """Time us against the peers, or measure what is drawn after the same time of training.
 
-    quality: by our pipeline and by the plain one. settings: by each setting of the wrapper.
-    tokenizers: by each quantizer, with and without a perceptual loss and a discriminator. These
-    three continue when run again.
+    quality: by our pipeline and by the plain one, on Fashion-MNIST. settings: by each setting of
+    the wrapper. tokenizers: by each quantizer, with and without a perceptual loss and a
+    discriminator. These three continue when run again.
     """
     from vqgan.registry import choose
 
-    choose(dict.fromkeys(("speed", "quality", "settings", "tokenizers")), what, "benchmark")
-    if what == "quality":
-        from maskgit.benchmark.quality import run_quality
-
-        print(run_quality(numbers(minutes or "5,10", float, 2), count or 10_000, out))
-        return
-    if what == "settings":
-        from maskgit.benchmark.settings import run_settings
-
-        print(run_settings(numbers(minutes or "3", float, 1)[0], seeds, count or 2000, out))
-        return
-    if what == "tokenizers":
-        from maskgit.benchmark.tokenizers import run_tokenizers
-
-        lines = [name.strip() for name in only.split(",") if name.strip()]
-        print(
-            run_tokenizers(
-                data, numbers(minutes or "3", float, 1)[0], seeds, count, out, weights, lines
-            )
-        )
-        return
-    from maskgit.benchmark.plan import Plan
-    from maskgit.benchmark.speed import QUICK, run_benchmark
-
-    sizes = given(cells=cells, params=params, batch=batch, rounds=rounds)
-    chosen: dict[str, Any] = {key: tuple(numbers(str(text), int)) for key, text in sizes.items()}
-    chosen |= given(seconds=seconds, longest=longest)
-    plan = replace(QUICK if quick else Plan(), **chosen)
-    print(run_benchmark([name.strip() for name in only.split(",") if name.strip()], plan, out))
+    runs = {
+        "speed": timing.run,
+        "quality": trainings.quality,
+        "settings": trainings.settings,
+        "tokenizers": trainings.tokenizers,
+    }
+    run = choose(runs, what, "benchmark")
+    print(run([name.strip() for name in only.split(",") if name.strip()], out))

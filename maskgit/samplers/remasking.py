@@ -64,15 +64,7 @@ def remask(
     level 0.9). Cells known at the start are never touched. With `refresh` > 1 the net runs on those
     drawn or hidden again (see `fill`).
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta lies in [0, 1], not {eta}")
-    if refine is not None and not (0 < refine[0] < refine[1] < 1 and 0 < level < 1):
-        raise ValueError(
-            "refine is a part (start, end) of (0, 1), and level lies in (0, 1), "
-            f"not {refine} and {level}"
-        )
+    _check(steps, eta, refine, level)
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")
     given = codes != predictor.mask_id
@@ -102,17 +94,33 @@ def remask(
         probs[cells] = drawn.log_probs.exp()
         return now.u.view_as(cells) < sigma
 
-    def rounds(at_start: Tensor) -> Iterator[tuple[float, Tensor]]:
-        for k in range(steps):
-            yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
-
     drawing: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "refresh": refresh,
     }
-    yield from fill(predictor, codes, seeds, Policy(draw_some, hide_some), rounds=rounds, **drawing)
+    policy, rounds = Policy(draw_some, hide_some), partial(_by_chance, steps)
+    yield from fill(predictor, codes, seeds, policy, rounds=rounds, **drawing)
+
+
+def _check(steps: int, eta: float, refine: tuple[float, float] | None, level: float) -> None:
+    """ValueError for numbers that cannot be."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies in [0, 1], not {eta}")
+    if refine is not None and not (0 < refine[0] < refine[1] < 1 and 0 < level < 1):
+        raise ValueError(
+            "refine is a part (start, end) of (0, 1), and level lies in (0, 1), "
+            f"not {refine} and {level}"
+        )
+
+
+def _by_chance(steps: int, at_start: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """The rounds of coins: how many stay hidden is known of the last one only, none."""
+    for k in range(steps):
+        yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
 
 
 def _known_share(
