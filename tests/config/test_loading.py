@@ -1,18 +1,7 @@
 import pytest
 
-from maskgit.config.loading import CONFIGS, flatten, known_configs, load, parse, save, to_dict
-from maskgit.config.marks import may_change
+from maskgit.config.loading import flatten, known_configs, load, parse, save, to_dict
 from maskgit.training.checkpoints import check_same
-
-
-@pytest.fixture
-def yaml(tmp_path):
-    def write(text):
-        path = tmp_path / "c.yaml"
-        path.write_text(text)
-        return path
-
-    return write
 
 
 def test_a_file_holds_only_what_differs(yaml):
@@ -35,27 +24,6 @@ def test_no_means_no_though_yaml_reads_it_as_false(yaml):
     assert (
         load(yaml("task: tokenizer\n"), ["train.mixed_precision=no"]).train.mixed_precision == "no"
     )
-
-
-def test_an_option_gets_the_type_of_its_entry(yaml):
-    path = yaml(
-        "task: maskgit\nsampler: {name: remask, steps: 8.0, eta: '0.1', temperature: [1.2, 0.8]}\n"
-    )
-    assert load(path).sampler == {
-        "name": "remask",
-        "steps": 8,
-        "eta": 0.1,
-        "temperature": [1.2, 0.8],
-    }
-    assert isinstance(load(path).sampler["steps"], int)
-
-
-def test_an_override_with_a_mapping_replaces_the_old_one(yaml):
-    path = yaml("task: tokenizer\nmodel: {quantizer: {name: vq, codebook_size: 64}}\n")
-    assert load(path, ["model.quantizer={name: fsq, levels: [4, 4]}"]).model.quantizer == {
-        "name": "fsq",
-        "levels": [4, 4],
-    }
 
 
 WRONG = {
@@ -105,43 +73,6 @@ def test_a_resolved_config_round_trips(name, tmp_path):
     check_same(config, parse(to_dict(config), "again"), "run")
 
 
-@pytest.mark.parametrize("task", CONFIGS)
-def test_what_a_resumed_run_may_set_anew(task):
-    """What says how often, how long, where to and how it is drawn from; nothing that a weight
-    depends on."""
-    loop = [
-        "steps",
-        "log_every",
-        "eval_every",
-        "preview_every",
-        "save_every",
-        "keep",
-        "max_eval_images",
-        "trackers",
-    ]
-    drawing = {"sampler", "guidance"} if task in ("maskgit", "critic") else {"data.workers"}
-    assert set(may_change(CONFIGS[task])) == {f"train.{key}" for key in loop} | drawing | {"run"}
-
-
-def test_a_resumed_run_may_draw_otherwise_but_not_learn_otherwise():
-    config = load("mnist/maskgit")
-    drawn = [
-        "sampler={name: random, steps: 3}",
-        "guidance.scale=7",
-        "run=elsewhere",
-        "train.steps=9",
-    ]
-    check_same(config, load("mnist/maskgit", drawn), "run")
-    with pytest.raises(
-        ValueError, match=r"another config \(loss.schedule: .* -> linear, train.batch_size"
-    ):
-        check_same(
-            config,
-            load("mnist/maskgit", ["loss.schedule=linear", "train.batch_size=3", *drawn]),
-            "run",
-        )
-
-
 def test_configs_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         load("mnist/vqgan").train.steps = 3
@@ -153,36 +84,3 @@ def test_flatten_gives_trackers_plain_values():
         "a.c": "[1, 2]",
         "d": "None",
     }
-
-
-def test_an_option_can_be_set_on_a_choice_that_is_only_a_name(yaml):
-    config = load(
-        yaml("task: tokenizer\ndata: {source: fashion_mnist}\n"), ["data.source.hub=true"]
-    )
-    assert config.data.source == {"name": "fashion_mnist", "hub": True}
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "sampler={name: confidence, steps: abc}",
-            "sampler 'confidence': steps: Input should be a valid integer",
-        ),
-        (
-            "sampler={name: confidence, schedule: cosin}",
-            "unknown schedule 'cosin', did you mean 'cosine'",
-        ),
-        (
-            "loss.schedule={name: poly, power: abc}",
-            "schedule 'poly': power: Input should be a valid number",
-        ),
-        (
-            "guidance.schedule={name: power_cosine, powr: 1}",
-            "has no option 'powr', did you mean 'power'",
-        ),
-    ],
-)
-def test_options_of_choices_have_their_types(yaml, override, message):
-    with pytest.raises(ValueError, match=message):
-        load(yaml("task: maskgit\n"), [override])

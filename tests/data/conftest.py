@@ -1,12 +1,18 @@
 """Data sets in the formats of their makers, small."""
 
+import gzip
 import hashlib
 import pickle
+import struct
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
-from tests.conftest import blob
+from maskgit.config.sections import DataConfig
+from tests.conftest import TINY_TOKENIZER, blob
+from vqgan.tokenizer import Tokenizer
 
 
 def make_cifar(root, monkeypatch, per_batch=20):
@@ -65,3 +71,54 @@ def make_imagenet(root, classes=("n01440764", "n01443537", "n01484850"), size=80
                 image = Image.fromarray(blob(label, rng, size, 3)).resize((size + 20, size))
                 image.save(folder / f"{name}_{i}.JPEG", "JPEG")
     return root
+
+
+def make_tokenizer(path, levels=(4, 4), seed=0):
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(
+        image_size=16,
+        channels=1,
+        **TINY_TOKENIZER,
+        quantizer={"name": "fsq", "levels": list(levels)},
+    )
+    tokenizer.save(path)
+    return path
+
+
+@pytest.fixture
+def data(image_folder):
+    return DataConfig(
+        source={"name": "folder", "root": str(image_folder)}, image_size=16, channels=1, flip=True
+    )
+
+
+def write_idx(path, array):
+    data = struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def make_fashion(root, suffix=".gz"):
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 30), ("t10k", 10)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pixels = np.stack([blob(label % 3, rng, 28) for label in labels])
+        write_idx(root / f"{prefix}-images-idx3-ubyte{suffix}", pixels)
+        write_idx(root / f"{prefix}-labels-idx1-ubyte{suffix}", labels)
+    return root
+
+
+def make_parquet(root):
+    import datasets
+
+    rng = np.random.default_rng(0)
+    features = datasets.Features(
+        {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["bag", "coat"])}
+    )
+    for split, count in (("train", 12), ("test", 4)):
+        rows = {
+            "picture": [Image.fromarray(blob(i % 2, rng)) for i in range(count)],
+            "kind": [i % 2 for i in range(count)],
+        }
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(root / f"{split}.parquet")
+    return {"train": str(root / "train.parquet"), "test": str(root / "test.parquet")}

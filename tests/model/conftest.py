@@ -7,6 +7,15 @@ import torch
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import x_transformers
+import warnings
+
+from maskgit.model.transformer import Transformer
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from tests.conftest import all_grids
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import x_transformers
 
 
 class Recorder(torch.nn.Module):
@@ -34,3 +43,46 @@ def theirs(num_codes=16, max_seq_len=24, **options):
         attn_layers=layers,
         **{"logits_dim": num_codes, **options},
     )
+
+
+def ours(grid=(4, 6), num_codes=16, **options):
+    torch.manual_seed(0)
+    net = Transformer(
+        codebook_size=num_codes, grid=grid, num_classes=3, dim=32, depth=2, heads=2, dim_head=16
+    )
+    return NonAutoregressiveWrapper(net, mask_id=num_codes, **options)
+
+
+def draw_joint(oracle, count, seed=0):
+    """Grids drawn from the oracle's joint: (count, 2, 2)."""
+    flat = torch.multinomial(oracle.joint.flatten(), count, replacement=True, generator=draws(seed))
+    return all_grids(3, 4)[flat].view(count, 2, 2)
+
+
+def critical(kind, **options):
+    torch.manual_seed(0)
+    if kind == "self":
+        return ours(self_token_critic=True, **options)
+    net = Transformer(
+        codebook_size=16,
+        grid=(4, 6),
+        num_classes=3,
+        dim=32,
+        depth=1,
+        heads=2,
+        dim_head=16,
+        num_outputs=1,
+    )
+    return ours(token_critic=net, **options)
+
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def transformer(**options):
+    torch.manual_seed(0)
+    options = {"heads": 2, "dim_head": 16} | options
+    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=2, **options)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return net.eval()

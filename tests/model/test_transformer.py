@@ -2,53 +2,13 @@ import pytest
 import torch
 
 from maskgit.model.backbones import num_parameters
-from maskgit.model.conditioned import Conditioned
 from maskgit.model.transformer import MIN_ROWS, RowInvariantLinear, Transformer, rotary_angles
-from maskgit.model.wrapper import NonAutoregressiveWrapper
-from maskgit.samplers.guidance import Guided
-
-
-def transformer(**options):
-    torch.manual_seed(0)
-    options = {"heads": 2, "dim_head": 16} | options
-    net = Transformer(codebook_size=16, grid=(4, 6), num_classes=3, dim=32, depth=2, **options)
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return net.eval()
+from tests.model.conftest import transformer
 
 
 def test_logits_have_one_column_for_each_code_and_none_for_the_mask():
     logits = transformer()(torch.full((1, 4, 6), 16), torch.tensor([2]))
     assert logits.shape == (1, 4, 6, 16)
-
-
-def test_the_head_on_chosen_cells_equals_the_whole():
-    net, codes, labels = transformer(), torch.randint(17, (3, 4, 6)), torch.tensor([0, 1, 3])
-    cells = torch.rand(3, 4, 6) < 0.4
-    model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
-    assert torch.allclose(
-        model.logits_at(codes, labels, cells), net(codes, labels)[cells], atol=1e-5
-    )
-
-
-def test_a_linear_head_runs_on_guided_embeddings_and_another_one_is_guided_after_it():
-    net, codes, labels = transformer(), torch.full((3, 4, 6), 16), torch.tensor([0, 1, 0])
-    cells, none = torch.rand(3, 4, 6) < 0.4, torch.full((3,), 3)
-    c, u = (net(codes, side)[cells] for side in (labels, none))
-    rows = []
-    net.to_logits.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
-    for is_first in (True, False):
-        model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
-        model.passes.passes = int(not is_first)  # in the first round equal images run once
-        guided = Guided(model, labels, scale=2.5)
-        assert torch.allclose(guided.logits(codes, cells, 0.5), u + 2.5 * (c - u), atol=1e-4)
-    assert rows == [int(cells.sum())] * 2
-    net.net.to_logits = torch.nn.Sequential(net.net.to_logits, torch.nn.Tanh())
-    model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 3, {})
-    expected = u.tanh() + 2.5 * (c.tanh() - u.tanh())
-    assert torch.allclose(
-        Guided(model, labels, scale=2.5).logits(codes, cells, 0.5), expected, atol=1e-4
-    )
 
 
 def test_no_labels_means_no_label():
@@ -175,42 +135,3 @@ def test_another_grid_is_refused_with_learned_positions():
 def test_heads_of_any_number_and_width_fit(heads):
     net = transformer(heads=heads, dim_head=8)
     assert net(torch.zeros(2, 4, 6, dtype=torch.int64)).shape == (2, 4, 6, 16)
-
-
-def test_codes_with_levels_share_what_they_have_in_common():
-    net = transformer(code_levels=(4, 2, 2)).train()
-    table = net.net.token_emb.emb.weight
-    own = net.net.token_emb.emb.parametrizations.weight.original
-    values = net.net.token_emb.emb.parametrizations.weight[0].values
-    for code in range(16):
-        wanted = own[code] + values[code % 4] + values[4 + code // 4 % 2] + values[6 + code // 8]
-        assert torch.allclose(table[code], wanted, atol=1e-6)
-    assert torch.equal(table[16], own[16]), "the mask token has a vector of its own"
-    (-net(torch.full((1, 4, 6), 5))[..., 5].mean()).backward()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
-    moved = (
-        (net.net.to_logits.weight - transformer(code_levels=(4, 2, 2)).net.to_logits.weight)
-        .abs()
-        .sum(1)
-    )
-    assert moved[13] > 0.1, "13 differs from 5 in the last number only"
-
-
-def test_levels_that_are_not_the_codes_are_refused():
-    with pytest.raises(ValueError, match=r"16 codes are not the 15 of the levels \[5, 3\]"):
-        transformer(code_levels=(5, 3))
-
-
-def test_the_matrix_of_shared_logits_decays_and_the_shared_vectors_do_not():
-    from maskgit.training.learner import decayed
-
-    net, plain = transformer(code_levels=(4, 4)), transformer()
-    matrices = decayed(net)
-    assert len(matrices) == len(decayed(plain)) and all(
-        isinstance(one, torch.nn.Parameter) for one in matrices
-    )
-    assert net.net.to_logits.parametrizations.weight.original in matrices
-    assert net.net.to_logits.parametrizations.weight[0].values not in matrices

@@ -1,6 +1,3 @@
-import json
-
-import numpy as np
 import pytest
 import torch
 
@@ -9,13 +6,8 @@ from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline, class_grid
 from maskgit.samplers import SAMPLERS
 from tests.conftest import make_pipeline
+from tests.pipeline.conftest import LABELS, SEEDS
 from vqgan.tokenizer import Tokenizer
-
-LABELS, SEEDS = [0, 1, 2, 2, 0, 3, 1, 0, 1], list(range(20, 29))
-
-
-def arrays(images):
-    return [np.asarray(image) for image in images]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
@@ -103,18 +95,6 @@ def test_a_negative_label_leads_away(tiny_pipeline):
     assert not torch.equal(plain, away)
 
 
-def test_wrong_settings_are_refused(tiny_pipeline):
-    for options, message in (
-        ({"guidance": {"scal": 2.0}}, "unknown key guidance.scal, did you mean 'scale'"),
-        ({"guidance": -1.0}, "guidance.scale"),
-        ({"temperature": "warm"}, "temperature"),
-        ({"sampler": "haltn"}, "unknown sampler 'haltn', did you mean 'halton'"),
-        ({"sampler": "self_critic"}, "needs a model with a critic of its own"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            tiny_pipeline.settings(**options)
-
-
 def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
     net, codes = tiny_pipeline.net, torch.randint(17, (9, 4, 4))
     labels = torch.tensor(LABELS)
@@ -125,28 +105,6 @@ def test_the_logits_are_bit_identical_whatever_the_batch(tiny_pipeline):
             for n in (1, 2, 4, 7)
             for i in (0, 2)
         )
-
-
-def test_save_and_load_draw_the_same(tiny_pipeline, tmp_path):
-    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
-    for folder in (tmp_path / "run", tmp_path / "run" / "pipeline"):
-        again = Pipeline.from_pretrained(folder)
-        assert again.class_names == tiny_pipeline.class_names
-        for a, b in zip(
-            arrays(again.generate(LABELS, SEEDS)),
-            arrays(tiny_pipeline.generate(LABELS, SEEDS)),
-            strict=True,
-        ):
-            assert (a == b).all()
-    (tmp_path / "run" / "pipeline" / "notes.txt").touch()
-    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
-    names = sorted(p.name for p in (tmp_path / "run" / "pipeline").iterdir())
-    assert names == ["config.json", "model.safetensors", "notes.txt", "tokenizer.safetensors"]
-
-
-def test_options_of_the_sampler_can_be_given(tiny_pipeline):
-    few, many = (len(list(tiny_pipeline.rounds([0], [0], steps=steps))) for steps in (2, 6))
-    assert (few, many) == (2, 6) and len(list(tiny_pipeline.rounds([0], [0]))) == 4
 
 
 def test_labels_are_numbers_ranges_or_names(tiny_pipeline):
@@ -165,17 +123,6 @@ def test_wrong_labels_and_seeds_are_refused(tiny_pipeline):
         tiny_pipeline.generate([4])
     with pytest.raises(ValueError, match="2 labels need as many seeds, not 1"):
         list(tiny_pipeline.rounds([0, 1], [5]))
-
-
-def test_foreign_folders_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no generator in"):
-        Pipeline.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Amused"}))
-    with pytest.raises(ValueError, match="is not a maskgit-pipeline-2"):
-        Pipeline.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
-        Pipeline.from_pretrained(tmp_path)
 
 
 def test_pictures_have_a_row_for_each_label(tiny_pipeline):

@@ -1,0 +1,37 @@
+import pytest
+
+from tests.conftest import cli
+
+
+def test_info_of_a_config_says_what_an_image_costs(capfd):
+    assert cli("info", "mnist/vqgan") == 0
+    out = capfd.readouterr().out
+    assert (
+        "codes: 240 in a grid of 7x7 for 28x28 pixels (f4)" in out
+        and "quantizer: 0.00 M numbers" in out
+    )
+    assert "discriminator" not in out
+    assert cli("info", "imagenet256/vqgan") == 0
+    assert "discriminator: " in capfd.readouterr().out
+    assert cli("info", "mnist/maskgit") == 0
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
+    giga = float(line.split("parameters, ")[1].split()[0])
+    millions = float(line.split(": ")[1].split()[0])
+    matrices = (
+        2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9
+    )  # layers, attention, head
+    assert giga == pytest.approx(matrices, rel=0.03) and 1.5 < millions < 1.8
+
+
+def test_list_names_every_config_and_table(capfd):
+    assert cli("list") == 0
+    out = capfd.readouterr().out
+    for word in (
+        "mnist/vqgan",
+        "imagenet256/maskgit",
+        "fsq (levels=(8, 6, 5))",
+        "confidence",
+        "huggingface",
+        "arccos",
+    ):
+        assert word in out

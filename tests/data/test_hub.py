@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskgit.data.sources import SPLITS, load_source
+from tests.conftest import blob
+from tests.data.conftest import make_parquet
+
+
+def test_a_hub_that_does_not_answer_is_named():
+    with pytest.raises(FileNotFoundError, match="cannot load data set 'nobody/nothing'"):
+        load_source({"name": "huggingface", "path": "nobody/nothing"}, "train")
+
+
+def test_a_wrong_column_is_told_the_right_ones(tmp_path):
+    with pytest.raises(ValueError, match="no column 'image'; it has picture, kind"):
+        load_source(
+            {"name": "huggingface", "path": "parquet", "data_files": make_parquet(tmp_path)},
+            "train",
+        )
+
+
+def test_an_imagefolder_through_datasets(tmp_path, image_folder):
+    spec = {
+        "name": "huggingface",
+        "path": "imagefolder",
+        "data_dir": str(image_folder),
+        "label_column": "label",
+    }
+    source = load_source(spec, "train")
+    assert source.class_names == ("bag", "coat") and len(source.labels) == 24
+
+
+def test_string_labels_are_named_by_the_training_split_whatever_is_held_out(tmp_path):
+    import datasets
+
+    rng = np.random.default_rng(0)
+    rows = {
+        "image": [Image.fromarray(blob(0, rng)) for _ in range(40)],
+        "kind": ["cat"] * 20 + ["dog"] * 20,
+    }
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    spec = {
+        "name": "huggingface",
+        "path": "parquet",
+        "data_files": str(tmp_path / "t.parquet"),
+        "label_column": "kind",
+    }
+    train, validation = (load_source({**spec, "validation_share": 0.1}, split) for split in SPLITS)
+    assert train.class_names == validation.class_names == ("cat", "dog")
+    assert (len(train.labels), validation.labels.tolist()) == (36, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="unknown split of 'parquet' 'tran', did you mean 'train'"):
+        load_source({**spec, "splits": {"train": "tran"}}, "train")

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from maskgit.evaluation.feature_sets import extract, extract_cached
+from maskgit.evaluation.features import ClassifierFeatures
+from maskgit.evaluation.image_sets import from_folder
+
+
+def test_reference_features_are_made_once(judge_file, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    network = ClassifierFeatures(judge_file)
+    images = from_folder(image_folder / "val", channels=1, class_names=("bag", "coat"))
+    first = extract_cached(images, network, network, batch_size=3)
+    monkeypatch.setattr(network, "see", None)
+    second = extract_cached(images, network, network, batch_size=3)
+    for a, b in zip(first, second, strict=True):
+        assert (
+            torch.equal(a, b) if isinstance(a, torch.Tensor) else (a == b) is True or (a == b).all()
+        )
+    cached = next((tmp_path / "cache").iterdir())
+    cached.write_bytes(cached.read_bytes()[:100])
+    with pytest.raises(TypeError):  # a broken file is made again
+        extract_cached(images, network, network, batch_size=3)
+    with pytest.raises(TypeError):  # another set is looked at again
+        extract_cached(from_folder(image_folder / "train", channels=1), network, batch_size=3)
+
+
+def test_chunks_may_leave_a_rest_or_be_larger_than_the_set(judge_file, image_folder):
+    network = ClassifierFeatures(judge_file)
+    images = from_folder(image_folder / "val", channels=1)
+    found = [extract(images, network, batch_size=size) for size in (3, 100)]
+    assert torch.allclose(found[0].features, found[1].features, atol=1e-6)
+    assert found[0].judged is None and found[0].labels is None

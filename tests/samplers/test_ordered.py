@@ -1,0 +1,66 @@
+from itertools import pairwise
+
+import pytest
+
+from maskgit.samplers.ordered import halton_order
+from tests.conftest import Flat
+from tests.samplers.conftest import GRID, NUM_CODES, empty, run
+
+
+def test_the_order_of_halton():
+    """The first points of bases 2 and 3 on an 8 x 9 grid: (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8,
+    4/9)."""
+    assert halton_order(8, 9)[:4] == (4 * 9 + 3, 2 * 9 + 6, 6 * 9 + 1, 1 * 9 + 4)
+    for height, width in ((1, 1), (3, 5), (64, 64), (96, 96)):
+        assert sorted(halton_order(height, width)) == list(range(height * width))
+
+
+def test_halton_draws_in_its_order_from_a_place_of_each_image():
+    steps = GRID[0] * GRID[1]
+
+    def order_of(seed, **options):
+        rounds = run(
+            "halton",
+            Flat(GRID, NUM_CODES),
+            empty(1),
+            [seed],
+            steps=steps,
+            schedule="linear",
+            **options,
+        )
+        known = [(codes[0] != NUM_CODES).flatten() for codes in rounds]
+        first = [known[0], *(b & ~a for a, b in pairwise(known))]
+        return [int(cells.nonzero()) for cells in first]
+
+    plain = order_of(0, shift=False)
+    assert plain == list(halton_order(*GRID))
+    starts = set()
+    for seed in range(20):
+        moved = order_of(seed)
+        y, x = divmod(moved[0], GRID[1])
+        y0, x0 = divmod(plain[0], GRID[1])
+        turned = [
+            ((p // GRID[1] + y - y0) % GRID[0]) * GRID[1] + (p % GRID[1] + x - x0) % GRID[1]
+            for p in plain
+        ]
+        assert moved == turned, "the same order, turned around the grid"
+        starts.add(moved[0])
+    assert len(starts) > 8
+
+
+class Counting(Flat):
+    """Counts the cells that it is asked for."""
+
+    cells = 0
+
+    def logits(self, codes, cells, r):
+        self.cells += int(cells.sum())
+        return super().logits(codes, cells, r)
+
+
+@pytest.mark.parametrize("name", ["random", "halton", "ancestral"])
+def test_only_the_cells_of_the_round_are_asked_for(name):
+    """The head runs on what is written, and on nothing else."""
+    predictor = Counting(GRID, NUM_CODES)
+    run(name, predictor, empty(2), [0, 1], steps=6)
+    assert predictor.cells == 48
