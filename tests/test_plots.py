@@ -3,7 +3,6 @@ import torch
 from PIL import Image
 
 from maskgit import plots
-from maskgit.pictures import SMALLEST, image_grid, pairs
 
 PLOTS = {
     "curves": lambda path: plots.curves(
@@ -50,16 +49,3 @@ def test_what_is_not_there_is_grey(tmp_path):
     with Image.open(plots.heat_maps(values, tmp_path / "heat.png")) as image:
         colours = {colour[:3] for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert (191, 191, 191) in colours
-
-
-def test_small_images_are_enlarged_and_rows_are_named():
-    images = torch.zeros(6, 1, 7, 14)
-    plain = image_grid(images, num_columns=3)
-    assert plain.width >= 3 * SMALLEST and plain.height < plain.width
-    assert image_grid(images, num_columns=3, row_names=["a", "b"]).width > plain.width
-
-
-def test_pairs_stand_in_double_rows():
-    originals = torch.zeros(4, 3, 56, 56)
-    one, two = (pairs(originals, originals, num_columns=number) for number in (4, 2))
-    assert one.height == 2 * 56 + 3 * 4 and two.height == 4 * 56 + 5 * 4

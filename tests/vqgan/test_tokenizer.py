@@ -1,10 +1,7 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.conftest import TINY_TOKENIZER
-from vqgan.autoencoder import Decoder, Encoder
 from vqgan.quantizers import QUANTIZERS
 from vqgan.tokenizer import Tokenizer
 
@@ -41,25 +38,6 @@ def test_another_size_is_refused_with_the_nearest():
         ValueError, match="18x16 do not divide by the tokenizer's downscale 4; the nearest .* 16x16"
     ):
         make().encode(images(height=18))
-
-
-@given(
-    st.integers(1, 4),
-    st.lists(st.sampled_from([4, 8, 12]), min_size=1, max_size=3),
-    st.integers(0, 2),
-)
-@settings(max_examples=15, deadline=None)
-def test_decoder_mirrors_encoder(latent_dim, widths, num_blocks):
-    shape = {"widths": widths, "num_blocks": num_blocks}
-    x = torch.zeros(1, 3, 8, 16)
-    latents = Encoder(3, latent_dim, **shape)(x)
-    assert latents.shape == (
-        1,
-        latent_dim,
-        8 // 2 ** (len(widths) - 1),
-        16 // 2 ** (len(widths) - 1),
-    )
-    assert Decoder(3, latent_dim, **shape)(latents).shape == x.shape
 
 
 def test_encoding_leaves_the_mode_and_the_codebook():

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from vqgan.classifier import Classifier, class_agreement, predict
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    return Classifier(channels=1, num_classes=3, width=8).eval()
+
+
+def images(count=7, height=28, width=20):
+    draws = torch.Generator().manual_seed(0)
+    return torch.rand(count, 1, height, width, generator=draws) * 2 - 1
+
+
+def test_any_size_becomes_one_row_of_features_and_of_logits(classifier):
+    assert classifier.features(images()).shape == (7, 64)
+    assert classifier(images(height=16, width=16)).shape == (7, 3)
+
+
+def test_save_and_load_read_the_same_classes(classifier, tmp_path):
+    path = tmp_path / "classifier.safetensors"
+    classifier.save(path, {"class_names": ["a", "b", "c"], "accuracy": 0.5})
+    again, config = Classifier.load(path)
+    assert not again.training and torch.equal(again(images()), classifier(images()))
+    assert config["class_names"] == ["a", "b", "c"] and config["accuracy"] == 0.5
+
+
+def test_agreement_is_the_share_that_is_read_as_asked(classifier):
+    read = predict(classifier, images(), batch_size=3)
+    assert read.shape == (7,) and torch.equal(read, classifier(images()).argmax(-1))
+    other = read.clone()
+    other[:3] = (other[:3] + 1) % 3
+    assert class_agreement(classifier, images(), read) == 1
+    assert class_agreement(classifier, images(), other) == pytest.approx(4 / 7)
