@@ -1,5 +1,4 @@
-"""Image-token generation, MaskGIT style: train, sample and share class-conditional masked-code
-models.
+"""Image-token generation, MaskGIT style: train, sample and share masked-code models.
 
 from maskgit import Pipeline
 images = Pipeline.from_pretrained("runs/mnist/maskgit").generate(labels=[3, 3, 7], seeds=[0, 1, 2])

@@ -1,5 +1,4 @@
-"""Which number format is quick on this machine: bf16 wins on accelerators, and on CPUs with fast
-units for it."""
+"""Which number format is quick here: bf16 on accelerators, and on CPUs with units for it."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ SLOW = 0.05
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
-    """The best of several square matrix products, in floating-point operations per second; larger
-    on an accelerator.
+    """The best of several square matrix products, larger on accelerators, in operations a second.
 
     A CPU without units for a format can take 400 times as long, so that sizes double up to `size`,
     and only while a product takes less than SLOW seconds.

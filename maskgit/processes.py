@@ -14,8 +14,7 @@ Item = TypeVar("Item")
 
 
 def cpu_only() -> bool:
-    """Whether there is nothing but CPUs; accelerate forms a group of CPU processes only when told
-    so."""
+    """Whether there are only CPUs: accelerate must be told so to form a group of processes."""
     return not torch.accelerator.is_available()
 
 
@@ -49,8 +48,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def share_out(items: Sequence[Item]) -> Iterator[tuple[int, Item | None]]:
-    """(block, item) of this process: item r of each block of n, none where the last block has too
-    few.
+    """(block, item) of this process: item r of each block of n; none where it is too short.
 
     All processes make the same number of turns, so that each can end in a `gather_rows`, which then
     gives the rows of the block's items in their order.

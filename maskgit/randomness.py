@@ -1,5 +1,4 @@
-"""Counter-based randomness: every draw is a function of where it is used, so nothing random is ever
-saved.
+"""Counter-based randomness: a draw is a function of where it is used; none is ever saved.
 
 order = f(seed, epoch) · augmentation = f(seed, epoch, index) · the model's draws = f(seed, step,
 rank) · sampling noise = f(image seed, round). A resumed run therefore draws what an uninterrupted
@@ -34,8 +33,7 @@ def permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def choices(num_choices: int, seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """A uniform choice in [0, num_choices) for each (epoch, index): int64 (the splitmix64
-    finalizer)."""
+    """A uniform choice in [0, num_choices) for each (epoch, index): int64, by splitmix64."""
     with np.errstate(over="ignore"):
         z = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z ^= epochs.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(mixed_seed(seed))
@@ -45,8 +43,7 @@ def choices(num_choices: int, seed: int, epochs: np.ndarray, indices: np.ndarray
 
 
 def uniforms(seeds: Sequence[int], round_: int, shape: tuple[int, ...]) -> Tensor:
-    """Numbers in [0, 1) for one sampler round: (len(seeds), *shape) float64 on the CPU; row i knows
-    seed i only.
+    """Numbers in [0, 1) of a round: (len(seeds), *shape) float64, on CPU; row i knows seed i only.
 
     One Philox generator is set to the key (seed, round) of each row: to make one for each takes
     twelve times as long, longer than a small net does on a GPU.

@@ -1,5 +1,4 @@
-"""Mask schedules gamma(t): progress t in [0, 1] -> share of hidden cells, gamma(0) = 1 and gamma(1)
-= 0.
+"""Mask schedules gamma(t): progress t in [0, 1] -> share of hidden cells, from 1 to 0.
 
 t = 0 is all hidden, t = 1 all known. Training draws t at random; a sampler walks it in equal steps.
 The two schedules are separate choices.
@@ -96,8 +95,7 @@ END = 1e-5
 
 
 def mdlm_weight(schedule: Schedule, t: Tensor) -> Tensor:
-    """-gamma'(t) / gamma(t) > 0, MDLM's weight on the summed cross-entropy of hidden cells, in our
-    clock: (batch,).
+    """-gamma'(t) / gamma(t) > 0, MDLM's weight on the sum of hidden cells, in our clock: (batch,).
 
     (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the
     data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 -

@@ -1,8 +1,7 @@
-"""Differentiable augmentation of what a discriminator sees (DiffAugment, arXiv:2006.10738), for
-small data sets.
+"""Differentiable augmentation for a discriminator (DiffAugment, arXiv:2006.10738).
 
-Real and reconstructed images are changed by the same policy, and gradients pass through to the
-tokenizer.
+For small data sets. Real and reconstructed images are changed by the same policy, and gradients
+pass through to the tokenizer.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ NUM_DRAWS = 7
 
 
 def augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Colour, translation by up to an eighth, and a cut-out of half the size, each image by its own
-    draws.
+    """Colour, translation up to an eighth, a cut-out of half the size: each image's own draws.
 
     images: (batch, channels, height, width) in [-1, 1] -> the same shape. draws: (batch, NUM_DRAWS)
     in [0, 1).
@@ -40,8 +38,7 @@ def colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Ten
 
 
 def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each (batch,) in [0, 1): by up to an eighth of the size in either direction; what comes in is
-    0."""
+    """Each (batch,) in [0, 1): by up to an eighth of the size either way; zeros come in."""
     height, width = images.shape[-2:]
     most = [max(1, side // 8) for side in (height, width)]
     shifts = [
@@ -55,8 +52,7 @@ def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each (batch,) in [0, 1): where the middle of a square of half the size lies that becomes
-    0."""
+    """Each (batch,) in [0, 1): the middle of a square of half the size that becomes 0."""
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device) - (down * height)[:, None]
     x = torch.arange(width, device=images.device) - (right * width)[:, None]

@@ -1,5 +1,4 @@
-"""The convolutional halves of the tokenizer: Encoder (images -> latents) and Decoder (latents ->
-images).
+"""The tokenizer's convolutional halves: Encoder (images -> latents) and its mirror, Decoder.
 
 Residual blocks with group norm and SiLU, as in VQGAN (Esser et al., arXiv:2012.09841). `patch_size`
 p folds p x p pixels into channels before the first convolution (space to depth), which saves most
@@ -19,15 +18,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Group norm with the most groups, up to 32, that divide the channels and leave at least 4 in
-    each."""
+    """Group norm of up to 32 groups, that divide the channels and leave each at least 4."""
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1 convolution on the skip where the width
-    changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); where widths differ, a 1x1 conv on x."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -75,8 +72,7 @@ class Upsample(nn.Module):
 
 
 def _run(layers: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
-    """layers(x); with checkpointing, the inside of a block is computed again in the backward pass,
-    not kept."""
+    """layers(x); with checkpointing, the backward pass computes the inside of a block again."""
     if not (checkpointing and torch.is_grad_enabled()):
         return layers(x)
     for layer in layers:
@@ -125,14 +121,12 @@ class Encoder(nn.Module):
         self.checkpointing = checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) -> latents: (batch, latent_dim, height / f,
-        width / f)."""
+        """images: (batch, channels, f h, f w) -> latents: (batch, latent_dim, h, w)."""
         return _run(self.layers, images, self.checkpointing)
 
 
 class Decoder(nn.Module):
-    """Latents to images: the Encoder's mirror, with one more block at each resolution as in
-    VQGAN."""
+    """Latents to images: the Encoder's mirror, with a block more a resolution, as in VQGAN."""
 
     def __init__(
         self,
@@ -158,6 +152,5 @@ class Decoder(nn.Module):
         self.unfold = nn.PixelShuffle(patch_size) if patch_size > 1 else nn.Identity()
 
     def forward(self, latents: Tensor) -> Tensor:
-        """latents: (batch, latent_dim, h, w) -> images: (batch, channels, f h, f w), not
-        clamped."""
+        """latents: (batch, latent_dim, h, w) -> images: (batch, channels, f h, f w), unclamped."""
         return self.unfold(self.to_pixels(_run(self.layers, latents, self.checkpointing)))

@@ -14,8 +14,10 @@ from vqgan.weights import load_weights, save_weights
 
 
 class Classifier(nn.Module):
-    """Four 3x3 convolutions with group norm, two poolings, one hidden layer: about 99 % on MNIST,
-    92 % on Fashion."""
+    """Four 3x3 convolutions with group norm, two poolings, one hidden layer.
+
+    About 99 % on MNIST, 92 % on Fashion.
+    """
 
     def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
         super().__init__()
@@ -34,8 +36,7 @@ class Classifier(nn.Module):
         self.to_logits = nn.Linear(8 * width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) in [-1, 1] -> (batch, 8 width), the last hidden
-        layer."""
+        """images: (batch, channels, height, width) in [-1, 1] -> last hidden (batch, 8 width)."""
         return F.relu(self.hidden(self.layers(images)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,8 +44,7 @@ class Classifier(nn.Module):
         return self.to_logits(self.dropout(self.features(images)))
 
     def save(self, path: str | Path, extra: dict[str, Any]) -> None:
-        """Write one .safetensors file; `extra` holds the class names, the held-out accuracy and the
-        run's config."""
+        """Write a .safetensors file; `extra`: class names, held-out accuracy, the run's config."""
         save_weights(path, self.state_dict(), "classifier", {"model": self.config, **extra})
 
     @classmethod

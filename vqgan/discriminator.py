@@ -1,5 +1,4 @@
-"""DISCRIMINATORS: images -> a grid of logits, real above zero; and Judge, one of them with what
-keeps it in bounds."""
+"""DISCRIMINATORS: images -> a grid of logits, real above zero; Judge keeps one in bounds."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ class PatchGAN(nn.Module):
     """Judges overlapping patches (pix2pix, arXiv:1611.07004), as VQGAN does; group norm instead of
     batch norm.
 
-    Group norm keeps every image to itself, so the result does not depend on the number of
-    processes.
+    Group norm keeps every image to itself, however many processes there are.
     """
 
     def __init__(self, channels: int, *, width: int = 64, num_layers: int = 3) -> None:
@@ -146,8 +144,7 @@ class Judge(nn.Module):
         self.mean_fake.lerp_(fake, 1 - self.decay)
 
     def lecam(self, judged: Judged) -> Tensor:
-        """E relu(D(real) - mean D(fake))^2 + E relu(mean D(real) - D(fake))^2: keeps the two from
-        parting for good."""
+        """E relu(D(real) - mean D(fake))^2 + E relu(mean D(real) - D(fake))^2: keeps them near."""
         return (
             F.relu(judged.real - self.mean_fake).square().mean()
             + F.relu(self.mean_real - judged.fake).square().mean()

@@ -1,5 +1,4 @@
-"""The face of a package: what others may use of it, and nothing else, imported where it is first
-used."""
+"""The face of a package: what others may use of it, imported where it is first used."""
 
 from __future__ import annotations
 
@@ -11,11 +10,9 @@ from typing import Any
 def face(
     package: str, homes: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """(`__getattr__`, `__dir__`, `__all__`) of a package; homes: its modules -> the names that they
-    give.
+    """(`__getattr__`, `__dir__`, `__all__`) of a package; homes: its modules -> their names.
 
-    So that `import maskgit` stays quick: torch and all that stands on it are imported with the
-    first name.
+    So `import maskgit` stays quick: torch, and what stands on it, come with the first name.
     """
     modules = {name: module for module, names in homes.items() for name in names}
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to the disk and renamed to it when the block ends
-    well.
+    """A temporary path beside `path`, flushed and renamed to it when the block ends well.
 
     Whatever moment a process is killed at, `path` is the whole old file or the whole new one.
     """

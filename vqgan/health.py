@@ -18,8 +18,7 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
 
 
 def code_counts(codes: Tensor, codebook_size: int, codes_per_cell: int = 1) -> Tensor:
-    """How often each code occurs, apart for each of a cell's codes: (codes_per_cell, codebook_size)
-    int64.
+    """How often each code occurs, by a cell's codes: (codes_per_cell, codebook_size) int64.
 
     codes: (..., cells * codes_per_cell).
     """
@@ -33,15 +32,13 @@ def code_share(counts: Tensor) -> float:
 
 
 def perplexity(counts: Tensor) -> float:
-    """exp of the entropy of the codes' frequencies, from 1 (one code) to codebook_size (all alike);
-    the least one."""
+    """exp of the frequencies' entropy, 1 (one code) to codebook_size (all alike); the least one."""
     p = counts.double() / counts.sum(-1, keepdim=True)
     return torch.exp(torch.special.entr(p).sum(-1)).min().item()
 
 
 def code_health(counts: Tensor) -> dict[str, float]:
-    """codes_used (share), perplexity and dead_codes (number) of how often each code occurs, in the
-    worst codebook."""
+    """codes_used (share), perplexity and dead_codes (number) of counts, in the worst codebook."""
     return {
         "codes_used": code_share(counts),
         "perplexity": perplexity(counts),
@@ -54,8 +51,7 @@ FEW_CELLS = 16
 
 
 def unused_codes(counts: Tensor, remedy: str) -> str | None:
-    """A warning with the remedy if fewer codes are used than half of what as many draws at random
-    would use."""
+    """A warning with the remedy, if fewer than half the codes of as many random draws are used."""
     used, codebook_size = code_share(counts), counts.shape[-1]
     expected = -math.expm1(-counts.sum().item() / len(counts) / codebook_size)
     if used >= 0.5 * expected or counts.sum() < max(FEW_CELLS, codebook_size / 4):

@@ -55,8 +55,7 @@ def adaptive_weight(
     last_weight: Tensor,
     mean_over_processes: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> Tensor:
-    """lambda = |d L_rec / dW| / (|d L_gan / dW| + 1e-4), clamped to [0, 1e4] (VQGAN,
-    arXiv:2012.09841, eq. 7).
+    """lambda = |d L_rec / dW| / (|d L_gan / dW| + 1e-4) in [0, 1e4] (arXiv:2012.09841, eq. 7).
 
     losses: (L_rec, L_gan) of each of the equal parts of a batch. last_weight: W, of the decoder's
     last convolution. The gradients are those of the whole batch: with several processes, pass what

@@ -1,5 +1,4 @@
-"""PERCEPTUAL: distances of images in the features of a network: torchvision's, LPIPS, or one's own
-classifier.
+"""PERCEPTUAL: distances in a network's features: torchvision's, LPIPS, one's own classifier.
 
 The latter needs no download: `maskgit train <data>/classifier`, then
 `loss.perceptual={name: classifier, weights: runs/<data>/classifier}`.
@@ -19,23 +18,20 @@ from vqgan.weights import weights_of
 
 
 def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance of unit-length features (batch, channels, h, w) at
-    each place."""
+    """Mean over layers and places of |x - y|^2, of unit-length features (batch, channels, h, w)."""
     units = [[F.normalize(x.float(), dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
 
 
 class FeatureDistance(nn.Module):
-    """Distance between unit-length features of a network, averaged over its layers (as LPIPS,
-    unweighted)."""
+    """Distance of a network's unit-length features, averaged over layers (LPIPS, unweighted)."""
 
     def features_of(self, images: Tensor) -> list[Tensor]:
         """(batch, channels, height, width) in [-1, 1] -> of each layer (batch, c, h, w)."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, zero for equal
-        images."""
+        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, 0 if equal."""
         with torch.no_grad():
             wanted = self.features_of(targets)
         return feature_distance(self.features_of(images), wanted)
@@ -131,8 +127,7 @@ class LPIPS(nn.Module):
             ) from error
 
     def distances(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> (batch,), 0 for equal
-        images."""
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> (batch,), 0 if equal."""
         sides = [side.expand(-1, 3, -1, -1) for side in (images, targets)]
         if min(images.shape[-2:]) < SEEN:
             size = [max(SEEN, side) for side in images.shape[-2:]]

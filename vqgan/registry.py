@@ -78,8 +78,7 @@ def check(
     kind: str,
     given: Iterable[str] = (),
 ) -> None:
-    """Raise a ValueError that teaches if `spec` names no entry, or an option that the entry does
-    not have."""
+    """Raise a ValueError that teaches if `spec` names an unknown entry or option."""
     name, options = split(spec, kind)
     known = options_of(choose(table, name, kind), given)
     for option in options:

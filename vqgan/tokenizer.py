@@ -35,8 +35,7 @@ class Tokenizer(nn.Module):
 
     image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1
     (grey) or 3 (RGB). checkpointing: keep less for the backward pass and compute it twice.
-    channels_last: the memory format of the convolutions, which GPUs prefer. Neither changes what is
-    computed.
+    channels_last: the convolutions' memory format, which GPUs prefer. Neither changes a result.
     """
 
     def __init__(
@@ -90,14 +89,12 @@ class Tokenizer(nn.Module):
 
     @property
     def code_levels(self) -> tuple[int, ...]:
-        """Where a code is several small numbers in one, the levels of each, the least significant
-        first; else none."""
+        """The levels of a code of several small numbers, the least significant first; else none."""
         return tuple(getattr(self.quantizer, "code_levels", ()))
 
     @property
     def codes_per_cell(self) -> int:
-        """How many codes, side by side in the grid, stand for one cell of `downscale` x `downscale`
-        pixels."""
+        """How many codes, side by side, stand for a cell of `downscale` x `downscale` pixels."""
         return int(getattr(self.quantizer, "codes_per_cell", 1))
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
@@ -110,25 +107,21 @@ class Tokenizer(nn.Module):
         return grid[0] * self.downscale, grid[1] // self.codes_per_cell * self.downscale
 
     def codes_of(self, pixels: Tensor) -> Tensor:
-        """Bool (height, width) -> bool (h, w): the codes of all cells that hold at least one of the
-        pixels."""
+        """Bool (height, width) -> bool (h, w): codes of cells with at least one of the pixels."""
         cells = F.max_pool2d(pixels[None, None].float(), self.downscale)[0, 0].bool()
         return cells.repeat_interleave(self.codes_per_cell, 1)
 
     def pixels_of(self, codes: Tensor) -> Tensor:
-        """Bool (..., h, w) -> bool (..., height, width): the pixels of all cells with at least one
-        of the codes."""
+        """Bool (..., h, w) -> bool (..., height, width): pixels of cells with one of the codes."""
         cells = self._cells(codes)
         return cells.repeat_interleave(self.downscale, -2).repeat_interleave(self.downscale, -1)
 
     def _cells(self, codes: Tensor) -> Tensor:
-        """Bool (..., h, w * codes_per_cell) -> bool (..., h, w): where any of a cell's codes is
-        True."""
+        """Bool (..., h, w * codes_per_cell) -> bool (..., h, w): any of a cell's codes."""
         return codes.unflatten(-1, (-1, self.codes_per_cell)).any(-1)
 
     def check_size(self, height: int, width: int) -> None:
-        """ValueError unless both sides are divisible by `downscale`; the message names sizes that
-        would do."""
+        """ValueError, with sizes that would do, unless `downscale` divides both sides."""
         f = self.downscale
         if height % f or width % f or not height or not width:
             near = [max(f, round(side / f) * f) for side in (height, width)]
@@ -161,8 +154,7 @@ class Tokenizer(nn.Module):
             expect(self.encoder(images) for images in parts)
 
     def last_layer(self, images: Tensor) -> Tensor:
-        """What `forward` reconstructs, with a graph of the decoder's last convolution only; no
-        codebook moves."""
+        """`forward`'s images, with a graph of the last convolution only; no codebook moves."""
         with torch.no_grad():
             was_training = self.quantizer.training
             self.quantizer.eval()
@@ -172,8 +164,10 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64. Never
-        trains."""
+        """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64.
+
+        Never trains.
+        """
         self.check_size(*images.shape[-2:])
         was_training = self.training
         self.eval()
@@ -186,8 +180,7 @@ class Tokenizer(nn.Module):
         """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w)
         in [-1, 1].
 
-        hidden: bool (batch, h, w), codes that are unknown; their cells are decoded from a zero
-        latent.
+        hidden: bool (batch, h, w), unknown codes; their cells are decoded from a zero latent.
         """
         if hidden is None:
             latents = self.quantizer.lookup(codes)
@@ -198,8 +191,7 @@ class Tokenizer(nn.Module):
         return self.decoder(latents).clamp(-1, 1)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Write one .safetensors file with the config (and `extra`, e.g. the run's own config)
-        inside."""
+        """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside."""
         save_weights(path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})})
 
     @classmethod

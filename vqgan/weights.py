@@ -25,8 +25,7 @@ HOW_IT_RUNS = ("checkpointing", "channels_last")
 def save_weights(
     path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` and `config` (JSON values) to `path`; `kind` says what they are, e.g.
-    "tokenizer"."""
+    """Write `tensors` and `config` (JSON) to `path`; `kind`: what they are, e.g. "tokenizer"."""
     metadata = {"maskgit": json.dumps({"format": FORMAT, "kind": kind, "config": config})}
     with replacing(path) as aside:
         save_file(
@@ -39,8 +38,7 @@ def save_weights(
 def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """-> (config with the kind in it, tensors on the CPU).
 
-    FileNotFoundError or ValueError if `path` is not our `kind` of weights (any of ours, if none is
-    asked for).
+    FileNotFoundError or ValueError if `path` is not our `kind` of weights (none: any of ours).
     """
     path = Path(path)
     if not path.is_file():
@@ -62,8 +60,7 @@ def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], di
 
 
 def content_hash(path: str | Path, kind: str) -> str:
-    """A hash of a model and its weights alone: two files of the same model are equal whatever else
-    they carry.
+    """A hash of a model and its weights alone, whatever else a file of it carries.
 
     What only says how it is run does not count, so that files of versions that did not know it stay
     the same model.

@@ -1,5 +1,4 @@
-"""Benchmark: us against the peers and the machine, time to quality, what settings and tokenizers
-are worth."""
+"""Benchmark: us against peers and machine, time to quality, what settings are worth."""
 
 from vqgan.faces import face
 

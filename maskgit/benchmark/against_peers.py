@@ -28,8 +28,7 @@ TRIAL = 10_000
 
 
 def trial_of(name: str, shape: Shape, part: str) -> tuple[Way, int, float]:
-    """The quickest way of a side, its depth, and the seconds that one turn at the whole shape
-    should take."""
+    """A side's quickest way, its depth, and the seconds of one turn at the whole shape."""
     device, entry = this_process().device, SIDES[name]
     small = shape._replace(
         batch=min(shape.batch, max(1, TRIAL // (shape.cells * shape.params))),

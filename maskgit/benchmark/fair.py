@@ -84,8 +84,7 @@ def write_table(
     about: Mapping[str, Any],
     floors: Sequence[str] = (),
 ) -> str:
-    """out/name.json and out/name.md: for each line the mean over seeds and half of their range, and
-    its steps.
+    """out/name.json and out/name.md: of each line its steps, the mean over seeds, half their range.
 
     lines: line -> for each seed a mapping with "steps" and, for each key of `columns`, {"value":
     ...}. floors: the same numbers for real images. -> the table in Markdown.

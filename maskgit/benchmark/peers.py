@@ -71,8 +71,7 @@ class Model(NamedTuple):
 
 
 def ours(setting: Setting, depth: int) -> Model:
-    """maskgit.Transformer, class-conditional by adaptive norms, in
-    maskgit.NonAutoregressiveWrapper."""
+    """maskgit.Transformer with adaptive norms, in maskgit.NonAutoregressiveWrapper."""
     shape, labels = setting.shape, setting.labels
     net = Transformer(
         codebook_size=NUM_CODES, grid=(shape.side, shape.side), num_classes=NUM_CLASSES,
@@ -121,8 +120,7 @@ def ours_on_their_net(setting: Setting, depth: int) -> Model:
 
 
 def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
-    """x_transformers.NonAutoregressiveWrapper with its MDLM flag off, since with it the loss is
-    negative."""
+    """x_transformers.NonAutoregressiveWrapper, its MDLM flag off: with it losses are negative."""
     import x_transformers
 
     wrapper: Any = x_transformers.NonAutoregressiveWrapper(
@@ -144,8 +142,7 @@ def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
 
 
 def muse(setting: Setting, depth: int) -> Model:
-    """muse_maskgit_pytorch.MaskGit; the text is one fixed vector for each label, so its text
-    encoder costs nothing."""
+    """muse_maskgit_pytorch.MaskGit; a label's text is one fixed vector, at no cost."""
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
     from muse_maskgit_pytorch.t5 import T5_CONFIGS
@@ -248,8 +245,7 @@ SIDES: dict[str, Entry] = {
 
 
 def depth_for(entry: Entry, setting: Setting) -> int:
-    """The depth that comes nearest to the wanted number of parameters, which grows by the same for
-    each layer."""
+    """The depth nearest to the wanted number of parameters; each layer adds the same."""
     one, two = (num_parameters(entry.build(setting, depth).module) for depth in (1, 2))
     return max(1, round((setting.shape.params * 1e6 - one) / (two - one)) + 1)
 

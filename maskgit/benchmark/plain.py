@@ -1,5 +1,4 @@
-"""The plain pipeline: what a user would write today from the same packages. Measured against, never
-built upon.
+"""The plain pipeline, as a user would write it from the same packages: a peer, not a base.
 
 A small convolutional VQ-VAE with VectorQuantize (settings that do not collapse), L1 + L2;
 x-transformers' TransformerWrapper + Encoder with the labels through `embed_num_tokens`; its
@@ -100,8 +99,7 @@ def train_for(
 ) -> int:
     """AdamW, warm-up and a cosine over `amount` seconds, or steps; gradient norm at most 1.
 
-    bf16: by default where it is quicker, which is measured before the clock starts. -> the steps it
-    made.
+    bf16: by default where it is quicker, measured before the clock starts. -> the steps it made.
     """
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -132,8 +130,7 @@ def train_for(
 
 
 class PlainPipeline:
-    """Both stages, trained for so many seconds each, on images (n, 1, 28, 28) uint8 and labels (n,)
-    in memory.
+    """Both stages, each trained for some seconds on images (n, 1, 28, 28) uint8, labels (n,).
 
     flip: whether mirrored images are trained on, too.
     """
@@ -236,8 +233,7 @@ class PlainPipeline:
     def sample(
         self, labels: Tensor, *, start_temperature: float = 1.0, filter_thres: float = 0.7
     ) -> Tensor:
-        """labels (n,) -> images (n, 1, 28, 28) in [-1, 1], by its own `generate` with its own
-        defaults."""
+        """labels (n,) -> images (n, 1, 28, 28) in [-1, 1], by `generate` with its defaults."""
         codes = self.model.generate(
             len(labels), start_temperature=start_temperature, filter_thres=filter_thres,
             embed_ids=self._ids(labels.to(self.device)),

@@ -75,7 +75,7 @@ class _Clock:
     def kept(
         self, path: Path, made_of: Mapping[str, Any], work: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """As `maskgit.tables.kept`, with the seconds of all stages up to then."""
+        """As `maskgit.evaluation.tables.kept`, with the seconds of all stages up to then."""
         found = kept(path, made_of, lambda: work() | {"seconds": dict(self.seconds)})
         self.seconds = found["seconds"] | self.seconds
         return dict(found)
@@ -180,8 +180,7 @@ def draw_ours(place: _Place, count: int) -> dict[str, Any]:
 
 
 def _measured(place: _Place, request: Evaluation, name: str | None = None) -> dict[str, Any]:
-    """The numbers of `evaluate` by the judge, in JSON; its report is written to out/name, if
-    any."""
+    """The numbers of `evaluate` by the judge, in JSON; the report goes to out/name, if any."""
     asked = replace(request, features="classifier", weights=place.judge, pictures=name is not None)
     results = measured(asked, None if name is None else place.out / name)
     return dict(results.as_json()["numbers"])

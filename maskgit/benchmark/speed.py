@@ -2,8 +2,7 @@
 
     out/benchmark.json  benchmark.md  benchmark.png
 
-What earlier calls measured into the same folder, on the same machine with the same versions, stays
-beside it.
+What earlier calls measured into the folder, on the same machine with the same versions, stays.
 
 Every line is the median of alternating turns, with the extremes; every side in its own best
 precision and attention.
@@ -34,8 +33,7 @@ QUICK = Plan(cells=(64, 256), params=(5,), batch=(8,), rounds=(8,), seconds=4.0,
 
 
 def run_benchmark(only: Sequence[str], plan: Plan, out: Path) -> str:
-    """Run the parts (all, if none is named) -> tables in Markdown, also written to `out` with JSON
-    and a picture."""
+    """Run the parts (all, if none is named) -> Markdown tables; `out` has JSON and picture, too."""
     parts = [choose(PARTS, name, "part") for name in (only or PARTS)]
     rows = _merged(_kept(out), list(machine(plan)))
     for part in parts:
@@ -82,8 +80,7 @@ def _shape(row: Row) -> tuple[int, ...]:
 
 
 def _merged(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Both, in order of the shapes; of equal lines, and of one that says "all" were left out, the
-    newest counts."""
+    """Both by shape; the newest of equal lines counts, and of one that says "all" were left out."""
     found = {(_shape(row), row["side"]): row for row in rows}
     for row in new:
         shape, all_sides = _shape(row), (_shape(row), "all")

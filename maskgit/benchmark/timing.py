@@ -61,8 +61,7 @@ def ratios(found: Mapping[str, list[float]], of: str) -> dict[str, Spread]:
 
 
 def operations(work: Work) -> int:
-    """Floating-point operations of the matrix products, convolutions and attention in one run, by
-    torch's counter.
+    """Floating-point operations of products, convolutions and attention in a run, by torch.
 
     Attention runs unfused: the counter knows no fused one of the CPU.
     """
@@ -74,8 +73,7 @@ def operations(work: Work) -> int:
 def peak_bytes(work: Work) -> int:
     """The most memory that one run holds beyond what was held before it.
 
-    On an accelerator by torch's allocator, on the CPU from the profiler's record of every
-    allocation.
+    On an accelerator by torch's allocator, on the CPU by the profiler's record of allocations.
     """
     if torch.accelerator.is_available():
         wait()

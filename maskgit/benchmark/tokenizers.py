@@ -105,8 +105,7 @@ JOINS = 0.5
 
 
 class Place(NamedTuple):
-    """Where everything lies, and what all configs share; `common` are overrides with which tests
-    make them small."""
+    """Where everything lies; `common` are overrides of all configs, for tests to be small."""
 
     data: str
     out: Path
@@ -223,8 +222,7 @@ def compare(
 
 
 def _steps(place: Place, seconds: float) -> dict[str, int]:
-    """How many steps of each line fit; a discriminator counts for the share of the steps that it
-    takes part in.
+    """How many steps of each line fit; a discriminator counts for its share of the steps.
 
     A loss costs the same with any quantizer, so it is timed with BASE alone. A line that was
     trained with nearly so many steps (a table of an earlier version) keeps its own number.
@@ -273,8 +271,7 @@ def _trained(place: Place, line: str, seed: int, steps: int) -> Any:
 
 
 def _plain_inputs(place: Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
-    """An untrained plain tokenizer of the right size, and endless batches of 64 images in [-1,
-    1]."""
+    """An untrained plain tokenizer of the right size; endless batches of 64 images in [-1, 1]."""
     torch.manual_seed(seed)
     dataset, _ = image_datasets(place.config(BASE, seed).data, place.out / "plain", seed)
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
@@ -322,8 +319,7 @@ def _measured(
     images: ImageSet,
     network: FeatureNetwork,
 ) -> dict[str, Any]:
-    """The numbers of `maskgit evaluate`, measured unless they are there: of as many steps, images,
-    the same network."""
+    """The numbers of `maskgit evaluate`, kept for equal steps, images and network."""
 
     def measure() -> dict[str, Any]:
         print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)

@@ -1,5 +1,4 @@
-"""The command line: one short function for each command, that parses, then calls; torch is imported
-where used."""
+"""The command line: a short function a command, that parses, then calls; torch comes late."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ def _keep_freed_memory() -> None:
     """Let this process, and those that it forks, keep the memory that they free, up to 2 GiB each.
 
     glibc gives large pieces back at once, and every new tensor then pays for its pages again: a
-    tenth of the time of sampling on CPUs, a thirtieth in training. Where there is no glibc, nothing
-    happens.
+    tenth of the time of sampling on CPUs, a thirtieth in training. Nothing happens without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -31,8 +29,7 @@ def _keep_freed_memory() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. A user's mistake is one line and exit status 2; a signal that stopped
-    training, 128 + its number.
+    """Run a command. Status 2 after a user's mistake, told in a line; 128 + n after signal n.
 
     MASKGIT_DEBUG=1 shows the traceback of either.
     """

@@ -1,5 +1,4 @@
-"""Options of commands that are typed elsewhere: in a class of options, or in a table's
-signatures."""
+"""Options of commands that are typed elsewhere: in a class, or in a table's signatures."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ def spread(command: Command, keywords: Mapping[str, Keyword] | None = None) -> C
     """The command as typer shall see it.
 
     A parameter whose type is a dataclass stands for the options that its fields are; the command
-    gets one value of that class. `**options` stands for the keywords; it gets those that were
-    given.
+    gets one value of that class. `**options` stands for the keywords; it gets the given ones.
     """
     keywords = keywords or {}
     seen: list[Parameter] = []
@@ -54,8 +52,7 @@ def spread(command: Command, keywords: Mapping[str, Keyword] | None = None) -> C
 def late_command(keywords: Callable[[], Mapping[str, Keyword]]) -> Callable[[Command], Command]:
     """Register a command whose `**options` are these keywords.
 
-    They are asked for when the command is, since the table that they are of takes seconds to
-    import.
+    They are asked for when the command is, since their table takes seconds to import.
     """
 
     def register(command: Command) -> Command:

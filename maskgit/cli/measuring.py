@@ -12,6 +12,7 @@ from maskgit.cli.derived import spread
 from maskgit.cli.options import (
     BatchSize,
     Features,
+    Judge,
     Precision,
     RunArgument,
     Sampling,
@@ -51,9 +52,7 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Its weights: a classifier's run, or Inception's file.")
     ] = None,
-    judge: Annotated[
-        Path | None, typer.Option(help="A classifier's run, for class agreement.")
-    ] = None,
+    judge: Judge = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the first sample, 0 by default.")
     ] = None,
@@ -89,8 +88,7 @@ def evaluate(
 
 
 def _results_folder(run: Path | None) -> Path:
-    """Where the results of a run go, if nobody says: beside its weights; of samples, into the
-    working folder."""
+    """Where results go, if nobody says: beside a run's weights, else the working folder."""
     if run is None:
         return Path("evaluation")
     return (run.parent if run.is_file() else run) / "evaluation"
@@ -150,9 +148,7 @@ def compare(
     ] = 600,
     features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    judge: Annotated[
-        Path | None, typer.Option(help="A classifier's run, for class agreement.")
-    ] = None,
+    judge: Judge = None,
     precision: Precision = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")

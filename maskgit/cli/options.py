@@ -40,6 +40,7 @@ Features = Annotated[
         help="Feature network: classifier, inception or mobilenet; the judge beside the run."
     ),
 ]
+Judge = Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")]
 BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
 Strip = Annotated[
     Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")

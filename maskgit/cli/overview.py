@@ -67,8 +67,7 @@ def _row(name: str, entry: Any, given: Iterable[str] = ()) -> str:
 
 
 def list_tables() -> str:
-    """Every config that comes with the package, and every table with its entries and their
-    options."""
+    """Every config of the package, and every table with its entries and their options."""
     from maskgit.model.backbones import BACKBONES, SHAPE
 
     lines = ["configs", *(f"  {name}" for name in known_configs())]
@@ -110,8 +109,7 @@ def _describe_weights(path: Path) -> str:
 
 
 def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
-    """Parameters and floating-point operations of an image, for a tokenizer or a generator; nothing
-    is computed."""
+    """Parameters and operations of an image, of tokenizer or generator, without computing."""
     import torch
 
     from maskgit.model.backbones import make_backbone
@@ -197,8 +195,7 @@ def _tokenizer_model(config: TokenizerConfig) -> dict[str, Any]:
 
 
 def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
-    """Of a generator, without its classes: from its tokenizer's run, or from the config of the
-    package for that run."""
+    """Of a generator without its classes: by its tokenizer's run, or the package's config of it."""
     from vqgan.tokenizer import Tokenizer
     from vqgan.weights import load_weights
 

@@ -1,5 +1,4 @@
-"""The whole life of a small model in one command: tokenizer, codes, generator, judge, samples,
-report.
+"""A small model's whole life in one command: from the tokenizer to samples and a report.
 
 Every stage is the command of its own that the README shows; run again, each continues, or says that
 it is done.
@@ -44,13 +43,11 @@ from vqgan.weights import weights_of
 STAGES = ("vqgan", "maskgit", "classifier")
 COLUMNS = 10
 NUM_JUDGED, NUM_REAL = 500, 1000
-"""Samples that are judged, and held-out real images, most of them, that tokenizer and judge are
-measured on."""
+"""Samples that are judged, and held-out images, at most, that tokenizer and judge see."""
 
 
 class _Stages:
-    """Runs stages, and remembers in stages.json how long each took, over all calls where it
-    continued."""
+    """Runs stages; stages.json remembers how long each took, over all calls."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

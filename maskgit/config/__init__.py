@@ -1,5 +1,4 @@
-"""Config: YAML plus `a.b=c` overrides -> frozen objects that refuse what they do not know; choices
-and presets."""
+"""Config: YAML and `a.b=c` overrides -> frozen objects that refuse what is unknown; presets."""
 
 from vqgan.faces import face
 

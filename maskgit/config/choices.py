@@ -27,8 +27,7 @@ def names(
 def entry(
     load_table: Callable[[], Mapping[str, Any]], kind: str, load_given: Callable[[], Sequence[str]]
 ) -> Any:
-    """A choice with all its options, as a section `{name: ..., option: ...}`; without a name, of
-    the first entry."""
+    """A choice as a section `{name: ..., option: ...}`; without a name, of the first entry."""
 
     def validate(spec: Any) -> Any:
         if spec is None:

@@ -1,5 +1,4 @@
-"""A YAML file, or the name of a config that comes with the package, with `a.b=c` overrides -> a
-config; and back."""
+"""A YAML file or a named config of the package, with `a.b=c` overrides <-> a config."""
 
 from __future__ import annotations
 
@@ -119,8 +118,7 @@ def save(config: Section, path: Path) -> None:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings -> {"a.b": value}; lists and none become text, as trackers and comparisons
-    want them."""
+    """Nested mappings -> {"a.b": value}, as trackers want them: lists and none become text."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,5 +1,4 @@
-"""`a.b=c` on plain values, as OmegaConf reads it: for configs and for choices on the command
-line."""
+"""`a.b=c` on plain values, as OmegaConf reads it: for configs and the command line's choices."""
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ def refuse_interpolation(values: Any, where: str) -> None:
 
 
 def parse_choice(text: str, kind: str) -> Choice:
-    """A choice from the command line, as it would stand in a config: `fsq`, or `{name: fsq, levels:
-    [8, 5]}`."""
+    """A choice of the command line, as in a config: `fsq`, or `{name: fsq, levels: [8, 5]}`."""
     values = overridden(OmegaConf.create(), [f"{kind}={text}"], f"--{kind}")
     found: Choice = values[kind]
     return found

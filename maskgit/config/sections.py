@@ -1,5 +1,4 @@
-"""The typed config of a run: YAML plus `a.b=c` overrides -> a frozen object; unknown keys and wrong
-values are refused.
+"""The typed config of a run: frozen sections that refuse unknown keys and wrong values.
 
 Every field has a default that works; a YAML file holds only what differs. An open choice is written
 `{name: fsq, levels: [8, 6, 5]}`, its options being the keywords of the entry in its table.
@@ -177,8 +176,7 @@ class MaskGITConfig(Section):
 
 
 class CriticLoss(Section):
-    """What a token critic learns, and on which grids: t by the schedule, codes drawn at the
-    temperature."""
+    """What a token critic learns on: t by the schedule, codes drawn at the temperature."""
 
     schedule: ScheduleChoice = "cosine"
     target: Literal["changed", "hidden"] = "changed"
@@ -187,8 +185,7 @@ class CriticLoss(Section):
 
 
 class CriticConfig(Section):
-    """`task: critic`: a trained generator, which is frozen, and cached codes -> a token critic for
-    it."""
+    """`task: critic`: a trained generator, frozen, and cached codes -> a token critic for it."""
 
     task: Literal["critic"] = "critic"
     run: Annotated[str, MAY_CHANGE] = "runs/critic"

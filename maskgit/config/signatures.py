@@ -1,5 +1,4 @@
-"""Sections of a config that are the keywords of a signature: typed and given defaults there, and
-nowhere else."""
+"""Sections of a config that are a signature's keywords, typed and given defaults there alone."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ def said(error: ValidationError) -> str:
 def section_of(
     entry: Callable[..., Any], given: tuple[str, ...] = (), name: str | None = None
 ) -> type[Section]:
-    """A section with the keywords of an entry but those in `given`; with its `name` first, if it
-    has one."""
+    """A section of an entry's keywords but those in `given`; its `name` first, if any."""
     return _section_of(entry, given, name)
 
 
@@ -80,8 +78,7 @@ def _section_of(
 
 
 def hints_of(entry: Callable[..., Any]) -> dict[str, Any]:
-    """The types of an entry's keywords, as pydantic checks them: OneOf becomes a check of the
-    choice."""
+    """The types of an entry's keywords, as pydantic checks them; OneOf checks a choice."""
     function = vars(entry)["__init__"] if inspect.isclass(entry) else entry
     return {
         key: _checked(hint) for key, hint in get_type_hints(function, include_extras=True).items()
@@ -101,8 +98,7 @@ def _checked(hint: Any) -> Any:
 
 
 def chosen(mark: OneOf) -> Callable[[Any], Any]:
-    """A check of a choice from a table, whose options get the types of its entry; other values stay
-    as they are."""
+    """A check of a choice: its options get its entry's types, other values stay."""
 
     def validate(spec: Any) -> Any:
         if not isinstance(spec, str | Mapping):

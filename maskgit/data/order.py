@@ -65,8 +65,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Batch]:
-    """A loader of the micro-batches that `order` lists; pinned memory where there is an
-    accelerator."""
+    """A loader of the micro-batches of `order`; pinned memory where an accelerator is."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_sampler=order,
@@ -80,8 +79,7 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Bat
 def in_order(
     indices: Sequence[int], batch_size: int, *, rank: int = 0, world: int = 1
 ) -> list[list[tuple[int, int]]]:
-    """Every index once, for evaluation, as batches of (index, 0) keys; process r of n takes every
-    n-th batch."""
+    """Every index once, in batches of (index, 0) keys; process r of n takes every n-th."""
     starts = range(rank * batch_size, len(indices), world * batch_size)
     return [[(index, 0) for index in indices[start : start + batch_size]] for start in starts]
 

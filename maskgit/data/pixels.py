@@ -39,11 +39,10 @@ def open_image(data: str | Path | bytes) -> Image.Image:
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Grey ("L") for 1 channel, "RGB" for 3. 16-bit and float grey are scaled, transparency is laid
-    on white.
+    """Grey ("L") for 1 channel, "RGB" for 3.
 
-    Plain `convert` clips 16-bit grey to white, float to black, and shows the hidden colour of
-    transparent pixels.
+    16-bit and float grey are scaled, transparency is laid on white. Plain `convert` clips 16-bit
+    grey to white, float to black, and shows the hidden colour of transparent pixels.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)

@@ -44,8 +44,7 @@ class Edit(NamedTuple):
 
 
 def box_mask(height: int, width: int, box: Sequence[int]) -> Tensor:
-    """Bool (height, width), True inside the box (left, top, right, bottom), in pixels, right and
-    bottom not included.
+    """Bool (height, width), True in the box (left, top, right, bottom), the last two excluded.
 
     ValueError if it is empty or reaches out of the image.
     """
@@ -127,8 +126,7 @@ def outpaint(
     """Draw what lies around an image. margins: pixels at the left, top, right and bottom; others as
     in `inpaint`.
 
-    ValueError if a margin is negative or no multiple of a cell, or the image does not divide into
-    cells.
+    ValueError if a margin is negative or no multiple of a cell, or the image does not divide.
     """
     f = pipeline.tokenizer.downscale
     check_image(pipeline, image.shape[1:], alone=False)
@@ -233,20 +231,17 @@ EDITS: dict[str, Callable[..., list[Edit]]] = {
     "variation": variation,
     "interpolate": interpolate,
 }
-"""`(pipeline, image, *, label, seed, ..., **options of the sampler) -> edits`, one or several
-frames."""
+"""`(pipeline, image, *, label, seed, ..., **options of the sampler) -> edits`, one a frame."""
 
 
 @torch.no_grad()
 def edit(
     pipeline: Pipeline, what: str, image: Image.Image, *, label: int | str, **options: Any
 ) -> list[Image.Image]:
-    """An entry of EDITS on a picture: inpaint, outpaint, variation, interpolate -> one image, or
-    several frames.
+    """An entry of EDITS (inpaint, outpaint, ...) on a picture -> one image, or several frames.
 
     options: the edit's (`box=(left, top, right, bottom)`, `mask`, white where to draw, `margins`,
-    `keep`, `other`, `seed`, ...) and the sampler's. Pictures are taken as grey or RGB, as the model
-    draws.
+    `keep`, `other`, `seed`, ...) and the sampler's. Pictures are taken in the model's colours.
     """
     given = dict(options)
     if isinstance(mask := given.get("mask"), Image.Image):
@@ -293,11 +288,9 @@ def _filled(
 
 
 def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None = None) -> Edit:
-    """The drawn pixels where `changed`, else the image's own; within `feather` pixels of the border
-    a mixture.
+    """The drawn pixels where `changed`, else the image's; mixed within `feather` of the border.
 
-    under: (channels, height, width), what the drawn pixels fade into, by default what was there
-    before.
+    under: (channels, height, width), what the drawn pixels fade into, by default the image.
     """
     if feather < 0:
         raise ValueError(f"feather is a number of pixels, not {feather}")

@@ -44,8 +44,7 @@ class Retouch:
 
     label, other_label: labels or class names; an image of the data set has its own by default.
     number: how many edits of each image, with seeds that run on from `seed`. resize: cut files to
-    the model's own size first. options: of the edit (box, mask, margins, keep, ...) and of the
-    sampler.
+    the model's own size first. options: the edit's (box, mask, margins, ...) and the sampler's.
     """
 
     what: str
@@ -338,8 +337,7 @@ def _write_views(
 
 
 def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
-    """(images (1, 1 + rounds, c, height, width), from the start on, confidence (1, rounds, h, w))
-    of an edit."""
+    """An edit's images (1, 1 + rounds, c, height, width) and confidence (1, rounds, h, w)."""
     rounds: list[Filled] = edit.rounds
     images = frames(pipeline, [found.codes for found in rounds])
     images = torch.where(edit.changed, images, to_float(edit.before))

@@ -1,5 +1,4 @@
-"""Windows: a grid larger than the model's is filled part by part, each leaning on what is known
-around it."""
+"""Windows: a grid larger than the model's is filled in parts, each leaning on the known."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ def windows(
 
 
 def window_size(pipeline: Pipeline, size: Sequence[int]) -> tuple[int, int]:
-    """The cells (h, w) that are filled together in a grid of this size; ValueError if it is smaller
-    than the model's.
+    """The cells (h, w) filled at once in a grid of this size; ValueError if it is too small.
 
     A model of any grid fills a smaller one as it is.
     """

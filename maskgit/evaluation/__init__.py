@@ -1,5 +1,4 @@
-"""Evaluation: numbers about images, with intervals and what they are of; tuning and comparison by
-them."""
+"""Evaluation: numbers about images, with intervals; tuning and comparison by them."""
 
 from vqgan.faces import face
 

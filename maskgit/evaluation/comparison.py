@@ -49,8 +49,7 @@ ROUNDS_SHOWN = (8, 32)
 def run_comparison(asked: Comparison) -> str | None:
     """Measure every place of the table that is not there yet -> the table, none on other processes.
 
-    Several processes draw and measure each place together; how quick one of them is, the main one
-    measures alone.
+    Several processes draw and measure each place together; the main one is clocked alone.
     """
     pipeline = load_pipeline(asked.run, asked.precision)
     places, is_main = plan(asked, pipeline), this_process().is_main_process

@@ -72,8 +72,7 @@ INCEPTION_SHA256 = "6726825d"  # the first digits, which are in the name too
 
 
 def _weights_file(weights: str | Path | None, url: str, name: str, digits: str) -> Path:
-    """The file given, or the one in torch hub's cache, downloaded if it is not there; `digits`
-    begin its sha256."""
+    """The file given, or torch hub's, downloaded once; `digits` begin its sha256."""
     path = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():
         return path
@@ -104,8 +103,7 @@ class InceptionFeatures:
     """Inception-v3 as FID is published with (torch-fidelity's port of the TensorFlow graph, its own
     resize to 299).
 
-    weights: torch-fidelity's file; by default it is taken from torch hub's cache, or downloaded
-    there.
+    weights: torch-fidelity's file; by default torch hub's, downloaded once.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:

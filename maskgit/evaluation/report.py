@@ -1,5 +1,4 @@
-"""The results of an evaluation: a table and pictures for people, JSON, and a Markdown row to
-paste."""
+"""The results of an evaluation: a table and pictures, JSON, and a Markdown row to paste."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ def left_out_notes(reasons: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def write_report(results: Results, out: Path) -> str:
-    """Write out/results.json, results.md and the pictures -> the table, with the paths of all that
-    lies in `out`."""
+    """Write results.json, results.md and pictures to `out` -> the table, with all paths."""
     write_json(out / "results.json", results.as_json())
     write_text(out / "results.md", _row(results))
     for name, picture in results.pictures.items():

@@ -31,7 +31,7 @@ class Evaluation:
     weights: Path | None = None
     judge: Path | None = None
     precision: str = "fp32"  # of the generator's weights
-    batch_size: int | None = None  # maskgit.processes.usual_batch
+    batch_size: int | None = None  # maskgit.machine.usual_batch
     options: dict[str, Any] = field(default_factory=dict)
     pictures: bool = True  # draw samples.png and neighbours.png
 
@@ -50,7 +50,7 @@ class TokenizerEvaluation:
     metrics: Sequence[str] = ()
     features: str | None = None
     weights: Path | None = None
-    batch_size: int | None = None  # maskgit.processes.usual_batch
+    batch_size: int | None = None  # maskgit.machine.usual_batch
     pictures: bool = True  # draw reconstructions.png and codes.png
 
 

@@ -26,8 +26,7 @@ def _line(cells: Iterable[object]) -> str:
 
 
 def shown(value: float | None, half_width: float | None = None, digits: int = 4) -> str:
-    """`4.163 ± 0.18`; alone where half of its interval is not known (none, or nan); empty for
-    none."""
+    """`4.163 ± 0.18`; alone without a known interval (none, or nan); empty for none."""
     if value is None:
         return ""
     width = "" if half_width is None or math.isnan(half_width) else f" ± {half_width:.2g}"

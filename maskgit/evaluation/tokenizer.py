@@ -99,8 +99,7 @@ FEATURE_METRICS = {name: entry for name, entry in METRICS.items() if "decoded" i
 def use_of_codes(counts: Tensor, remedy: str) -> dict[str, Number]:
     """How the codebook is used, and a warning if it hardly is.
 
-    counts: (codes_per_cell, codebook_size) int64, how often each code occurs; remedy: what would
-    help.
+    counts: (codes_per_cell, codebook_size) int64, how often each code occurs; remedy: what helps.
     """
     if warning := unused_codes(counts, remedy):
         print(warning, file=sys.stderr)

@@ -199,8 +199,7 @@ class _Study:
         return path
 
     def _completed(self, *, failed: bool = True) -> int:
-        """How many trials are done, with those whose number is not finite or without; killed ones
-        are not."""
+        """How many trials are done, also those without a finite number; killed ones are not."""
         import optuna
 
         states = (

@@ -105,8 +105,7 @@ class Conditioned:
     def _embed_at(
         self, codes: Tensor, condition: Condition | None, cells: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Embeddings, and which of them is each cell's: (cells.sum(),); none where they are in
-        row-major order."""
+        """Embeddings, and each cell's index among them; none where they are in row-major order."""
         if self.passes is not None:
             return self.passes.rows_at(codes, condition, cells)  # type: ignore[no-any-return]
         if not self.model.self_cond:
@@ -124,8 +123,7 @@ class Conditioned:
     def _alike_once(
         self, codes: Tensor, condition: Condition | None, cells: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """In the first round, images of equal grids and conditions run once: at the start all grids
-        are hidden."""
+        """In the first round all grids are hidden: equal grids and conditions run once."""
         is_first, self.is_first = self.is_first, False
         if not is_first or self.conditioning:
             return self.model.embed(codes, cells=cells, **self._for(len(codes), condition)), None

@@ -41,8 +41,7 @@ def critic_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class SelfCritic(nn.Module):
-    """One linear head on the generator's embeddings; the generator itself is registered elsewhere,
-    once."""
+    """One linear head on the embeddings of a generator, which is registered elsewhere, once."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -47,8 +47,7 @@ def hide_exactly(
 def hide_independently(
     codes: Tensor, share: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each cell of image i on its own with probability `share[i]`, as MDLM's bound asks: bool
-    (batch, *grid)."""
+    """Each cell of image i with probability `share[i]` (MDLM): bool (batch, *grid)."""
     noise = torch.rand(codes.flatten(1).shape, generator=generator, device=codes.device)
     return (noise < share[:, None]).view_as(codes)
 

@@ -18,8 +18,7 @@ NORMALIZATIONS = get_args(Normalization)
 
 @dataclass(frozen=True)
 class Objective:
-    """The mean cross-entropy of hidden cells (MaskGIT), or MDLM's bound; all options as in
-    NonAutoregressiveWrapper.
+    """The mean cross-entropy of hidden cells (MaskGIT), or MDLM's bound; options as in the wrapper.
 
     mdlm: cells are hidden independently, an image costs w(t) = -gamma'/gamma times its summed
     cross-entropy, over its cells; then no smoothing applies, and visible cells cost nothing.
@@ -54,8 +53,7 @@ class Objective:
     def hide(
         self, codes: Tensor, t: Tensor, mask_id: int, generator: torch.Generator | None
     ) -> Corrupted:
-        """codes: (batch, *grid) int64 in [0, mask_id), t: (batch,) -> what the net sees, and what
-        is hidden."""
+        """codes: (batch, *grid) int64, t: (batch,) -> what the net sees, and what is hidden."""
         if self.mdlm:
             hidden = hide_independently(codes, self.schedule(t), generator)
         else:
@@ -75,8 +73,7 @@ class Objective:
         return torch.ones_like(hidden) if self.visible_weight else hidden
 
     def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
-        """What the loss of images at progress t (batch,) is divided by: the weights of their cells,
-        or the images."""
+        """The divisor of the loss of images at t (batch,): their cells' weights, or the images."""
         if self.mdlm or self.normalization == "image":
             return torch.tensor(float(len(t) * (num_cells if self.mdlm else 1)), device=t.device)
         return self._cell_weights(count_hidden(self.schedule, t, num_cells), num_cells).sum()

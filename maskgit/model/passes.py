@@ -46,8 +46,7 @@ class AdaptiveNet(Protocol):
 
 
 class Modulation(NamedTuple):
-    """What the adaptive norms make of the condition of each image: the same for all its cells, in
-    every round."""
+    """What the adaptive norms make of each image's condition, in every cell and round."""
 
     blocks: list[
         tuple[Tensor, Tensor]
@@ -170,13 +169,11 @@ def distinct(codes: Tensor, condition: Condition | None) -> Distinct:
 
 
 EVEN = 8
-"""Cells are run in numbers that divide by this: the last bits of a row of attention vary with small
-remainders."""
+"""Cells are run in multiples of this: with remainders, attention varies in its last bits."""
 
 
 class Passes:
-    """Embeddings of a maskgit.Transformer for the same batch, round after round; every `refresh`-th
-    pass is whole.
+    """Embeddings by a maskgit.Transformer, round after round; every `refresh`-th pass is whole.
 
     For one sampling only: the weights, and what stands in a condition, must not change.
     """

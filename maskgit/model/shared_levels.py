@@ -1,5 +1,4 @@
-"""Vectors of codes that are several small numbers in one: what a number's value means is learned
-once for all codes."""
+"""Vectors of codes that are several small numbers in one: a number's value is learned once."""
 
 from __future__ import annotations
 

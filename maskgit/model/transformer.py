@@ -21,8 +21,7 @@ with warnings.catch_warnings():  # its import still calls torch.jit.script, depr
     from x_transformers.x_transformers import apply_rotary_pos_emb
 
 MIN_ROWS = 16
-"""Below 8 rows the CPU's matrix product takes another path, whose last bit may differ; measured on
-AVX-512."""
+"""Below 8 rows the CPU's matrix product takes another path; its last bit may differ (AVX-512)."""
 
 
 FLASH_FROM = 128
@@ -33,10 +32,12 @@ FLASH_FROM = 128
 Positions = Literal["learned", "rotary"]
 POSITIONS = get_args(Positions)
 
+ADAPTIVE = {"use_adaptive_layernorm": True, "use_adaptive_layerscale": True}
+"""The norms of the layers: the condition scales what goes in, and gates what comes out."""
+
 
 class RowInvariantLinear(nn.Linear):
-    """A linear layer whose rows do not depend on how many rows there are: small inputs are padded
-    to MIN_ROWS.
+    """A linear layer whose rows do not depend on their number: it pads up to MIN_ROWS.
 
     It makes image i of a batch bit-identical to the same image alone (on the CPU; see
     tests/pipeline/test_pipeline.py).
@@ -60,8 +61,7 @@ def rotary_angles(
     base: float = 100.0,
     device: Any = None,
 ) -> Tensor:
-    """Angles of 2-D rotary positions (axial RoPE, Heo et al., arXiv:2403.13298): (1, height *
-    width, dim_head).
+    """Angles of 2-D rotary positions (axial RoPE, arXiv:2403.13298): (1, height * width, dim_head).
 
     The first half of a head turns with the row, the second with the column, in neighbouring pairs
     of one frequency. The `codes_per_cell` columns of a cell are one place.
@@ -84,6 +84,14 @@ def _make_row_invariant(module: nn.Module) -> None:
             layer.__class__ = RowInvariantLinear
 
 
+def _check_positions(positions: str, dim_head: int) -> None:
+    """ValueError for an unknown kind, or one that the heads have no room for."""
+    if positions not in POSITIONS:
+        raise ValueError(f"positions are {' or '.join(POSITIONS)}, not {positions!r}")
+    if positions == "rotary" and dim_head % 4:
+        raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
+
+
 class Transformer(nn.Module):
     """A bidirectional transformer over a grid of codes, conditioned on a class by adaptive norms.
 
@@ -92,13 +100,12 @@ class Transformer(nn.Module):
     flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for
     grids of this size only, or "rotary" (by rows and columns), for any. num_outputs: logits of a
     cell, by default one for each code; 1 for a token critic. codes_per_cell: how many columns stand
-    for one cell, coarse to fine (see RVQ of vqgan); with rotary positions each depth is
-    told by an embedding, learned ones tell it themselves. code_levels: those of vqgan.Tokenizer;
-    then what a code's numbers mean is learned once for all codes (SharedLevels).
+    for one cell, coarse to fine (see RVQ of vqgan); with rotary positions each depth is told by an
+    embedding, learned ones tell it themselves. code_levels: those of vqgan.Tokenizer; then what a
+    code's numbers mean is learned once for all codes (SharedLevels).
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for
-    (`emb_dim`, `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over (height, width)
-    grids.
+    (`emb_dim`, `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over 2-D grids.
     """
 
     def __init__(
@@ -124,14 +131,10 @@ class Transformer(nn.Module):
         self.config = {
             key: value for key, value in locals().items() if key not in ("self", "__class__")
         }
-        if positions not in POSITIONS:
-            raise ValueError(f"positions are {' or '.join(POSITIONS)}, not {positions!r}")
-        if positions == "rotary" and dim_head % 4:
-            raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
+        _check_positions(positions, dim_head)
         self.codebook_size, self.num_classes = codebook_size, num_classes
         self.positions, self.dim_head, self.codes_per_cell = positions, dim_head, codes_per_cell
-        self.dropout = dropout
-        self.mask_id = codebook_size
+        self.dropout, self.mask_id = dropout, codebook_size
         self.grid = (int(grid[0]), int(grid[1]))
         self.emb_dim, self.num_tokens, self.output_is_log_prob = dim, codebook_size + 1, False
         self.max_seq_len = self.grid[0] * self.grid[1]
@@ -153,8 +156,7 @@ class Transformer(nn.Module):
             ff_dropout=dropout,
             ff_mult=mlp_ratio,
             dim_condition=dim,
-            use_adaptive_layernorm=True,
-            use_adaptive_layerscale=True,
+            **ADAPTIVE,
         )
         self.net = TransformerWrapper(
             num_tokens=self.num_tokens,
@@ -165,9 +167,13 @@ class Transformer(nn.Module):
         )
         _make_row_invariant(self)
         if code_levels:
-            share_levels(self.net.token_emb.emb, codebook_size, code_levels)
-            if num_outputs is None:
-                share_levels(self.net.to_logits, codebook_size, code_levels)
+            self._share_levels(code_levels)
+
+    def _share_levels(self, code_levels: Sequence[int]) -> None:
+        """Make the vectors of codes, and the head of a generator, of those of their numbers."""
+        share_levels(self.net.token_emb.emb, self.codebook_size, code_levels)
+        if self.config["num_outputs"] is None:
+            share_levels(self.net.to_logits, self.codebook_size, code_levels)
 
     @property
     def any_grid(self) -> bool:
@@ -223,8 +229,7 @@ class Transformer(nn.Module):
     def inputs(
         self, codes: Tensor, condition: Tensor | None, sum_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the layers get: (batch, cells, dim), the norms: (batch, dim), and rotary angles, if
-        any."""
+        """The layers' (batch, cells, dim), the norms' (batch, dim), and rotary angles, if any."""
         self.check_grid(*codes.shape[1:])
         vectors, extra = self._added(codes, condition)
         x = self.net.token_emb(codes.flatten(1))
@@ -266,8 +271,7 @@ class Transformer(nn.Module):
         sum_embeds: Tensor | None = None,
         return_embeddings: bool = False,
     ) -> Tensor:
-        """codes: (batch, height, width) -> logits: (batch, height, width, codebook_size), or
-        embeddings.
+        """codes: (batch, h, w) -> logits: (batch, h, w, codebook_size), or embeddings.
 
         ValueError for a grid of another size than the training's, unless positions are rotary.
 

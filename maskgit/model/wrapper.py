@@ -147,8 +147,7 @@ class NonAutoregressiveWrapper(nn.Module):
         cells: Tensor | None = None,
         **conditioning: Any,
     ) -> Tensor:
-        """The net's embeddings (batch, *grid, dim) of a grid; `last`: those it is conditioned on,
-        none for the null.
+        """The net's embeddings (batch, *grid, dim); `last`: self-condition, none for the null.
 
         cells: bool, as the grid: only of these, (cells.sum(), dim). Without self-conditioning
         `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
@@ -167,16 +166,13 @@ class NonAutoregressiveWrapper(nn.Module):
         return embeddings if cells is None else embeddings[cells]  # type: ignore[no-any-return]
 
     def to_logits(self, embeddings: Tensor) -> Tensor:
-        """(cells, dim) -> float32 (cells, num_codes): the mask token, where the head has one, gets
-        no probability."""
+        """(cells, dim) -> float32 (cells, num_codes); a mask token has no probability."""
         return self.net.to_logits(embeddings).float()[..., : self.num_codes]
 
     def criticise(self, codes: Tensor, own: bool | None = None, **conditioning: Any) -> Tensor:
-        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) -> (batch,
-        *grid).
+        """One logit a cell of a full grid, high where it looks drawn: (batch, *grid) for both.
 
-        own: by the self-critic, or by the token critic; by default the one that there is, the token
-        critic first.
+        own: by the self-critic, else by the token critic; by default the latter, if there is one.
         """
         own = self.token_critic is None if own is None else own
         critic = self.self_critic if own else self.token_critic
@@ -262,8 +258,7 @@ class NonAutoregressiveWrapper(nn.Module):
         return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
 
     def drop(self, condition: Condition, generator: torch.Generator | None = None) -> Condition:
-        """While training, the net's null for the share `condition_dropout` of the images, by one
-        coin each.
+        """While training, the null for a share `condition_dropout` of images, by coins.
 
         A net without `null` gets its condition as it is.
         """
@@ -284,8 +279,7 @@ class NonAutoregressiveWrapper(nn.Module):
         generator: torch.Generator | None = None,
         **conditioning: Tensor,
     ) -> Tensor:
-        """An upper bound on -log2 p(codes | condition) / N for each image: (batch,);
-        maskgit.model.likelihood."""
+        """An upper bound on -log2 p(codes | condition) / N: (batch,); maskgit.model.likelihood."""
         if condition is not None:
             conditioning["condition"] = condition
         return bits(self, codes, conditioning, generator)

@@ -1,5 +1,4 @@
-"""Requests of the command line -> PNG files, with a progress bar; single images are spread over all
-processes."""
+"""Requests of the command line -> PNG files, with a progress bar, over all processes."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ from maskgit.processes import gather_rows, share_out, this_process
 
 @dataclass(frozen=True)
 class Request:
-    """Which images: `per_label` for each label, their seeds running on from `seed`; options go to
-    the sampler."""
+    """Which images: `per_label` of each label, seeds from `seed` on; options are the sampler's."""
 
     labels: list[int]
     per_label: int
@@ -131,8 +129,7 @@ def stream_items(
     batch_size: int,
     **options: Any,
 ) -> Any:
-    """Images (channels, height, width) of (label, seed) pairs, with a progress bar on the main
-    process."""
+    """Images (channels, height, width) of (label, seed) pairs; the main process shows a bar."""
     return _progress(len(items), _stream(pipeline, items, batch_size=batch_size, **options))
 
 

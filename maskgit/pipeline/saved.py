@@ -70,8 +70,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def write_parts(folder: Path, parts: Parts) -> Path:
-    """Write three files, or four, and one for each preset, each whole or not at all; others are
-    left alone."""
+    """Write a pipeline's files and presets, each whole or not at all; others stay."""
     model = parts.model
     parts.tokenizer.save(folder / "tokenizer.safetensors")
     own = {"self_cond": model.self_cond, "self_token_critic": model.self_critic is not None}
@@ -101,8 +100,7 @@ def pipeline_folder(run: Path) -> Path:
 
 
 def pipeline_hashes(run: Path) -> dict[str, str]:
-    """What a pipeline is made of: the hashes of its model, its tokenizer and its token critic,
-    where there is one."""
+    """The hashes of a pipeline's model, tokenizer and token critic, where there is one."""
     kinds = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
     files = {name: pipeline_folder(run) / f"{name}.safetensors" for name in kinds}
     return {name: content_hash(path, kinds[name]) for name, path in files.items() if path.is_file()}

@@ -1,5 +1,4 @@
-"""A sampler at work: the grids after each round as a strip, as a moving picture, and as heat maps
-of confidence."""
+"""A sampler at work, round by round: as a strip, a moving picture, or maps of confidence."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ class Views:
 
 @torch.no_grad()
 def frames(pipeline: Pipeline, rounds: Sequence[Tensor]) -> Tensor:
-    """Grids (batch, h, w) after each round -> images (batch, rounds, channels, height, width),
-    hidden cells grey."""
+    """Grids (batch, h, w) by round -> images (batch, rounds, c, height, width); hidden is grey."""
     columns = []
     for codes in rounds:
         hidden = codes == pipeline.model.mask_id
@@ -70,8 +68,7 @@ def frames(pipeline: Pipeline, rounds: Sequence[Tensor]) -> Tensor:
 
 
 def save_gif(images: Tensor, path: Path, num_columns: int = 10) -> Path:
-    """Images (batch, rounds, c, h, w) -> a moving picture, a frame for each round, that starts over
-    after the last."""
+    """Images (batch, rounds, c, h, w) -> a moving picture, a frame a round, without end."""
     pictures = [
         image_grid(images[:, number], num_columns=num_columns) for number in range(images.shape[1])
     ]
@@ -87,8 +84,7 @@ def save_gif(images: Tensor, path: Path, num_columns: int = 10) -> Path:
 def watched(
     pipeline: Pipeline, labels: Sequence[int], seeds: Sequence[int], **options: Any
 ) -> tuple[Tensor, Tensor]:
-    """One batch round by round -> (images (batch, rounds, c, height, width), confidence (batch,
-    rounds, h, w))."""
+    """By round: images (batch, rounds, c, height, width), confidence (batch, rounds, h, w)."""
     rounds = list(pipeline.watch(labels, seeds, **options))
     confidence = torch.stack([found.confidence for found in rounds], 1).cpu()
     return frames(pipeline, [found.codes for found in rounds]), confidence

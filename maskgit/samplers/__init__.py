@@ -1,8 +1,6 @@
-"""Samplers fill the hidden cells of a grid in a few rounds: generators over a Predictor that yield
-it after each.
+"""Samplers fill a grid's hidden cells in rounds over a Predictor, and yield it after each.
 
-engine.py is the one loop of all; the files beside it say which cells a round draws and which it
-hides again.
+engine.py is the one loop of all; the files beside it say which cells a round draws and hides again.
 """
 
 from __future__ import annotations
@@ -72,6 +70,5 @@ CRITICS: dict[Any, str] = {Critical: "token_critic", SelfCritical: "self_critic"
 
 
 def critic_of(sampler: Sampler) -> str | None:
-    """Which critic of a wrapper a sampler asks: "token_critic", "self_critic" or none, by its
-    predictor's type."""
+    """The critic that a sampler asks, by its predictor: "token_critic", "self_critic" or none."""
     return CRITICS.get(get_type_hints(sampler).get("predictor"))

@@ -1,5 +1,4 @@
-"""Conditions: what images are conditioned on, a value for each, that only a net's own embedder
-understands.
+"""Conditions: a value for each image, that only a net's own embedder understands.
 
 A condition is a tensor whose first axis is the batch, or a mapping (also nested) of such: class
 labels (batch,), or `{"class": (batch,), "brightness": (batch,)}`. Here is all that samplers,

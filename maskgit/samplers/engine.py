@@ -51,11 +51,9 @@ def draw(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Drawn:
-    """One code a row by inverting the cumulative distribution at u: one uniform number a cell, one
-    softmax.
+    """One code a row, by inverting the cumulative distribution at u: one softmax.
 
-    logits: (cells, codebook_size); u: (cells,) float64 in [0, 1). temperature 0 takes the most
-    likely code.
+    logits: (cells, codebook_size); u: (cells,) float64 in [0, 1). temperature 0: the likeliest.
     """
     logits = logits.float()
     if temperature != 1 and temperature > 0:
@@ -161,8 +159,7 @@ def falling(value: Ramp, name: str) -> Ramp:
 
 
 def highest(scores: Tensor, count: Tensor) -> Tensor:
-    """Bool (batch, cells), True at the count[i] highest scores of row i; scores: (batch, cells),
-    count: (batch,)."""
+    """Bool (batch, cells), True at the count[i] (batch,) highest scores (batch, cells) of row i."""
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return rank < count[:, None]
 

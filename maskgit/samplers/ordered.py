@@ -1,5 +1,4 @@
-"""Samplers that draw the cells in an order fixed beforehand; the head runs on the cells of the
-round only."""
+"""Samplers in an order fixed beforehand; the head runs on the cells of the round only."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from maskgit.schedules import ScheduleSpec
 
 
 def _in_order(place: Tensor) -> Policy:
-    """Draw the hidden cells in a fixed order, and nothing else; place: (batch, cells), low =
-    early."""
+    """Draw hidden cells in a fixed order, nothing else; place: (batch, cells), low = early."""
 
     def next_cells(hidden: Tensor, now: Round) -> Tensor:
         left = hidden.flatten(1)
@@ -47,8 +45,7 @@ def random(
     """Draw the cells in an order drawn at random for each image; with one cell a round, exact
     (arXiv:1310.1757).
 
-    The head runs on the cells of this round only, and with `refresh` > 1 so does the net (see
-    `fill`).
+    The head runs on this round's cells only, and with `refresh` > 1 so does the net (see `fill`).
     """
     place = uniforms(seeds, ORDER_ROUND, (codes[0].numel(),))
     drawing: dict[str, Any] = {
@@ -73,11 +70,9 @@ def radical_inverse(n: int, base: int) -> float:
 
 @lru_cache(maxsize=16)
 def halton_order(height: int, width: int) -> tuple[int, ...]:
-    """Cell numbers y * width + x in the order of their first visit by the Halton sequence of bases
-    2 and 3.
+    """Cell numbers y * width + x, by first visit of the Halton sequence of bases 2 and 3.
 
-    Goes on until every cell is visited: a fixed number of points leaves out some cells of large
-    grids.
+    Goes on until every cell is visited: a fixed number of points leaves some out on large grids.
     """
     order: dict[int, None] = {}
     n = 1

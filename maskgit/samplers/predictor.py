@@ -16,8 +16,7 @@ class Filled(NamedTuple):
 
 
 class Watched:
-    """A Predictor that remembers what it was asked: the distribution of each cell when it was last
-    drawn from."""
+    """A Predictor that remembers the distribution each cell was last drawn from."""
 
     def __init__(self, predictor: Any) -> None:
         self.predictor = predictor  # a Predictor, with a critic or without
@@ -26,8 +25,7 @@ class Watched:
         self.probabilities: Tensor | None = None  # (batch, *grid, num_codes) float32
 
     def cached(self, refresh: int) -> Watched:
-        """This one itself, so that what it remembers can still be asked, on the predictor's cached
-        passes."""
+        """This one, which still remembers, on the predictor's cached passes."""
         self.predictor = self.predictor.cached(refresh)
         return self
 
@@ -42,8 +40,7 @@ class Watched:
         return logits
 
     def confidence(self, codes: Tensor) -> Tensor:
-        """The model's probability of each code when it was drawn, before temperature and top-k:
-        (batch, *grid).
+        """Of each code when drawn, before temperature and top-k: (batch, *grid).
 
         nan where a cell is hidden, or never was.
         """
@@ -63,15 +60,13 @@ class Predictor(Protocol):
         """Logits at the chosen cells only.
 
         codes: (batch, h, w) int64; cells: bool (batch, h, w); r: progress in (0, 1] after this
-        round -> (cells.sum(), codebook_size), in row-major order of `cells`. The mask token is not
-        among them.
+        round -> (cells.sum(), codebook_size), row-major in `cells`, without the mask token.
         """
         ...
 
 
 class Critical(Predictor, Protocol):
-    """A Predictor that also says which cells of a full grid look drawn: a second net beside the
-    generator."""
+    """A Predictor with a second net that says which cells of a full grid look drawn."""
 
     def scores(self, codes: Tensor, r: float) -> Tensor:
         """codes: (batch, h, w) int64, none hidden -> logits (batch, h, w), high = drawn."""

@@ -1,5 +1,4 @@
-"""Samplers in which every cell has a coin of its own: MDLM's ancestral one, and ReMDM's, which
-hides cells again."""
+"""Samplers with a coin for every cell: MDLM's ancestral one; ReMDM's, which hides again."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ REMASKING: dict[str, Callable[[float, float], float] | None] = {
     "rescale": rescale,
     "conf": None,
 }
-"""(sigma_max, eta) -> sigma, the same for all known cells; with `conf` a cell's own confidence
-decides."""
+"""(sigma_max, eta) -> sigma of all known cells; with `conf`, a cell's own confidence decides."""
 
 
 def remask(
@@ -76,9 +74,7 @@ def remask(
             return hidden
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
-        remasks = refine is None or (
-            now.r - 1 / steps >= refine[0] - 1e-9 and now.r <= refine[1] + 1e-9
-        )
+        remasks = _within(refine, now.r - 1 / steps, now.r)
         most = min(1.0, (1 - after) / max(before, 1e-12)) if remasks else 0.0
         if sigma_of is None:
             weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
@@ -94,14 +90,14 @@ def remask(
         probs[cells] = drawn.log_probs.exp()
         return now.u.view_as(cells) < sigma
 
-    drawing: dict[str, Any] = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "refresh": refresh,
-    }
+    drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     policy, rounds = Policy(draw_some, hide_some), partial(_by_chance, steps)
-    yield from fill(predictor, codes, seeds, policy, rounds=rounds, **drawing)
+    yield from fill(predictor, codes, seeds, policy, rounds=rounds, refresh=refresh, **drawing)
+
+
+def _within(part: tuple[float, float] | None, start: float, end: float) -> bool:
+    """Whether a round from start to end lies in that part of them; all do, if there is none."""
+    return part is None or (start >= part[0] - 1e-9 and end <= part[1] + 1e-9)
 
 
 def _check(steps: int, eta: float, refine: tuple[float, float] | None, level: float) -> None:

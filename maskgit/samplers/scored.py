@@ -1,5 +1,4 @@
-"""Samplers that draw every hidden cell and hide the worst again, by the model's own confidence or
-by a critic."""
+"""Samplers that draw all hidden cells and hide the worst again, by confidence or a critic."""
 
 from __future__ import annotations
 
@@ -68,8 +67,7 @@ def confidence(
 def _most_suspect(
     scores_of: Callable[[Tensor, float], Tensor], given: Tensor, noise_scale: Ramp, keep_known: bool
 ) -> Policy:
-    """Hide again the cells that look drawn the most; given: (batch, h, w), cells known at the
-    start, which stay."""
+    """Hide again the cells that look drawn the most; given: (batch, h, w), which stay."""
     scale = falling(noise_scale, "noise_scale")
 
     def most_suspect(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:

@@ -1,5 +1,4 @@
-"""Numbers on a validation split: its batches, shared out among the processes, and means over
-them."""
+"""Numbers on a validation split, shared out among processes, and means over its batches."""
 
 from __future__ import annotations
 

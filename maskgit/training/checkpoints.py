@@ -53,8 +53,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep: int,
 ) -> Path:
-    """Write `checkpoints/step_N` so that a kill at any moment leaves it whole or absent; keep the
-    newest `keep`."""
+    """Write `checkpoints/step_N`, whole or absent after any kill; keep the newest `keep`."""
     folder = run / "checkpoints"
     target, aside = folder / f"step_{step:08d}", folder / f"{TEMPORARY}step_{step:08d}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -121,8 +120,7 @@ def latest_good(run: Path) -> Path | None:
 
 
 def load_latest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; those that do not are named on stderr, with the
-    reason."""
+    """The newest checkpoint that verifies; stderr names those that do not, and why."""
     for path in reversed(checkpoints(run)):
         reason = why_broken(path)
         if reason:
@@ -136,8 +134,7 @@ def load_latest(run: Path) -> Checkpoint | None:
 
 
 def check_same(old: Config, new: Config, run: str | Path) -> None:
-    """ValueError if a resumed run's config differs in what may not change; the message names the
-    keys."""
+    """ValueError, with the keys, if a resumed run's config differs in what may not change."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     free = {*may_change(type(old)), *may_change(type(new))}
     different = [

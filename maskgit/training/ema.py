@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 
 class EMA(nn.Module):
-    """`ema.module` follows a module: parameters averaged, buffers (e.g. codebooks, averages
-    already) copied.
+    """`ema.module` follows a module: parameters averaged, buffers, such as codebooks, copied.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates, so that short runs do not
     keep the start; the first update copies. In place of torch's AveragedModel, which walks through

@@ -1,5 +1,4 @@
-"""Learner: a module that is trained, with its optimiser, its moving average and its place among the
-processes."""
+"""Learner: a module in training, with its optimiser, its moving average and its processes."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ def learning_rate_at(step: int, train: TrainConfig, peak: float) -> float:
 
 
 def decayed(module: nn.Module) -> set[nn.Parameter]:
-    """The parameters that weight decay is for: matrices of linear and convolution layers, nothing
-    else."""
+    """The parameters that weight decay is for: matrices of linear and convolution layers."""
     found: set[nn.Parameter] = set()
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
@@ -111,8 +109,7 @@ class Learner(Generic[Module]):
         return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Everything a resumed run needs: {"module": ..., "ema": ..., "optimizer": ...} of named
-        tensors."""
+        """All that a resumed run needs: named tensors in "module", "ema" and "optimizer"."""
         values = self.optimizer.state_dict()["state"]
         moments = {
             f"{index}:{key}": value

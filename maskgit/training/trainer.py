@@ -78,8 +78,7 @@ class _StopRequest:
 
 
 def train(config: Config) -> Path:
-    """Train to the last step, from the newest good checkpoint if there is one -> the path of the
-    exported weights.
+    """Train to the last step, from the newest good checkpoint -> the path of the exported weights.
 
     Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not
     finite, ValueError if the run folder holds a run with another config.
@@ -90,8 +89,7 @@ def train(config: Config) -> Path:
 
 
 def with_precision(config: Config) -> Config:
-    """The config with `auto` precision decided: as the run was started with, else the quicker on
-    this machine."""
+    """The config, `auto` precision decided: as the run started, else the quicker one here."""
     if config.train.mixed_precision != "auto":
         return config
     started = Path(config.run) / "config.yaml"

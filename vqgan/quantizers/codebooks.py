@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 MOST_DISTANCES = 2**26
-"""Of cells to codes at once in eval mode; in training the library holds all of them, several times
-over."""
+"""Of cells to codes at once in eval mode; in training the library holds all, several times over."""
 
 
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
@@ -32,8 +31,7 @@ class _Restarts:
         self.share, self.cells = share, 0
 
     def expect(self, vq: vqp.VectorQuantize, cells: int, accumulate: bool) -> None:
-        """Before a training call on so many cells, on this process; `accumulate`: more of the step
-        is to come."""
+        """Before a training call on so many cells here; `accumulate`: more are to come."""
         self.cells += cells * (dist.get_world_size() if is_distributed() else 1)
         codebook = vq._codebook
         if codebook.has_dead_code_replacement:
@@ -46,8 +44,7 @@ class _Restarts:
 def _nearest(
     net: nn.Module, cells: Tensor, codebook_size: int, **options: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A module of the library on (batch, cells, dim) -> latents, codes and loss; in eval mode part
-    by part."""
+    """The library on (batch, cells, dim) -> latents, codes, loss; in eval mode by parts."""
     rows = cells.shape[:-1].numel()
     if net.training or rows * codebook_size <= MOST_DISTANCES:
         latents, codes, loss = net(cells, **options)
@@ -253,8 +250,7 @@ class RVQ(nn.Module):
         return Quantized(rearrange(out, "b (h w) d -> b d h w", h=height), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """codes: (batch, height, width * codes_per_cell) int64 -> latents: (batch, dim, height,
-        width)."""
+        """codes: (batch, h, w * codes_per_cell) int64 -> latents: (batch, dim, h, w)."""
         check_range(codes, self.codebook_size)
         parts = rearrange(codes, "b h (w q) -> q b h w", q=self.codes_per_cell)
         found = [vq.codebook[part] for vq, part in zip(self.depths, parts, strict=True)]  # type: ignore[index]

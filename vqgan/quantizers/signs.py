@@ -13,13 +13,11 @@ from torch.distributed.nn import all_reduce
 from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
 
 GROUP_BITS = 10
-"""Of at most so many bits is the entropy of all cells' codes taken exactly; longer codes are groups
-of them."""
+"""The most bits whose entropy over all cells is taken exactly; longer codes are groups of them."""
 
 
 class _Signs(nn.Module):
-    """The signs of log2(K) numbers: a code is a corner of a cube, its first bit the most
-    significant."""
+    """The signs of log2(K) numbers: a code is a corner of a cube, the first bit the highest."""
 
     remedy = "take fewer codes, or a larger entropy_weight"
     bits: Tensor
@@ -59,14 +57,12 @@ class _Signs(nn.Module):
         raise NotImplementedError
 
     def _means(self, numbers: Tensor) -> list[Tensor]:
-        """Mean probabilities of this call's cells, of which the entropy of all cells' codes is
-        taken."""
+        """Mean probabilities of this call's cells, for the entropy of all cells' codes."""
         raise NotImplementedError
 
     @torch.no_grad()
     def expect(self, parts: Iterable[Tensor]) -> None:
-        """Before a training step in several calls: the latents of them all, whose entropy it then
-        is in each of them.
+        """Before a step in several calls: all their latents, whose entropy each call then takes.
 
         The last of those calls ends it (`accumulate=False`).
         """
@@ -78,8 +74,7 @@ class _Signs(nn.Module):
         self.of_step = [torch.stack(means).mean(0) for means in zip(*found, strict=True)]
 
     def _whole(self, numbers: Tensor) -> list[Tensor]:
-        """The means of all cells of the step, on all processes, with the gradient of this call's
-        share of them."""
+        """The step's means over all processes, with the gradient of this call's share."""
         means = [_over_processes(mean) for mean in self._means(numbers)]
         if self.of_step is None:
             return means
@@ -115,8 +110,7 @@ class _Signs(nn.Module):
 
 
 def _bit_entropy(logits: Tensor) -> Tensor:
-    """Of coins with probability sigmoid(logits), in nats; finite with its gradient however sure
-    they are."""
+    """Of coins of probability sigmoid(logits), in nats; its gradient is always finite."""
     return F.softplus(logits) - logits * torch.sigmoid(logits)
 
 
@@ -203,8 +197,7 @@ class BSQ(_Signs):
         return F.normalize(super()._numbers(latents), dim=-1)
 
     def loss_of(self, numbers: Tensor, corners: Tensor) -> Tensor:
-        """Commitment, and the entropy of a cell's bits less that of all cells' bits (sums over
-        bits, in nats)."""
+        """Commitment, and the entropy of a cell's bits less that of all cells', in nats."""
         [mean] = self._whole(numbers)
         of_all = (_entropy_terms(mean) + _entropy_terms(1 - mean)).sum()
         entropy = _bit_entropy(self._logits(numbers)).sum(-1).mean() - self.diversity * of_all

