@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault(
-    "CUDA_VISIBLE_DEVICES", ""
-)  # equal to the last bit, as many tests ask, CPUs alone are
+# equal to the last bit, as many tests ask, CPUs alone are
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 class Oracle:
@@ -175,9 +174,8 @@ def make_pipeline(codes_per_cell=1, **options):
     transformer = Transformer(
         codebook_size=16, grid=grid, num_classes=3, **shape, **parts, **options
     )
-    for parameter in (
-        transformer.parameters()
-    ):  # the adaptive norms start at zero: without noise no label matters
+    # the adaptive norms start at zero: without noise no label matters
+    for parameter in transformer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model = NonAutoregressiveWrapper(transformer, mask_id=16)
     return Pipeline(

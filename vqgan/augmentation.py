@@ -41,9 +41,8 @@ def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Each (batch,) in [0, 1): by up to an eighth of the size either way; zeros come in."""
     height, width = images.shape[-2:]
     most = [max(1, side // 8) for side in (height, width)]
-    shifts = [
-        (u * (2 * m + 1)).long() for u, m in zip((down, right), most, strict=True)
-    ]  # 0 .. 2 most
+    # 0 .. 2 most
+    shifts = [(u * (2 * m + 1)).long() for u, m in zip((down, right), most, strict=True)]
     padded = F.pad(images, (most[1], most[1], most[0], most[0]))
     rows = torch.arange(height, device=images.device) + shifts[0][:, None]
     columns = torch.arange(width, device=images.device) + shifts[1][:, None]

@@ -51,10 +51,8 @@ class _Down(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = (
-            nn.Conv2d(before, before, 3, padding=1),
-            nn.Conv2d(before, after, 3, padding=1),
-        )
+        self.conv1 = nn.Conv2d(before, before, 3, padding=1)
+        self.conv2 = nn.Conv2d(before, after, 3, padding=1)
         self.skip = nn.Conv2d(before, after, 1, bias=False)
         kernel = torch.tensor([1.0, 3.0, 3.0, 1.0])
         self.register_buffer("blur", (kernel[:, None] * kernel / 64)[None, None], persistent=False)

@@ -37,9 +37,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: what was perhaps meant, and all that is known."""
     names = sorted(map(str, known))
     near = get_close_matches(str(name), names)
-    near.sort(
-        key=lambda other: sorted(other) != sorted(str(name))
-    )  # letters swapped: the likeliest slip
+    # letters swapped: the likeliest slip
+    near.sort(key=lambda other: sorted(other) != sorted(str(name)))
     meant = f", did you mean {near[0]!r}?" if near else ""
     return f"{meant} (known: {', '.join(names)})"
 

@@ -139,10 +139,8 @@ def cache(plan: Plan) -> Iterator[Row]:
             shape = Shape(cells, params, size)
             way, depth, _ = trial_of(OURS, shape, "training")
             side = Side(SIDES[OURS], shape, way, device, depth)
-            tokenizer, images = (
-                _tokenizer(image_size, channels),
-                pictures(root, image_size, channels),
-            )
+            tokenizer = _tokenizer(image_size, channels)
+            images = pictures(root, image_size, channels)
             codes = code_cache(root / f"codes{cells}", shape.side, tokenizer.codebook_size)
 
             def step(grids: torch.Tensor, side: Side = side) -> None:

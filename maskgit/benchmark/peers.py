@@ -82,9 +82,8 @@ def ours(setting: Setting, depth: int) -> Model:
     return Model(
         wrapper,
         lambda: wrapper(setting.codes, condition=labels).loss,
-        lambda: wrapper.generate(
-            condition=labels, steps=shape.rounds
-        ),  # without guidance, as the peers
+        # without guidance, as the peers
+        lambda: wrapper.generate(condition=labels, steps=shape.rounds),
     )
 
 
@@ -135,9 +134,8 @@ def x_transformers_wrapper(setting: Setting, depth: int) -> Model:
     return Model(
         wrapper,
         lambda: wrapper(setting.codes.flatten(1)).loss,
-        lambda: wrapper.generate(
-            batch_size=setting.shape.batch, filter_thres=None
-        ),  # as the others: no code cut off
+        # as the others: no code cut off
+        lambda: wrapper.generate(batch_size=setting.shape.batch, filter_thres=None),
     )
 
 
@@ -147,9 +145,8 @@ def muse(setting: Setting, depth: int) -> Model:
     from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
     from muse_maskgit_pytorch.t5 import T5_CONFIGS
 
-    ImageFile.LOAD_TRUNCATED_IMAGES = (
-        truncated  # its import makes Pillow accept broken images everywhere
-    )
+    # its import makes Pillow accept broken images everywhere
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated
     shape, dim, name = setting.shape, setting.dim, "none"
     T5_CONFIGS[name] = {"config": SimpleNamespace(d_model=dim)}
     net = MaskGitTransformer(
@@ -196,9 +193,8 @@ def amused(setting: Setting, depth: int) -> Model:
     def logits(codes: Tensor) -> Any:
         return net(codes, encoder_hidden_states=text, pooled_text_emb=text[:, 0], micro_conds=micro)
 
-    def loss() -> (
-        Tensor
-    ):  # as its training script: all cells through the head, the visible ones ignored
+    # as its training script: all cells through the head, the visible ones ignored
+    def loss() -> Tensor:
         share = torch.cos(torch.rand(shape.batch, 1, 1, device=setting.device) * math.pi / 2)
         hidden = torch.rand(setting.codes.shape, device=setting.device) < share.clamp_min(
             1 / shape.cells
@@ -237,9 +233,8 @@ SIDES: dict[str, Entry] = {
     "maskgit": Entry(ours),
     "maskgit on x-transformers' net": Entry(ours_on_their_net),
     "x-transformers": Entry(x_transformers_wrapper),
-    "muse-maskgit-pytorch": Entry(
-        muse, ways_on_cpu=NOT_BF16_AND_FUSED
-    ),  # its CPU attention overflows in bf16
+    # its CPU attention overflows in bf16
+    "muse-maskgit-pytorch": Entry(muse, ways_on_cpu=NOT_BF16_AND_FUSED),
     "diffusers aMUSEd": Entry(amused, ways=FUSED),  # it always calls torch's fused attention
 }
 

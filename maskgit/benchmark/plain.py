@@ -42,11 +42,8 @@ class _Residual(nn.Module):
 class PlainVQVAE(nn.Module):
     """Images <-> codes of 512, a quarter of the sides: 28 x 28 <-> 7 x 7."""
 
-    codebook_size, codes_per_cell, remedy = (
-        CODES,
-        1,
-        VQ.remedy,
-    )  # what vqgan.Tokenizer says of itself
+    # what vqgan.Tokenizer says of itself
+    codebook_size, codes_per_cell, remedy = (CODES, 1, VQ.remedy)
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
@@ -147,17 +144,14 @@ class PlainPipeline:
         import x_transformers
 
         torch.manual_seed(0)
-        self.images, self.labels, self.num_classes, self.device = (
-            images,
-            labels,
-            num_classes,
-            device,
-        )
+        self.images = images
+        self.labels = labels
+        self.num_classes = num_classes
+        self.device = device
         self.flips = (False, True) if flip else (False,)
         self.vqvae = PlainVQVAE().to(device)
-        layers = x_transformers.Encoder(
-            dim=192, depth=6, heads=4, attn_dim_head=48
-        )  # fused attention is slower here
+        # fused attention is slower here
+        layers = x_transformers.Encoder(dim=192, depth=6, heads=4, attn_dim_head=48)
         net = x_transformers.TransformerWrapper(
             num_tokens=CODES + 1, logits_dim=CODES, max_seq_len=CELLS, attn_layers=layers,
             embed_num_tokens={"labels": num_classes},

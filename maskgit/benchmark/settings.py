@@ -186,9 +186,8 @@ def _measured(
         metrics=METRICS if not first else ("fid",),
         features="classifier",
         weights=place.run("classifier"),
-        options=_options(
-            place, sampler
-        ),  # a pipeline of the critic task asks its critic by default
+        # a pipeline of the critic task asks its critic by default
+        options=_options(place, sampler),
     )
 
     def measure() -> dict[str, Any]:

@@ -42,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"maskgit: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        number = getattr(
-            error, "signal_number", None
-        )  # trainer.Stopped, which is not imported for --help
+        # trainer.Stopped, which is not imported for --help
+        number = getattr(error, "signal_number", None)
         if number is None:
             raise
         print(f"maskgit: {error}", file=sys.stderr)

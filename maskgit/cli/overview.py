@@ -123,11 +123,9 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
             codes = torch.zeros(1, *net.grid, dtype=torch.int64)
             return [_line("a round", net, lambda: net(codes))]
     tokenizer = Tokenizer(**model)
-    encoder, decoder, size = (
-        tokenizer.encoder.to("meta"),
-        tokenizer.decoder.to("meta"),
-        tokenizer.image_size,
-    )
+    encoder = tokenizer.encoder.to("meta")
+    decoder = tokenizer.decoder.to("meta")
+    size = tokenizer.image_size
     images = torch.zeros(1, tokenizer.channels, size, size, device="meta")
     latents = encoder(images)
     return [

@@ -23,9 +23,8 @@ def overridden(config: Any, overrides: Sequence[str], where: str) -> dict[str, A
             refuse_interpolation(override, where)  # before OmegaConf would follow it
             parent = key.rpartition(".")[0]
             choice = OmegaConf.select(config, parent) if parent else None
-            if isinstance(
-                choice, str
-            ):  # `source: mnist5k`, then `source.root=...`: an option of that choice
+            # `source: mnist5k`, then `source.root=...`: an option of that choice
+            if isinstance(choice, str):
                 OmegaConf.update(config, parent, {"name": choice}, force_add=True)
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
             OmegaConf.update(config, key, value, merge=False, force_add=True)

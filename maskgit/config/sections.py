@@ -130,9 +130,10 @@ class TrainConfig(Section):
     final_share: Share = 0.02
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Share = 0.999
+    # the quicker on this machine; a run keeps what it was started with
     mixed_precision: Annotated[
         Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)
-    ] = "auto"  # the quicker on this machine; a run keeps what it was started with
+    ] = "auto"
     log_every: Annotated[Positive, MAY_CHANGE] = 10
     eval_every: Annotated[Positive, MAY_CHANGE] = 250
     preview_every: Annotated[Positive, MAY_CHANGE] = 250

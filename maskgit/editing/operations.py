@@ -216,9 +216,8 @@ def interpolate(
     for frame in range(num_frames):
         share = frame / (num_frames - 1)
         codes = torch.where((turn < share).to(first.device), last, first)
-        most = (
-            1.0 if other is None else 4 * share * (1 - share)
-        )  # between images, nothing is hidden at the ends
+        # between images, nothing is hidden at the ends
+        most = 1.0 if other is None else 4 * share * (1 - share)
         hidden = kept >= 1 - (1 - keep) * most
         mixed = {} if other_label is None else {"mixed_with": [(other_label, share)]}
         edits.append(_filled(pipeline, image, codes, hidden, label, seed, {**options, **mixed}))
@@ -299,9 +298,8 @@ def _composited(edit: Edit, changed: Tensor, feather: int, under: Tensor | None 
     for _ in range(feather):  # each turn takes one more ring of pixels off the inside
         inside = 1 - F.max_pool2d(1 - F.pad(inside, (1, 1, 1, 1), value=1.0), 3, stride=1)
         weight += inside[0, 0]
-    weight /= max(
-        1.0, weight.max().item()
-    )  # a part of fewer rings than that is drawn whole in its middle
+    # a part of fewer rings than that is drawn whole in its middle
+    weight /= max(1.0, weight.max().item())
     faded = (edit.before if under is None else under).float()
     mixed = torch.lerp(faded, edit.image.float(), weight).round().to(torch.uint8)
     return edit._replace(image=torch.where(changed, mixed, edit.before), changed=changed)

@@ -208,10 +208,8 @@ def picture_of(
             raise ValueError(f"{name}: there are {len(images)} images, 0 to {len(images) - 1}")
         batch = images.__getitems__([(number, 0)])
         return batch.data[0], int(batch.labels[0])
-    pixels, size = (
-        _read(pipeline, name, resize, pipeline.tokenizer.channels),
-        pipeline.tokenizer.image_size,
-    )
+    pixels = _read(pipeline, name, resize, pipeline.tokenizer.channels)
+    size = pipeline.tokenizer.image_size
     try:
         check_image(pipeline, pixels.shape[1:], alone=alone)
     except ValueError as error:

@@ -118,9 +118,8 @@ class InceptionFeatures:
             ) from error
         path = _weights_file(weights, URL_INCEPTION_V3, INCEPTION_FILE, INCEPTION_SHA256)
 
-        class Unfilled(
-            FeatureExtractorInceptionV3
-        ):  # its own loading would unpickle whatever the file holds
+        # its own loading would unpickle whatever the file holds
+        class Unfilled(FeatureExtractorInceptionV3):
             def load_state_dict(self, state: Any, *args: Any, **kwargs: Any) -> Any:
                 return super().load_state_dict(state, *args, **kwargs) if state else None
 

@@ -190,9 +190,8 @@ def estimate(
     jackknife (Kott 2001), whose variance is (G - 1) / G times the sum of squares of the G values
     without one group.
     """
-    if (
-        metric.most is not None
-    ):  # before the groups, so that each leaves out a part of the same images
+    # before the groups, so that each leaves out a part of the same images
+    if metric.most is not None:
         real, fake = (_few(side, metric.most) for side in (real, fake))
     values = metric.compute(real, fake)
     if not intervals or len(fake.features) < 10 * GROUPS:

@@ -49,9 +49,8 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     torchmetrics."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    a, b = (
-        (side.double() + 1) / 2 for side in (images, targets)
-    )  # its luminance is of intensities from 0
+    # its luminance is of intensities from 0
+    a, b = ((side.double() + 1) / 2 for side in (images, targets))
     found = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     return torch.as_tensor(found).reshape(len(images))
 

@@ -228,9 +228,8 @@ class _Study:
     def _keep(self) -> Path:
         """Write the best trial as a preset."""
         best = self.study.best_trial
-        settings = self.pipeline.settings(
-            **best.user_attrs["settings"]
-        )  # with all that stays as it is
+        # with all that stays as it is
+        settings = self.pipeline.settings(**best.user_attrs["settings"])
         measured = {
             self.search.metric: best.value,
             "count": self.search.count,

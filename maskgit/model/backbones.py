@@ -28,9 +28,8 @@ class Backbone(Protocol):
     `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker.
     """
 
-    config: dict[
-        str, Any
-    ]  # the keywords it was made with, JSON values: what a file of weights holds
+    # the keywords it was made with, JSON values: what a file of weights holds
+    config: dict[str, Any]
     grid: tuple[int, int]  # (h, w) of the training
     emb_dim: int
 

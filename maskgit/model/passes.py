@@ -48,9 +48,8 @@ class AdaptiveNet(Protocol):
 class Modulation(NamedTuple):
     """What the adaptive norms make of each image's condition, in every cell and round."""
 
-    blocks: list[
-        tuple[Tensor, Tensor]
-    ]  # of each block: by what its input and its output are multiplied, (batch, dim)
+    # of each block: by what its input and its output are multiplied, (batch, dim)
+    blocks: list[tuple[Tensor, Tensor]]
     last: Tensor  # the same of the final norm, (batch, dim)
 
     def of(self, images: Tensor) -> Modulation:
@@ -117,11 +116,9 @@ def _attention(
     net: AdaptiveNet, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None
 ) -> Tensor:
     """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
-    q, k, v = (
-        fn.split_q_heads(fn.to_q(x)),
-        fn.split_k_heads(fn.to_k(x)),
-        fn.split_v_heads(fn.to_v(x)),
-    )
+    q = fn.split_q_heads(fn.to_q(x))
+    k = fn.split_k_heads(fn.to_k(x))
+    v = fn.split_v_heads(fn.to_v(x))
     if angles is not None:
         q, k = net.rotate(q, angles), net.rotate(k, angles)
     if keep is not None:
@@ -183,9 +180,8 @@ class Passes:
         self.by: tuple[Condition | None, Modulation] | None = None  # with the condition it is of
         self.passes = 0
         self.codes: Tensor | None = None  # (batch, cells) of the last pass
-        self.kept: dict[
-            int, tuple[Tensor, Tensor]
-        ] = {}  # layer -> keys, values: (batch, heads, cells, dim_head)
+        # layer -> keys, values: (batch, heads, cells, dim_head)
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def embed_at(self, codes: Tensor, condition: Condition | None, cells: Tensor) -> Tensor:
         """codes: (batch, h, w), cells: bool, as codes -> (cells.sum(), dim) in row-major order."""
@@ -209,9 +205,8 @@ class Passes:
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
-        if (
-            self.passes == 1
-        ):  # at the start all grids are hidden: those with the same condition run once
+        # at the start all grids are hidden: those with the same condition run once
+        if self.passes == 1:
             alike = distinct(codes, condition)
             asked, number = alike.asked(asked)
             found = embed_at(self.net, x[alike.first], by.of(alike.first), angles, asked, whole)
@@ -227,9 +222,8 @@ class Passes:
             return x.new_empty(0, x.shape[-1]), None
         most = min(flat.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        own = wanted.gather(
-            1, places
-        )  # rows with fewer cells are filled up with others, which stay as they were
+        # rows with fewer cells are filled up with others, which stay as they were
+        own = wanted.gather(1, places)
         first = next(iter(self.kept.values()))[0]
         batch, heads, total = first.shape[:3]
         of_head = torch.arange(batch * heads, device=first.device).view(batch, heads, 1) * total

@@ -122,9 +122,8 @@ class NonAutoregressiveWrapper(nn.Module):
         if self_cond:
             self.null_embed = nn.Parameter(torch.randn(dim))
             self.to_self_cond = nn.Linear(dim, dim, bias=False)
-            nn.init.zeros_(
-                self.to_self_cond.weight
-            )  # else it drowns the codes' embeddings, a fifth as large, at first
+            # else it drowns the codes' embeddings, a fifth as large, at first
+            nn.init.zeros_(self.to_self_cond.weight)
         self.token_critic: nn.Module | None = token_critic
         self.self_critic = SelfCritic(dim) if self_token_critic else None
         self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target

@@ -22,9 +22,7 @@ class Drawn(NamedTuple):
     """Codes drawn for some cells."""
 
     codes: Tensor  # (cells,) int64
-    log_probs: (
-        Tensor  # (cells,) float32, of the drawn code under the distribution it was drawn from
-    )
+    log_probs: Tensor  # (cells,) float32, of the code under what it was drawn from
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

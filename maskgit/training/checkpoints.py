@@ -73,9 +73,8 @@ def save_checkpoint(
     os.rename(aside, target)
     _flush(folder)
     older = [path for path in checkpoints(run) if path.name <= target.name]
-    newer = [
-        path for path in checkpoints(run) if path.name > target.name
-    ]  # broken: we resumed from before them
+    # broken: we resumed from before them
+    newer = [path for path in checkpoints(run) if path.name > target.name]
     for path in (*older[:-keep], *newer):
         remove_folder(path)
     return target

@@ -21,9 +21,8 @@ class EMA(nn.Module):
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         super().__init__()
         self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
-        self.register_buffer(
-            "n_averaged", torch.tensor(0)
-        )  # stays on the CPU: no step waits for an accelerator
+        # stays on the CPU: no step waits for an accelerator
+        self.register_buffer("n_averaged", torch.tensor(0))
         self._averaged: list[Tensor] = list(self.module.parameters())
         self._followed: list[Tensor] = list(module.parameters())
         self._buffers_of_both = list(zip(self.module.buffers(), module.buffers(), strict=True))

@@ -65,9 +65,8 @@ class Learner(Generic[Module]):
         self.module: Module = module.to(accelerator.device)
         self.train, self.accelerator = train, accelerator
         self.peak = train.learning_rate if learning_rate is None else learning_rate
-        self.ema = (
-            EMA(module, train.ema_decay) if averaged else None
-        )  # before `prepare`, which patches its forward
+        # before `prepare`, which patches its forward
+        self.ema = EMA(module, train.ema_decay) if averaged else None
         self.parameters = list(module.parameters())
         matrices = decayed(module)
         groups = [

@@ -64,9 +64,7 @@ class _StopRequest:
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._old[number] = signal.signal(number, self._note)
-            except (
-                ValueError
-            ):  # not in the main thread, e.g. in a notebook's worker: then nobody can signal us
+            except ValueError:  # not in the main thread, as in a notebook's worker: no signals
                 return
 
     def _note(self, number: int, frame: FrameType | None) -> None:

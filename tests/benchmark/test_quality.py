@@ -31,20 +31,16 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
         assert (tmp_path / "out" / name).is_file()
     assert "| real images |" in text and "sampler of ours: " in text
     again = partial(quality.run_quality, [0.03, 0.03], 60, tmp_path / "out", data="mnist")
-    for name in (
-        "train_ours",
-        "train_plain",
-        "draw_ours",
-    ):  # run again, what is there is not made anew
+    # run again, what is there is not made anew
+    for name in ("train_ours", "train_plain", "draw_ours"):
         monkeypatch.setattr(quality, name, lambda *args: pytest.fail("what is there is made again"))
     with monkeypatch.context() as patch:
         patch.setattr(
             quality, "draw_plain", lambda *args: pytest.fail("what is there is made again")
         )
         assert again().splitlines()[:5] == text.splitlines()[:5]
-    monkeypatch.setattr(
-        quality, "CHOICES", quality.CHOICES[:1]
-    )  # now the plain side is drawn, with its kept weights
+    # now the plain side is drawn, with its kept weights
+    monkeypatch.setattr(quality, "CHOICES", quality.CHOICES[:1])
     again()
     only = json.loads((tmp_path / "out" / "quality.json").read_text())["lines"]["plain"]["sampler"]
     tried = only.partition(": ")[2].rstrip(")")

@@ -17,9 +17,8 @@ def test_info_of_a_config_says_what_an_image_costs(capfd):
     [line] = [line for line in capfd.readouterr().out.splitlines() if "a round" in line]
     giga = float(line.split("parameters, ")[1].split()[0])
     millions = float(line.split(": ")[1].split()[0])
-    matrices = (
-        2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9
-    )  # layers, attention, head
+    # layers, attention, head
+    matrices = 2 * 49 * (6 * (4 * 128**2 + 8 * 128**2 + 4 * 128 * 49 / 2) + 128 * 240) / 1e9
     assert giga == pytest.approx(matrices, rel=0.03) and 1.5 < millions < 1.8
 
 

@@ -42,10 +42,11 @@ def test_a_preset_of_other_weights_is_named(tiny_pipeline, tmp_path, capfd):
                     str(tmp_path / "x.png"),
                 ],
             ),
+            # there is nothing to compare with
             (
                 2,
                 ["evaluate", str(tmp_path), "--preset", name, "--metrics", "fid"],
-            ),  # there is nothing to compare with
+            ),
         ):
             with pytest.raises(SystemExit) as end:
                 main(command)

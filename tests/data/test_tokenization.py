@@ -62,10 +62,8 @@ def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, m
 
 def test_another_tokenizer_or_transform_is_refused_unless_overwritten(tmp_path, data):
     out = tmp_path / "codes"
-    first, second = (
-        make_tokenizer(tmp_path / "a.safetensors"),
-        make_tokenizer(tmp_path / "b.safetensors", seed=1),
-    )
+    first = make_tokenizer(tmp_path / "a.safetensors")
+    second = make_tokenizer(tmp_path / "b.safetensors", seed=1)
     tokenize_dataset(first, out, data)
     with pytest.raises(
         ValueError, match=r"holds other codes \(tokenizer_sha256: .*\): add --overwrite"

@@ -87,10 +87,8 @@ def test_all_codes_of_a_cell_are_drawn_together():
 def test_a_mask_and_a_box_are_the_same(tiny_pipeline):
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[0:8, 4:12] = True
-    [by_box], [by_mask] = (
-        edit(tiny_pipeline, "inpaint"),
-        edit(tiny_pipeline, "inpaint", mask=mask, box=None),
-    )
+    [by_box] = edit(tiny_pipeline, "inpaint")
+    [by_mask] = edit(tiny_pipeline, "inpaint", mask=mask, box=None)
     assert torch.equal(by_box.image, by_mask.image)
 
 
@@ -103,9 +101,8 @@ def test_feathering_mixes_inside_the_drawn_part_only(tiny_pipeline):
     [hard], [soft] = (edit(tiny_pipeline, "inpaint", feather=feather) for feather in (0, 2))
     assert torch.equal(hard.codes, soft.codes) and not torch.equal(hard.image, soft.image)
     assert torch.equal(soft.image[:, ~soft.changed], soft.before[:, ~soft.changed])
-    border = soft.image[
-        0, 5, 4
-    ].float()  # the outermost ring of pixels: one third of what was drawn
+    # the outermost ring of pixels: one third of what was drawn
+    border = soft.image[0, 5, 4].float()
     expected = hard.image[0, 5, 4].float() / 3 + 2 * soft.before[0, 5, 4].float() / 3
     assert border == expected.round()
     assert torch.equal(soft.image[0, 2:6, 7:10], hard.image[0, 2:6, 7:10]), (
@@ -137,10 +134,8 @@ def test_rotary_positions_edit_images_of_any_size(height, width):
 def test_what_an_outpainting_or_a_variation_keeps_has_its_codes(data):
     from tests.conftest import make_pipeline
 
-    pipeline, image = (
-        make_pipeline(data.draw(st.integers(1, 2))),
-        picture(data.draw(st.integers(0, 99))),
-    )
+    pipeline = make_pipeline(data.draw(st.integers(1, 2)))
+    image = picture(data.draw(st.integers(0, 99)))
     margins = [F * data.draw(st.integers(0, 3)) for _ in range(4)]
     known = encode(pipeline, image)
     if any(margins):

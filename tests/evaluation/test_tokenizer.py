@@ -183,9 +183,10 @@ def test_lpips_is_measured_where_its_backbone_is_and_downloaded_only_if_named(ru
 
 def test_closed_values():
     zero = torch.zeros(2, 1, 16, 16)
+    # 10 log10(4 / .04)
     assert PIXEL_METRICS["psnr"].compute(zero + 0.2, zero).tolist() == pytest.approx(
         [20.0, 20.0], abs=1e-3
-    )  # 10 log10(4 / .04)
+    )
     # of two flat images of intensities a, b in [0, 1]: (2 a b + C1) / (a^2 + b^2 + C1), C1 = 0.01^2
     expected = (2 * 0.75 * 0.65 + 0.0001) / (0.75**2 + 0.65**2 + 0.0001)
     assert PIXEL_METRICS["ssim"].compute(zero + 0.5, zero + 0.3).tolist() == pytest.approx(

@@ -36,9 +36,8 @@ t = stratified_times(16, generator(2))
 total = wrapper.objective.weight_of(t, 24)
 ddp = DistributedDataParallel(wrapper)
 mine = range(rank, 16, world)
-for number, i in enumerate(
-    mine
-):  # one image at a time, so that each has its own draws whatever the processes
+# one image at a time, so that each has its own draws whatever the processes
+for number, i in enumerate(mine):
     part = slice(i, i + 1)
     draws = generator(3, i)
     ddp.require_backward_grad_sync = number == len(mine) - 1

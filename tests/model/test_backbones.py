@@ -157,9 +157,8 @@ def test_it_trains_samples_with_guidance_saves_and_loads(run):
     net = pipeline.net
     assert isinstance(net, Mixer)
     with torch.no_grad():
-        for (
-            parameter
-        ) in net.parameters():  # in four steps nothing is learned: so that the condition counts
+        # in four steps nothing is learned: so that the condition counts
+        for parameter in net.parameters():
             torch.nn.init.normal_(parameter, std=0.4)
     condition = torch.tensor([[0, -0.5], [1, -0.5], [1, 0.9]], dtype=torch.float64)
     options = {"seeds": [3, 3, 3], "guidance": 3.0}

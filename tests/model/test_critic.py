@@ -36,9 +36,8 @@ def test_critics_save_as_safetensors_and_register_the_net_once(kind, tmp_path):
     wrapper = critical(kind, self_cond=True)
     save_file(wrapper.state_dict(), tmp_path / "w.safetensors")
     wrapper.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    with pytest.raises(
-        RuntimeError, match="share memory"
-    ):  # theirs: the self-critic holds the net a second time
+    # theirs: the self-critic holds the net a second time
+    with pytest.raises(RuntimeError, match="share memory"):
         peer = x_transformers.NonAutoregressiveWrapper(theirs(), mask_id=16, self_token_critic=True)
         save_file(peer.state_dict(), tmp_path / "peer.safetensors")
 

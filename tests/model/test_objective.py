@@ -99,10 +99,8 @@ def test_normalisations_weigh_images_as_they_say():
 
 def test_visible_cells_cost_their_weight():
     wrapper = ours(label_smoothing=0.0, visible_weight=0.5)
-    embeddings, codes = (
-        torch.randn(1, 4, 6, 32, generator=draws()),
-        torch.zeros(1, 4, 6, dtype=torch.int64),
-    )
+    embeddings = torch.randn(1, 4, 6, 32, generator=draws())
+    codes = torch.zeros(1, 4, 6, dtype=torch.int64)
     hidden = torch.zeros(1, 4, 6, dtype=torch.bool)
     hidden[0, 0] = True
     losses = F.cross_entropy(

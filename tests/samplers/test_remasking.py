@@ -27,10 +27,8 @@ def test_coins_one_cell_a_round_draw_the_joint_exactly(name, options, oracle, qu
     """
     n = 20_000
     before = torch.full((n, 2, 2), 3)
-    alone, again = (
-        torch.ones(n, dtype=torch.bool),
-        torch.zeros(n),
-    )  # again: how often cells were hidden again
+    # again: how often cells were hidden again
+    alone, again = (torch.ones(n, dtype=torch.bool), torch.zeros(n))
     for codes in run(name, oracle, before, range(n), steps=40, schedule="linear", **options):
         alone &= ((before == 3) & (codes != 3)).sum((1, 2)) <= 1
         again += ((before != 3) & (codes == 3)).sum((1, 2))

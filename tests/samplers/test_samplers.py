@@ -130,11 +130,12 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(
 ONE_CELL_A_ROUND = {
     "random": {"steps": 4},
     "halton": {"steps": 4},
+    # that is a random order
     "confidence": {
         "steps": 4,
         "schedule": "linear",
         "choice_temperature": 1e6,
-    },  # that is a random order
+    },
 }
 
 

@@ -143,11 +143,9 @@ def digests(folder):
 
 
 def main():
-    given, scratch, world = (
-        json.loads(Path(sys.argv[1]).read_text()),
-        Path(sys.argv[2]),
-        int(sys.argv[3]),
-    )
+    given = json.loads(Path(sys.argv[1]).read_text())
+    scratch = Path(sys.argv[2])
+    world = int(sys.argv[3])
     results = {}
     for number, (name, patch) in enumerate({"undisturbed": None, **MOMENTS}.items()):
         folder = scratch / f"run{number}"

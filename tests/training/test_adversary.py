@@ -24,10 +24,11 @@ EVERYTHING = {
 
 OF_TWO = {
     "fsq": ({"levels": [4, 4]}, 2),
+    # codes are restarted by chance
     "vq": (
         {"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0},
         2,
-    ),  # codes are restarted by chance
+    ),
     "rvq": ({"codebook_size": 16, "codebook_dim": 4, "dead_below": 0.0}, 2),
     "sim_vq": ({"codebook_size": 16, "codebook_dim": 4}, 2),
     "lfq": ({"codebook_size": 16}, 2),

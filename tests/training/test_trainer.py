@@ -123,9 +123,8 @@ def test_train_and_tokenise_again_change_nothing(tiny_configs, capsys):
     train(vqgan)
     tokenize_dataset(vqgan.run, generator.codes)
     (Path(vqgan.run) / "tokenizer.safetensors").unlink()
-    train(
-        changed(vqgan, train={"log_every": 3})
-    )  # exported again, with another config in its metadata
+    # exported again, with another config in its metadata
+    train(changed(vqgan, train={"log_every": 3}))
     capsys.readouterr()
     tokenize_dataset(vqgan.run, generator.codes)
     assert "tokenised already" in capsys.readouterr().err

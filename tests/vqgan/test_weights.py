@@ -15,11 +15,9 @@ def test_weights_carry_their_config(tmp_path):
 
 
 def test_what_is_not_ours_is_refused(tmp_path):
-    foreign, kind, broken = (
-        tmp_path / "f.safetensors",
-        tmp_path / "k.safetensors",
-        tmp_path / "b.safetensors",
-    )
+    foreign = tmp_path / "f.safetensors"
+    kind = tmp_path / "k.safetensors"
+    broken = tmp_path / "b.safetensors"
     save_file({"x": torch.zeros(2)}, foreign)
     save_weights(kind, {"x": torch.zeros(2)}, "maskgit", {})
     broken.write_bytes(kind.read_bytes()[:40])

@@ -85,11 +85,9 @@ class VQ(nn.Module):
         kmeans: bool = False,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.restarts, self.kmeans = (
-            codebook_size,
-            _Restarts(dead_below),
-            kmeans,
-        )
+        self.codebook_size = codebook_size
+        self.restarts = _Restarts(dead_below)
+        self.kmeans = kmeans
         self.vq = vqp.VectorQuantize(
             dim=dim,
             codebook_size=codebook_size,
@@ -110,9 +108,8 @@ class VQ(nn.Module):
         `accumulate`: more of this step is to come.
         """
         height = latents.shape[-2]
-        if (
-            self.kmeans and not self.training and not self.vq._codebook.initted
-        ):  # the library would start from this
+        # the library would start from this
+        if self.kmeans and not self.training and not self.vq._codebook.initted:
             codes = latents.new_zeros(latents[:, 0].shape, dtype=torch.int64)
             return Quantized(self.lookup(codes), codes, latents.new_zeros(()))
         with torch.autocast(latents.device.type, enabled=False):
@@ -154,10 +151,8 @@ class SimVQ(nn.Module):
     ) -> None:
         super().__init__()
         self.codebook_size = codebook_size
-        self.project_in, self.project_out = (
-            nn.Linear(dim, codebook_dim),
-            nn.Linear(codebook_dim, dim),
-        )
+        self.project_in = nn.Linear(dim, codebook_dim)
+        self.project_out = nn.Linear(codebook_dim, dim)
         self.sim_vq = vqp.SimVQ(
             dim=codebook_dim,
             codebook_size=codebook_size,
@@ -209,10 +204,8 @@ class RVQ(nn.Module):
                 f"rvq writes 2 or more codes_per_cell, not {codes_per_cell}: vq writes one"
             )
         self.codebook_size, self.codes_per_cell = codebook_size, codes_per_cell
-        self.project_in, self.project_out = (
-            nn.Linear(dim, codebook_dim),
-            nn.Linear(codebook_dim, dim),
-        )
+        self.project_in = nn.Linear(dim, codebook_dim)
+        self.project_out = nn.Linear(codebook_dim, dim)
         self.depths = nn.ModuleList(
             vqp.VectorQuantize(
                 dim=codebook_dim,

@@ -41,10 +41,8 @@ class _Signs(nn.Module):
             )
         self.codebook_size, self.num_bits = codebook_size, codebook_size.bit_length() - 1
         self.code_levels = (2,) * self.num_bits
-        self.project_in, self.project_out = (
-            nn.Linear(dim, self.num_bits),
-            nn.Linear(self.num_bits, dim),
-        )
+        self.project_in = nn.Linear(dim, self.num_bits)
+        self.project_out = nn.Linear(self.num_bits, dim)
         self.register_buffer("bits", 2 ** torch.arange(self.num_bits - 1, -1, -1), persistent=False)
 
     def _numbers(self, latents: Tensor) -> Tensor:

@@ -122,12 +122,10 @@ def openmoji(split: str, *, size: int = 64) -> Source:
     sequences = sorted(tuple(path.stem.split("-")) for path in (base / "svg").glob("*.svg"))
     symbols = sorted({first for first, *_ in sequences})
     validates = set(symbols[3::4])
-    font = ImageFont.truetype(
-        base / "font" / "glyf_colr0.ttf", 2 * size * 0.8
-    )  # a picture is 1.29 em wide
-    drawn: dict[
-        bytes, tuple[bool, np.ndarray]
-    ] = {}  # some sequences are another's picture: of the first one's split
+    # a picture is 1.29 em wide
+    font = ImageFont.truetype(base / "font" / "glyf_colr0.ttf", 2 * size * 0.8)
+    # some sequences are another's picture: of the first one's split
+    drawn: dict[bytes, tuple[bool, np.ndarray]] = {}
     for sequence in sequences:
         picture = Image.new("RGB", (2 * size, 2 * size), "white")
         text = "".join(chr(int(code, 16)) for code in sequence)

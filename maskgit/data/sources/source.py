@@ -14,9 +14,8 @@ SPLITS = ("train", "validation")
 class Source(NamedTuple):
     """A data set: images are decoded one at a time, labels are all there."""
 
-    image: Callable[
-        [int], Image.Image
-    ]  # index -> a decoded image; OSError or ValueError if it is corrupt
+    # index -> a decoded image; OSError or ValueError if it is corrupt
+    image: Callable[[int], Image.Image]
     labels: np.ndarray  # (len,) int64; or (len, n), for a backbone with a condition of its own
     class_names: tuple[str, ...]  # label -> name
     name: Callable[[int], str]  # index -> what to call it in a report
