@@ -5,6 +5,8 @@ import copy
 import itertools
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,13 @@ def tiny_pipeline():
     return make_pipeline()
 
 
+@pytest.fixture
+def run(tiny_pipeline, tmp_path):
+    """The folder of a run that has exported the tiny pipeline."""
+    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+    return tmp_path / "run"
+
+
 def repo() -> Path:
     """The checkout that holds the tests."""
     return Path(__file__).parents[1]
@@ -199,6 +208,16 @@ def free_port() -> str:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return str(sock.getsockname()[1])
+
+
+def by_two_processes(script, *words):
+    """What a script of this folder prints when two processes run it, as a launcher starts them."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
+    command = [*launcher, script, *map(str, words)]
+    done = subprocess.run(command, cwd=repo(), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def all_grids(num_codes, num_cells):

@@ -6,7 +6,7 @@ The latter needs no download: `maskgit train <data>/classifier`, then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,27 +17,22 @@ from vqgan.classifier import Classifier
 from vqgan.weights import weights_of
 
 
-def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Mean over layers and places of |x - y|^2, of unit-length features (batch, channels, h, w)."""
-    units = [[F.normalize(x.float(), dim=1, eps=1e-6) for x in side] for side in (features, wanted)]
+def feature_distance(
+    features_of: Callable[[Tensor], list[Tensor]], images: Tensor, targets: Tensor
+) -> Tensor:
+    """Distance of a network's unit-length features, averaged over layers (LPIPS, unweighted).
+
+    features_of: (batch, channels, height, width) in [-1, 1] -> of each layer (batch, c, h, w). The
+    mean over layers and places of |x - y|^2: a scalar, 0 if images and targets are equal.
+    """
+    with torch.no_grad():
+        wanted = features_of(targets)
+    sides = (features_of(images), wanted)
+    units = [[F.normalize(x.float(), dim=1, eps=1e-6) for x in side] for side in sides]
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*units, strict=True)]).mean()
 
 
-class FeatureDistance(nn.Module):
-    """Distance of a network's unit-length features, averaged over layers (LPIPS, unweighted)."""
-
-    def features_of(self, images: Tensor) -> list[Tensor]:
-        """(batch, channels, height, width) in [-1, 1] -> of each layer (batch, c, h, w)."""
-        raise NotImplementedError
-
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, 0 if equal."""
-        with torch.no_grad():
-            wanted = self.features_of(targets)
-        return feature_distance(self.features_of(images), wanted)
-
-
-class TorchvisionDistance(FeatureDistance):
+class TorchvisionDistance(nn.Module):
     """The distance in a torchvision classifier; images of 1 or 3 channels.
 
     model: a torchvision classification model with a `features` stack (vgg16, mobilenet_v2, ...).
@@ -76,7 +71,7 @@ class TorchvisionDistance(FeatureDistance):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def features_of(self, images: Tensor) -> list[Tensor]:
-        """Of `layers`."""
+        """(batch, 1 or 3, height, width) in [-1, 1] -> of each of `layers` (batch, c, h, w)."""
         x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
         found = []
         for index, layer in enumerate(self.features):
@@ -84,6 +79,10 @@ class TorchvisionDistance(FeatureDistance):
             if index in self.layers:
                 found.append(x)
         return found
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, 1 or 3, height, width) in [-1, 1] -> scalar, 0 if equal."""
+        return feature_distance(self.features_of, images, targets)
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
@@ -141,7 +140,7 @@ class LPIPS(nn.Module):
         return self.distances(images, targets).mean()
 
 
-class ClassifierDistance(FeatureDistance):
+class ClassifierDistance(nn.Module):
     """The distance in a Classifier, after each of its convolutions.
 
     weights: a classifier's run or its file. It should have seen other images than those the
@@ -170,6 +169,10 @@ class ClassifierDistance(FeatureDistance):
             if isinstance(layer, nn.ReLU):
                 found.append(x)
         return found
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """images, targets: (batch, channels, height, width) in [-1, 1] -> scalar, 0 if equal."""
+        return feature_distance(self.features_of, images, targets)
 
 
 PERCEPTUAL: dict[str, Callable[..., nn.Module]] = {

@@ -34,15 +34,11 @@ def entry(
             return None
         entries = load_table()
         spec = spec if isinstance(spec, str | Mapping) else dict(spec)
-        spec = (
-            spec
-            if isinstance(spec, str) or "name" in spec
-            else {"name": next(iter(entries)), **spec}
-        )
+        if not isinstance(spec, str) and "name" not in spec:
+            spec = {"name": next(iter(entries)), **spec}
         name, options = split(spec, kind)
-        return section_of(choose(entries, name, kind), tuple(load_given()), name).model_validate(
-            options
-        )
+        section = section_of(choose(entries, name, kind), tuple(load_given()), name)
+        return section.model_validate(options)
 
     return BeforeValidator(validate)
 

@@ -40,14 +40,11 @@ def refuse_interpolation(values: Any, where: str) -> None:
     """Nothing in a config reads the environment or another key."""
     if isinstance(values, str) and "${" in values:
         raise ValueError(f"{where}: {values!r}: interpolation is not allowed")
-    for value in (
-        values.values()
-        if isinstance(values, Mapping)
-        else values
-        if isinstance(values, list)
-        else ()
-    ):
-        refuse_interpolation(value, where)
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list):
+        for value in values:
+            refuse_interpolation(value, where)
 
 
 def parse_choice(text: str, kind: str) -> Choice:

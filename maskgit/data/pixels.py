@@ -46,13 +46,9 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = (
-            1.0
-            if image.mode == "F" and values.max(initial=0) <= 1
-            else 255.0
-            if values.max(initial=0) <= 255
-            else 65535.0
-        )
+        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+        if image.mode == "F" and values.max(initial=0) <= 1:
+            top = 1.0
         image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

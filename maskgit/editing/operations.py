@@ -209,9 +209,8 @@ def interpolate(
     first = encode(pipeline, image)
     last = first if other is None else encode(pipeline, other)
     q = pipeline.tokenizer.codes_per_cell  # which stay together
-    turn, kept = uniforms([seed], KEEP_ROUND, (2, first.shape[0], first.shape[1] // q))[
-        0
-    ].repeat_interleave(q, -1)
+    u = uniforms([seed], KEEP_ROUND, (2, first.shape[0], first.shape[1] // q))[0]
+    turn, kept = u.repeat_interleave(q, -1)
     edits = []
     for frame in range(num_frames):
         share = frame / (num_frames - 1)

@@ -90,6 +90,17 @@ def _weights_file(weights: str | Path | None, url: str, name: str, digits: str) 
     return path
 
 
+def _fill(network: nn.Module, path: Path, name: str) -> None:
+    """Give a network its weights, ready for use here; ValueError if the file holds others."""
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise ValueError(
+            f"{path} does not hold {name}'s weights ({type(error).__name__})"
+        ) from error
+    network.eval().to(this_process().device)
+
+
 def _published(path: Path, digits: str) -> dict[str, str]:
     """What a table says of a file of weights."""
     digest = sha256(path)
@@ -127,13 +138,7 @@ class InceptionFeatures:
         torch.save({}, nothing)
         nothing.seek(0)
         self.network: nn.Module = Unfilled("inception", ["2048", "logits_unbiased"], nothing)
-        try:
-            self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise ValueError(
-                f"{path} does not hold Inception's weights ({type(error).__name__})"
-            ) from error
-        self.network.to(this_process().device)
+        _fill(self.network, path, "Inception")
         self.about = {
             "network": "inception-v3 (torch-fidelity)",
             **_published(path, INCEPTION_SHA256),
@@ -162,13 +167,7 @@ class MobileNetFeatures:
         digits = Path(url).stem.split("-")[1]
         path = _weights_file(weights, url, Path(url).name, digits)
         self.network = mobilenet_v2(weights=None)
-        try:
-            self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise ValueError(
-                f"{path} does not hold MobileNet-v2's weights ({type(error).__name__})"
-            ) from error
-        self.network.eval().to(this_process().device)
+        _fill(self.network, path, "MobileNet-v2")
         self.about = {
             "network": f"mobilenet-v2 (torchvision, {self.side} px)",
             **_published(path, digits),

@@ -143,11 +143,7 @@ def _places(asked: Comparison, pipeline: Pipeline) -> Iterator[Place]:
 def _allowed(pipeline: Pipeline) -> list[str]:
     """The samplers whose critic the model has."""
     critics = {name: critic_of(entry) for name, entry in SAMPLERS.items()}
-    return [
-        name
-        for name, critic in critics.items()
-        if critic is None or getattr(pipeline.model, critic)
-    ]
+    return [name for name, one in critics.items() if one is None or getattr(pipeline.model, one)]
 
 
 def _has_refresh(sampler: str) -> bool:

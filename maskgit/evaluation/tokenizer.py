@@ -31,17 +31,11 @@ from maskgit.machine import usual_batch
 from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, this_process
-from vqgan.health import code_counts, code_health, unused_codes
-from vqgan.health import psnr as pixel_psnr
+from vqgan.health import code_counts, code_health, psnr, unused_codes
 from vqgan.perceptual import LPIPS
 from vqgan.registry import choose
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import content_hash, weights_of
-
-
-def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, in dB."""
-    return pixel_psnr(images, targets)
 
 
 def ssim(images: Tensor, targets: Tensor) -> Tensor:

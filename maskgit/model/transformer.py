@@ -1,4 +1,4 @@
-"""Transformer: codes and class labels -> logits. The only file that imports x_transformers."""
+"""Transformer: codes and class labels -> logits. Only it and benchmarks use x_transformers."""
 
 from __future__ import annotations
 

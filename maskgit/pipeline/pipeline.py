@@ -171,11 +171,9 @@ class Pipeline:
         seeds = list(range(count)) if seeds is None else list(seeds)
         if len(seeds) != count:
             raise ValueError(f"{count} labels need as many seeds, not {len(seeds)}")
-        away = (
-            None
-            if negative is None
-            else self.condition([negative] * count if isinstance(negative, int) else negative)
-        )
+        away = None
+        if negative is not None:
+            away = self.condition([negative] * count if isinstance(negative, int) else negative)
         mixed = None
         if mixed_with is not None:
             others, share = zip(*mixed_with, strict=True)

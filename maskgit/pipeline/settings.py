@@ -57,17 +57,11 @@ def settle(
         name, keywords = other, kept | given
     found = {"name": name} | keywords | options | ({} if steps is None else {"steps": steps})
     check(SAMPLERS, found, "sampler", ["predictor", "codes", "seeds"])
-    base = (
-        own.guidance if chosen is None or chosen.guidance is None else chosen.guidance.model_dump()
-    )
-    changed = (
-        {}
-        if guidance is None
-        else guidance
-        if isinstance(guidance, Mapping)
-        else {"scale": guidance}
-    )
-    guided = {**base, **changed}
+    guided = dict(own.guidance)
+    if chosen is not None and chosen.guidance is not None:
+        guided = chosen.guidance.model_dump()
+    if guidance is not None:
+        guided |= guidance if isinstance(guidance, Mapping) else {"scale": guidance}
     if not any(map(callable, found.values())):  # a schedule of the caller's own is not a config's
         valid = validated(Preset, {"sampler": found, "guidance": guided}, "settings")
         found = {"name": name, **split(valid.sampler, "sampler")[1]}

@@ -64,12 +64,6 @@ def test_network_calls_of_any_net(tiny_pipeline):
 
 
 @pytest.fixture
-def run(tiny_pipeline, tmp_path):
-    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def measured(monkeypatch):
     """Numbers from a formula in place of images; and the requests."""
     requests = []

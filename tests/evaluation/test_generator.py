@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +10,7 @@ from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
 from maskgit.evaluation.request import Evaluation
-from tests.conftest import cli, repo
+from tests.conftest import by_two_processes, cli
 from vqgan.classifier import Classifier
 
 
@@ -261,23 +258,12 @@ def test_two_processes_equal_one(run_folder, one_thread):
         "sample_classes": "-images",
         "compare_samplers": "-compared",
     }
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     for command, options in commands.items():
         out = run_folder / f"one{outs[command]}"
         assert cli(command.split("_")[0], run_folder, *options, out) == 0
         out = run_folder / f"two{outs[command]}"
-        words = [*launcher, "scripts/" + command + ".py", str(run_folder), *options, str(out)]
-        done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count(str(out)) >= 1
+        said = by_two_processes(f"scripts/{command}.py", run_folder, *options, out)
+        assert said.count(str(out)) >= 1
     for folder in ("", "-compared/random-2"):
         one, two = (numbers(run_folder / f"{name}{folder}") for name in ("one", "two"))
         assert one.keys() == two.keys()

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +9,7 @@ from maskgit.evaluation import tokenizer as reconstruction
 from maskgit.evaluation.request import Evaluation, tokenizer_request
 from maskgit.evaluation.tokenizer import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
 from maskgit.training.trainer import train
-from tests.conftest import cli, repo
+from tests.conftest import by_two_processes, cli
 from vqgan.classifier import Classifier
 
 
@@ -45,20 +42,9 @@ def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(run):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
     options = ["--batch-size", "3", "--out"]
     assert cli("evaluate", run, *options, run / "one") == 0
-    words = [*command, "scripts/evaluate.py", str(run), *options, str(run / "two")]
-    done = subprocess.run(words, cwd=repo(), env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    by_two_processes("scripts/evaluate.py", run, *options, run / "two")
     one, two = (numbers(run / name) for name in ("one", "two"))
     assert one.keys() == two.keys() and {"rfid", "dead_codes"} <= one.keys()
     for key in one:

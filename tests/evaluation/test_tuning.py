@@ -15,12 +15,6 @@ from maskgit.samplers import SAMPLERS
 
 
 @pytest.fixture
-def run(tiny_pipeline, tmp_path):
-    tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def measured(monkeypatch):
     """Numbers from a formula, best at temperature 0.9 and scale 2, in place of images; and the
     requests."""
