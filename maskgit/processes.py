@@ -1,8 +1,15 @@
-"""This process among those of a launch, as accelerate sees it."""
+"""This process among those of a launch, as accelerate sees it, and among those of the machine."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import socket
+import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -10,7 +17,24 @@ from accelerate import PartialState
 from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
+from vqgan.files import clean
+
 Item = TypeVar("Item")
+LOCK = ".lock"
+"""In a folder that a command writes to: flock'ed while it runs, and left there."""
+
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    """A fork, such as a worker of a loader, may outlive the command: it holds nothing."""
+    for descriptor in _locks:
+        with suppress(OSError):
+            os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def cpu_only() -> bool:
@@ -57,3 +81,49 @@ def share_out(items: Sequence[Item]) -> Iterator[tuple[int, Item | None]]:
     for block, start in enumerate(range(0, len(items), state.num_processes)):
         mine = start + state.process_index
         yield block, items[mine] if mine < len(items) else None
+
+
+@contextmanager
+def held(folder: str | Path, what: str) -> Iterator[None]:
+    """Inside, this launch alone writes to `folder`; ValueError says who else does, and since when.
+
+    what: the command, for that message. The main process holds the lock for all of its launch;
+    the lock of a process that has died is free. What a kill left half written is removed.
+    """
+    if int(os.environ.get("RANK", "0")):  # asked of the launcher: no group is formed for this
+        yield
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    _locks.add(descriptor)
+    try:
+        _lock(descriptor, folder)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        owner = f"{what} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
+        with suppress(OSError):  # a full disk is met where there is more to lose
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, owner.encode(), 0)
+        clean(folder)
+        yield
+    finally:
+        if descriptor in _locks:  # else this is a fork, whose parent still holds it
+            _locks.discard(descriptor)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
+        raise ValueError(
+            f"{folder} is in use by {owner or 'another process'}: wait until it ends, or stop it"
+        ) from error
+    except OSError as error:  # some network disks have no locks
+        print(
+            f"warning: {folder} cannot be locked ({error}): nothing else may write to it",
+            file=sys.stderr,
+        )

@@ -17,7 +17,7 @@ pictures
 data model
 samplers config precision
 schedules plots machine
-randomness processes
+randomness processes stopping
 vqgan
 """
 """Arrows go down only; what stands in one row never imports each other."""

@@ -1,10 +1,16 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from maskgit import processes
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.processes import gather_rows, held, share_out, this_process
+from tests.conftest import repo
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -22,3 +28,48 @@ def test_every_item_has_one_process_and_all_make_as_many_turns(world, monkeypatc
 def test_alone_rows_stay_as_they_are():
     rows = torch.rand(3, 2)
     assert gather_rows(rows) is rows and this_process().is_main_process
+
+
+def held_by_another(folder, seconds="60"):
+    """A process that holds a folder and says so."""
+    code = (
+        "import sys, time; from maskgit.processes import held\n"
+        "with held(sys.argv[1], 'train'): print('held', flush=True); time.sleep(float(sys.argv[2]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(repo())}
+    command = [sys.executable, "-c", code, str(folder), seconds]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_held_folder_is_refused_until_its_owner_is_dead(tmp_path):
+    (tmp_path / ".tmp-half.png").touch()
+    process = held_by_another(tmp_path)
+    try:
+        with (
+            pytest.raises(ValueError, match=rf"in use by train \(pid {process.pid} on .*, since 2"),
+            held(tmp_path, "tokenize"),
+        ):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    with held(tmp_path, "tokenize"):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
+
+
+def test_a_fork_does_not_keep_what_its_parent_held(tmp_path):
+    """As a loader's worker, which may outlive a killed training."""
+    with held(tmp_path, "train"):
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with held(tmp_path, "train"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from maskgit.cli import commands, measuring
 from maskgit.cli.options import app
+from maskgit.stopping import Stopped, raising
 
 __all__ = ["app", "commands", "main", "measuring"]
 
@@ -35,19 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     _keep_freed_memory()
     try:
-        app(arguments)
+        with raising():
+            app(arguments)
+    except Stopped as stopped:
+        if os.environ.get("MASKGIT_DEBUG"):
+            raise
+        print(f"maskgit: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal_number)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("MASKGIT_DEBUG"):
             raise
         print(f"maskgit: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:
-        # trainer.Stopped, which is not imported for --help
-        number = getattr(error, "signal_number", None)
-        if number is None:
-            raise
-        print(f"maskgit: {error}", file=sys.stderr)
-        sys.exit(128 + number)
     finally:
         if "torch" in sys.modules:
             from maskgit.processes import leave_group

@@ -26,6 +26,7 @@ from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
 from maskgit.samplers.conditions import Condition, batch_of, each, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Filled, Watched
+from maskgit.stopping import check_stop
 from vqgan.registry import split, suggest
 from vqgan.tokenizer import Tokenizer
 
@@ -135,7 +136,9 @@ class Pipeline:
         options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
         """
         predictor, fill = self._prepare(labels, seeds, **options)
-        yield from fill(predictor)
+        for codes in fill(predictor):
+            check_stop()
+            yield codes
 
     @torch.no_grad()
     def watch(

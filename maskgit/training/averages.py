@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskgit.data.datasets import Batch, Dataset
 from maskgit.data.order import batches, in_order, spread
+from maskgit.stopping import stop_requested
 
 BATCH_SIZE = 100
 """Of validation images, always: what is drawn at random is drawn for a batch."""
@@ -21,10 +22,13 @@ def shared_batches(
     """(number, batch) of this process, of at most num_images spread evenly over the data set.
 
     number: of the batch among those of all processes, of which process r of n takes every n-th.
+    Ends early where a signal asks to stop: then what was measured is of no use.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     order = in_order(spread(len(dataset), num_images), BATCH_SIZE, rank=rank, world=world)
     for turn, batch in enumerate(batches(dataset, order, workers=workers)):
+        if stop_requested():
+            return
         yield turn * world + rank, batch
 
 

@@ -24,9 +24,8 @@ from torch import Tensor
 from maskgit.config.loading import flatten, to_dict
 from maskgit.config.marks import may_change
 from maskgit.config.sections import Config
-from vqgan.files import sha256
-
-TEMPORARY = ".tmp-"
+from vqgan import files
+from vqgan.files import TEMPORARY, flush, naming_what_is_full, sha256, share, temporary
 
 
 class Checkpoint(NamedTuple):
@@ -35,15 +34,6 @@ class Checkpoint(NamedTuple):
     step: int
     tensors: dict[str, dict[str, Tensor]]  # file name -> tensors
     state: dict[str, Any]
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_checkpoint(
@@ -55,29 +45,41 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoints/step_N`, whole or absent after any kill; keep the newest `keep`."""
     folder = run / "checkpoints"
-    target, aside = folder / f"step_{step:08d}", folder / f"{TEMPORARY}step_{step:08d}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, values in tensors.items():
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in values.items()},
-            aside / f"{name}.safetensors",
-        )
-    (aside / "state.json").write_text(json.dumps({"step": step, **state}))
-    manifest = {path.name: sha256(path) for path in sorted(aside.iterdir())}
-    (aside / "manifest.json").write_text(json.dumps(manifest))
-    for path in (*aside.iterdir(), aside):
-        _flush(path)
+    target = folder / f"step_{step:08d}"
+    aside = temporary(target)
+    with naming_what_is_full(target):
+        try:
+            _write(aside, {"step": step, **state}, tensors)
+        except BaseException:
+            files.remove(aside)
+            raise
     if target.exists():  # an earlier, broken one of the same step
         remove_folder(target)
     os.rename(aside, target)
-    _flush(folder)
+    flush(folder)
     older = [path for path in checkpoints(run) if path.name <= target.name]
     # broken: we resumed from before them
     newer = [path for path in checkpoints(run) if path.name > target.name]
     for path in (*older[:-keep], *newer):
         remove_folder(path)
     return target
+
+
+def _write(
+    folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """All files of a checkpoint, the manifest last, flushed."""
+    files.remove(folder)
+    folder.mkdir(parents=True)
+    for name, values in tensors.items():
+        path = folder / f"{name}.safetensors"
+        save_file({k: v.detach().cpu().contiguous() for k, v in values.items()}, path)
+        share(path)
+    (folder / "state.json").write_text(json.dumps(state))
+    manifest = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for path in (*folder.iterdir(), folder):
+        flush(path)
 
 
 def remove_folder(path: Path) -> None:
@@ -108,9 +110,9 @@ def why_broken(checkpoint: Path) -> str | None:
 
 
 def clean(run: Path) -> None:
-    """Remove what an interrupted save left behind."""
-    for path in (run / "checkpoints").glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove what interrupted saves left behind, of checkpoints, pictures and exported weights."""
+    for folder in ("checkpoints", "previews", "pipeline"):
+        files.clean(run / folder)
 
 
 def latest_good(run: Path) -> Path | None:

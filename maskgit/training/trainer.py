@@ -6,12 +6,11 @@ run that was killed at any moment ends with the weights of one that was not, bit
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,9 @@ from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
 from maskgit.machine import peak_memory
 from maskgit.precision import best_precision
-from maskgit.processes import cpu_only
+from maskgit.processes import cpu_only, held
 from maskgit.randomness import mixed_seed
+from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training.checkpoints import (
     check_same,
     checkpoints,
@@ -44,46 +44,16 @@ from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.tasks import TASKS, Task
 
 
-class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
-    """A signal asked to stop; a checkpoint was written first."""
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} at step {step}; "
-            "the same command resumes"
-        )
-        self.signal_number = signal_number
-
-
-class _StopRequest:
-    """Remembers the first SIGTERM or SIGINT, until `release` gives the signals back."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._old: dict[int, Any] = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not in the main thread, as in a notebook's worker: no signals
-                return
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = self.number or number
-
-    def release(self) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
-
 def train(config: Config) -> Path:
     """Train to the last step, from the newest good checkpoint -> the path of the exported weights.
 
-    Raises Stopped after SIGTERM or SIGINT, FloatingPointError if the loss or a gradient is not
-    finite, ValueError if the run folder holds a run with another config.
+    Raises Stopped after a signal that asks for it, FloatingPointError if the loss or a gradient is
+    not finite, ValueError if the run folder holds a run with another config, or is in use.
     """
     config = with_precision(config)
-    accelerator = make_accelerator(config.train, Path(config.run))
-    return Training(config, accelerator).run()
+    with held(config.run, "train"):
+        accelerator = make_accelerator(config.train, Path(config.run))
+        return Training(config, accelerator).run()
 
 
 def with_precision(config: Config) -> Config:
@@ -131,7 +101,7 @@ class Training:
             check_same(load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
-        self.step = self._resume()
+        self.step = self.saved = self._resume()
         self.order = StepOrder(
             len(self.task.dataset),
             self.train.batch_size,
@@ -186,13 +156,12 @@ class Training:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
             return self._export()  # with the sampler that the config names now
         self._start_trackers()
-        self.stop_request = _StopRequest()
         try:
-            self._loop()
-            if stop := self.stop_signal():  # it came while the last step was evaluated or saved
-                raise Stopped(stop, self.step)
+            with listening():
+                self._loop()
+                if stop := self.stop_signal():  # it came while the last step was saved
+                    raise self._stopped(stop)
         finally:
-            self.stop_request.release()
             for tracker in self.accelerator.trackers:
                 tracker.finish()
         return self.task.exported
@@ -247,29 +216,37 @@ class Training:
             self.counts[key] += 1
 
     def _after_step(self, bar: tqdm[Any]) -> None:
-        """What is due now.
+        """What is due now; after a signal, only what a resumed run needs.
 
-        The order matters: a checkpoint is written after the rows that belong to its step.
+        The order matters: a checkpoint is written after the rows that belong to its step, and
+        before the preview, which may fail.
         """
         train, last = self.train, self.step == self.train.steps
         stop = self.stop_signal()
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
-        if self.step % train.eval_every == 0 or last:
+        if (self.step % train.eval_every == 0 or last) and not stop:
             self._evaluate(bar)
-        if self.step % train.preview_every == 0 or last:
-            self._preview()
+            stop = self.stop_signal()
         if self.step % train.save_every == 0 or last or stop:
             self._save()
+        if (self.step % train.preview_every == 0 or last) and not stop:
+            self._preview()
+            stop = self.stop_signal()
         if stop:
-            raise Stopped(stop, self.step)
+            if self.saved != self.step:
+                self._save()
+            raise self._stopped(stop)
 
     def stop_signal(self) -> int:
         """The signal that any process has received, agreed among all of them."""
         if self.accelerator.num_processes == 1:
-            return self.stop_request.number
-        number = torch.tensor(self.stop_request.number, device=self.accelerator.device)
+            return stop_requested()
+        number = torch.tensor(stop_requested(), device=self.accelerator.device)
         return int(self.accelerator.gather(number[None]).max().item())
+
+    def _stopped(self, number: int) -> Stopped:
+        return Stopped(number, f" at step {self.step}")
 
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
@@ -291,6 +268,8 @@ class Training:
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
         values = self.task.evaluate()
+        if self.stop_signal():  # which ended it early
+            return
         self._write(values)
         if self.is_main:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
@@ -305,7 +284,9 @@ class Training:
 
     def _preview(self) -> None:
         if self.is_main:
-            picture = self.task.preview()
+            picture = None
+            with suppress(Stopped):
+                picture = self.task.preview()
             if picture is not None:
                 save_png(picture, self.folder / "previews" / f"step_{self.step:08d}.png")
                 for tracker in self.accelerator.trackers:
@@ -326,5 +307,6 @@ class Training:
             state = {"processes": self.accelerator.num_processes, "made_from": self.task.made_from}
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
+        self.saved = self.step
         self.accelerator.wait_for_everyone()
         self.since = time.perf_counter()

@@ -22,6 +22,7 @@ torch.set_num_threads(1)
 
 from maskgit import config as configs  # noqa: E402
 from maskgit.pipeline.pipeline import Pipeline  # noqa: E402
+from maskgit.stopping import Stopped  # noqa: E402
 from maskgit.training import checkpoints, trainer  # noqa: E402
 from tests.conftest import free_port  # noqa: E402
 from vqgan.files import sha256  # noqa: E402
@@ -102,7 +103,7 @@ def fork(config, rank, world, port, patch):
             patch()
         trainer.train(config)
         status = 0
-    except trainer.Stopped as stopped:
+    except Stopped as stopped:
         status = 128 + stopped.signal_number
     finally:
         if status == 1:
