@@ -210,6 +210,26 @@ def info(
 
 
 @app.command()
+def doctor(
+    path: Annotated[
+        str | None, typer.Argument(help="A run's folder or a config: can it be trained here?")
+    ] = None,
+) -> None:
+    """What this machine and a run or config have, and what would stop it: a line each.
+
+    Exit status 2 if something would.
+    """
+    from maskgit.cli.doctor import examine
+
+    stops = 0
+    for finding in examine(path):
+        print(finding, flush=True)
+        stops += not finding.good
+    if stops:
+        raise typer.Exit(2)
+
+
+@app.command()
 def quickstart(
     configs: Annotated[
         str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")

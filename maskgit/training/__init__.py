@@ -5,9 +5,9 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "trainer": ["Stopped", "make_accelerator", "train", "with_precision"],
+        "trainer": ["Stopped", "check_trackers", "make_accelerator", "train", "with_precision"],
         "tasks": ["TASKS", "Task"],
-        "checkpoints": ["checkpoints"],
+        "checkpoints": ["checkpoints", "why_broken"],
         "metrics_log": ["read_metrics"],
     },
 )

@@ -70,17 +70,19 @@ def with_precision(config: Config) -> Config:
     )
 
 
-def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
-    """The process group, the device, the precision and the trackers.
-
-    ValueError if a tracker is not installed.
-    """
+def check_trackers(train: TrainConfig) -> None:
+    """ValueError if one is not installed: accelerate would leave it out."""
     missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
-    if missing:  # accelerate would leave them out
+    if missing:
         raise ValueError(
             f"train.trackers: {', '.join(sorted(missing))}: not installed, "
             "or not known to accelerate"
         )
+
+
+def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
+    """The process group, the device, the precision and the trackers."""
+    check_trackers(train)
     # an earlier training in this process may have had another precision
     AcceleratorState._reset_state()
     return Accelerator(

@@ -9,6 +9,7 @@ import torch
 from maskgit.config.loading import to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
+from maskgit.processes import held
 from maskgit.training.checkpoints import checkpoints, load_latest
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.tasks import TASKS
@@ -73,6 +74,31 @@ def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, mon
     with pytest.raises(Stopped, match="stopped by SIGTERM at step 6"):
         train(tiny_configs[0])
     assert load_latest(Path(tiny_configs[0].run)).step == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
+def test_a_signal_ends_an_evaluation_early_and_its_step_is_saved(tiny_configs, monkeypatch, number):
+    kind, run = TASKS["tokenizer"], Path(tiny_configs[0].run)
+    real = kind.evaluate
+
+    def interrupted(task):
+        os.kill(os.getpid(), number)
+        return real(task)
+
+    monkeypatch.setattr(kind, "evaluate", interrupted)
+    with pytest.raises(Stopped, match=f"stopped by {number.name} at step 3"):
+        train(tiny_configs[0])
+    assert load_latest(run).step == 3
+    assert not any("psnr" in row for row in read_metrics(run / "metrics.jsonl"))
+
+
+def test_a_run_in_use_is_refused(tiny_configs):
+    run = Path(tiny_configs[0].run)
+    with (
+        held(run, "train"),
+        pytest.raises(ValueError, match=rf"{run} is in use by train \(pid {os.getpid()} on "),
+    ):
+        train(tiny_configs[0])
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
