@@ -210,11 +210,11 @@ def free_port() -> str:
         return str(sock.getsockname()[1])
 
 
-def by_two_processes(script, *words):
-    """What a script of this folder prints when two processes run it, as a launcher starts them."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+def by_processes(number, script, *words):
+    """What a script of this folder prints when torchrun starts so many processes of it."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     environment = {**os.environ, "PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, script, *map(str, words)]
+    command = [*launcher, f"--nproc_per_node={number}", script, *map(str, words)]
     done = subprocess.run(command, cwd=repo(), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -10,7 +10,7 @@ from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
 from maskgit.evaluation.request import Evaluation
-from tests.conftest import by_two_processes, cli
+from tests.conftest import by_processes, cli
 from vqgan.classifier import Classifier
 
 
@@ -262,7 +262,7 @@ def test_two_processes_equal_one(run_folder, one_thread):
         out = run_folder / f"one{outs[command]}"
         assert cli(command.split("_")[0], run_folder, *options, out) == 0
         out = run_folder / f"two{outs[command]}"
-        said = by_two_processes(f"scripts/{command}.py", run_folder, *options, out)
+        said = by_processes(2, f"scripts/{command}.py", run_folder, *options, out)
         assert said.count(str(out)) >= 1
     for folder in ("", "-compared/random-2"):
         one, two = (numbers(run_folder / f"{name}{folder}") for name in ("one", "two"))

@@ -9,7 +9,7 @@ from maskgit.evaluation import tokenizer as reconstruction
 from maskgit.evaluation.request import Evaluation, tokenizer_request
 from maskgit.evaluation.tokenizer import PIXEL_METRICS, evaluate_tokenizer, use_of_codes
 from maskgit.training.trainer import train
-from tests.conftest import by_two_processes, cli
+from tests.conftest import by_processes, cli
 from vqgan.classifier import Classifier
 
 
@@ -44,7 +44,7 @@ def test_a_tokenizer_is_measured_on_held_out_images(run, capfd):
 def test_two_processes_measure_what_one_does(run):
     options = ["--batch-size", "3", "--out"]
     assert cli("evaluate", run, *options, run / "one") == 0
-    by_two_processes("scripts/evaluate.py", run, *options, run / "two")
+    by_processes(2, "scripts/evaluate.py", run, *options, run / "two")
     one, two = (numbers(run / name) for name in ("one", "two"))
     assert one.keys() == two.keys() and {"rfid", "dead_codes"} <= one.keys()
     for key in one:

@@ -1,8 +1,13 @@
+import json
+
 import pytest
 import torch
 from torch import nn
 
+from maskgit.config.loading import to_dict
 from maskgit.training.ema import EMA
+from tests.conftest import by_processes, repo
+from vqgan.quantizers import QUANTIZERS
 
 
 def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
@@ -23,3 +28,22 @@ def test_the_average_warms_up_to_its_decay_and_buffers_are_copied():
     assert set(ema.state_dict()) >= {"n_averaged", "module.weight"} and torch.is_tensor(
         ema.n_averaged
     )
+
+
+def test_buffers_that_were_replaced_are_still_followed():
+    """As by `module.to`, which accelerate's `prepare` calls."""
+    module = nn.BatchNorm1d(1)
+    ema = EMA(module)
+    module.running_mean = torch.full((1,), 3.0)
+    ema.update()
+    assert ema.module.running_mean.item() == 3
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_launched_training_exports_what_it_trained(tiny_configs, tmp_path, processes):
+    """With every quantizer: a launch of one process moves modules as one of several does."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(tiny_configs[0])))
+    out = by_processes(processes, repo() / "tests" / "training" / "averages_driver.py", path)
+    different = json.loads(out.splitlines()[-1])
+    assert different == {name: [] for name in QUANTIZERS}
