@@ -16,9 +16,8 @@ import torch
 from maskgit.config.loading import known_configs, load
 from maskgit.config.sections import Config
 from maskgit.data.codes import CodeDataset, check_tokenizer
-from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.order import spread
-from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, load_source
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.precision import PRECISIONS, best_precision, matmul_peak
@@ -172,7 +171,7 @@ def _trackers(config: Config) -> str:
 def _data(config: Any) -> str:
     """Images of each split, of which a few are read."""
     data, found = config.data, []
-    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
+    transform = transform_of(data)
     for split in SPLITS:
         source = load_source(data.source, split)
         dataset = ImageDataset(source, transform, quarantine=Quarantine(max_share=1))

@@ -28,7 +28,10 @@ Overrides = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="The run folder of a trained generator.")]
 Labels = Annotated[
     str,
-    typer.Option(help="Labels or class names: 0-9 or 3,3,7 or bag,coat. All classes by default."),
+    typer.Option(
+        help="Labels or class names: 0-9 or 3,3,7 or bag,coat. All classes by default. Where a "
+        "number is also a name: #3 is the number, =3 the name."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the first image; the next ones follow it.")]
 Precision = Annotated[

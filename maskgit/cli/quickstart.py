@@ -21,9 +21,9 @@ import torch
 from maskgit.config.loading import find_config, load
 from maskgit.config.sections import ClassifierConfig, MaskGITConfig, TokenizerConfig
 from maskgit.data.codes import code_usage, read_manifest
-from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.order import spread
-from maskgit.data.pixels import Transform, save_png, to_float
+from maskgit.data.pixels import save_png, to_float
 from maskgit.data.sources import load_source
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.machine import peak_memory
@@ -114,7 +114,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Numbers of the tokenizer and of the samples; also reconstructions.png and curves.png."""
     data = vqgan.data
-    transform = Transform(data.image_size, data.channels)
+    transform = transform_of(data)
     real = ImageDataset(load_source(data.source, "validation"), transform, quarantine=Quarantine())
     batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_REAL)])
     images = to_float(batch.data)

@@ -23,6 +23,18 @@ ScheduleChoice = Annotated[
 DEFAULTS: Any = Field(default={}, validate_default=True)
 
 
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("an interval goes from a smaller to a larger number")
+    return interval
+
+
+def _apart(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] >= interval[1]:
+        raise ValueError("black is a smaller number than white")
+    return interval
+
+
 class DataConfig(Section):
     """Images: where from, and how they are cut."""
 
@@ -34,6 +46,8 @@ class DataConfig(Section):
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
     flip: bool = False
+    # black and white in pictures of more than 8 bits; by default [0, 65535], and [0, 1] of floats
+    range: Annotated[tuple[float, float], AfterValidator(_apart)] | None = None
     workers: Annotated[Count, MAY_CHANGE] = 0
 
 
@@ -90,12 +104,6 @@ Masking = Annotated[
     ),
 ]
 """NonAutoregressiveWrapper's own keywords, of training."""
-
-
-def _rising(interval: tuple[float, float]) -> tuple[float, float]:
-    if interval[0] > interval[1]:
-        raise ValueError("an interval goes from a smaller to a larger number")
-    return interval
 
 
 class GuidanceConfig(Section):

@@ -15,7 +15,14 @@ __getattr__, __dir__, __all__ = face(
             "to_pixels",
             "to_uint8",
         ],
-        "datasets": ["Batch", "Dataset", "ImageDataset", "Quarantine", "image_datasets"],
+        "datasets": [
+            "Batch",
+            "Dataset",
+            "ImageDataset",
+            "Quarantine",
+            "image_datasets",
+            "transform_of",
+        ],
         "order": ["StepOrder", "batches", "chunks_of", "in_order", "spread"],
         "codes": [
             "FORMAT",

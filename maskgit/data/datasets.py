@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,7 +15,10 @@ from torch import Tensor
 
 from maskgit.config.sections import DataConfig
 from maskgit.data.pixels import Transform
-from maskgit.data.sources import Source, load_source
+from maskgit.data.sources import SPLITS, Source, describe, load_source
+from maskgit.data.sources.source import shown
+from maskgit.processes import this_process
+from vqgan.files import replacing
 
 
 class Batch(NamedTuple):
@@ -38,36 +41,56 @@ class TooManyCorruptError(ValueError):
 
 
 class Quarantine:
-    """The images that could not be read: each is reported once, and too many stop the run."""
+    """The images of a split that could not be read: each is told once, and too many stop the run.
 
-    def __init__(self, path: Path | None = None, max_share: float = 0.05) -> None:
-        self.path, self.max_share = path, max_share
+    path: a file of one JSON object a line, which all splits, processes and runs write to.
+    """
+
+    def __init__(
+        self, path: Path | None = None, split: str = "", *, max_share: float = 0.05
+    ) -> None:
+        self.path, self.split, self.max_share = path, split, max_share
         self.names: set[str] = set()
 
-    def _read(self) -> None:
-        """What other workers, processes and earlier runs have found, but a line cut short."""
-        if self.path is not None and self.path.is_file():
-            for line in self.path.read_text().splitlines():
-                with suppress(ValueError):
-                    self.names.add(json.loads(line)["name"])
+    def listed(self) -> set[str]:
+        """The names that the file has of this split."""
+        return {row["name"] for row in self._rows() if row.get("split", "") == self.split}
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Of all splits, but lines cut short."""
+        if self.path is None or not self.path.is_file():
+            return []
+        rows = []
+        for line in self.path.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+        return [row for row in rows if isinstance(row, dict) and "name" in row]
 
     def add(self, name: str, reason: str, num_images: int) -> None:
-        """Report `name` if it is new; ValueError if over `max_share` of all are corrupt by now."""
+        """Report `name` if it is new; ValueError if over `max_share` of the split are corrupt."""
         if name not in self.names:
-            self._read()
+            self.names |= self.listed()
         if name not in self.names:
             self.names.add(name)
-            print(f"skipped a corrupt image: {name}: {reason}", file=sys.stderr, flush=True)
+            print(f"skipped a corrupt image: {shown(name)}: {reason}", file=sys.stderr, flush=True)
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.path, "a") as file:
-                    file.write(json.dumps({"name": name, "reason": reason}) + "\n")
+                    row = {"name": name, "split": self.split, "reason": reason}
+                    file.write(json.dumps(row) + "\n")
         if len(self.names) > max(3, self.max_share * num_images):
             raise TooManyCorruptError(
                 f"{len(self.names)} of {num_images} images are corrupt, "
                 f"more than {self.max_share:.0%}"
                 + (f"; they are listed in {self.path}" if self.path else "")
             )
+
+    def keep(self, names: set[str]) -> None:
+        """Drop from the file what else it has of this split."""
+        rows = [r for r in self._rows() if r.get("split", "") != self.split or r["name"] in names]
+        assert self.path is not None
+        with replacing(self.path) as aside:
+            aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class ImageDataset:
@@ -90,6 +113,19 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.source.labels)
+
+    def recheck(self) -> None:
+        """Drop from the quarantine what reads well now, or is not there any more."""
+        if listed := self.quarantine.listed():
+            there = {i: name for i in range(len(self)) if (name := self.source.name(i)) in listed}
+            self.quarantine.keep({name for i, name in there.items() if self._why_bad(i)})
+
+    def _why_bad(self, index: int) -> str:
+        try:
+            self.transform(self.source.image(index))
+        except (OSError, ValueError) as error:
+            return str(error)
+        return ""
 
     def read(self, index: int, draws: np.ndarray | None = None) -> np.ndarray | None:
         """(channels, size, size) uint8, or none (and a report) if the image is corrupt."""
@@ -119,12 +155,37 @@ class ImageDataset:
         return Batch(torch.from_numpy(np.stack(pixels)), torch.tensor(np.array(labels)))
 
 
-def image_datasets(data: DataConfig, run: Path, seed: int) -> tuple[ImageDataset, ImageDataset]:
-    """(training, validation) images of a run; validation images are never augmented."""
-    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
-    quarantine = Quarantine(run / "quarantine.jsonl")
-    train, validation = (load_source(data.source, split) for split in ("train", "validation"))
-    return (
-        ImageDataset(train, transform, seed=seed, augment=True, quarantine=quarantine),
-        ImageDataset(validation, transform, quarantine=quarantine),
+def transform_of(data: DataConfig) -> Transform:
+    """How a data section cuts its images."""
+    return Transform(
+        data.image_size, data.channels, data.crop, data.max_scale, data.flip, data.range
     )
+
+
+def image_datasets(data: DataConfig, run: Path, seed: int) -> tuple[ImageDataset, ImageDataset]:
+    """(training, validation) images of a run; validation images are never augmented.
+
+    stderr says in a line what there is.
+    """
+    transform = transform_of(data)
+    sources = {split: load_source(data.source, split) for split in SPLITS}
+    train, validation = (
+        ImageDataset(
+            source,
+            transform,
+            seed=seed,
+            augment=split == "train",
+            quarantine=Quarantine(run / "quarantine.jsonl", split),
+        )
+        for split, source in sources.items()
+    )
+    report(sources, (train, validation))
+    return train, validation
+
+
+def report(sources: Mapping[str, Source], datasets: Iterable[ImageDataset]) -> None:
+    """Once for all processes: say what there is, and try again what could not be read."""
+    if this_process().is_main_process:
+        print(describe(sources), file=sys.stderr, flush=True)
+        for dataset in datasets:
+            dataset.recheck()

@@ -64,16 +64,47 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> DataLoader[Batch]:
-    """A loader of the micro-batches of `order`; pinned memory where an accelerator is."""
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
+class _Told:
+    """A dataset whose errors are its batches: in a worker they would become tracebacks of text."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | Exception:
+        try:
+            return self.dataset.__getitems__(keys)
+        except (ValueError, OSError) as error:
+            return error
+
+
+def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> Iterator[Batch]:
+    """The micro-batches of `order`; pinned memory where an accelerator is.
+
+    ValueError or OSError as the dataset raises it, ChildProcessError if a worker was killed.
+    """
+    loader = DataLoader(
+        _Told(dataset),  # type: ignore[arg-type, var-annotated]
         batch_sampler=order,
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=torch.accelerator.is_available(),
         prefetch_factor=4 if workers else None,
     )
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            f"a data worker was killed ({str(error).splitlines()[0]}): if memory was short, "
+            "lower data.workers; the same command goes on"
+        ) from error
 
 
 def in_order(

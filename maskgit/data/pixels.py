@@ -38,22 +38,38 @@ def open_image(data: str | Path | bytes) -> Image.Image:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def to_mode(image: Image.Image, channels: int) -> Image.Image:
+DEEP = {"I": (0.0, 65535.0), "F": (0.0, 1.0)}
+"""Modes of more than 8 bits by their first letter: what is black and white in them."""
+
+
+def to_mode(
+    image: Image.Image, channels: int, limits: tuple[float, float] | None = None
+) -> Image.Image:
     """Grey ("L") for 1 channel, "RGB" for 3.
 
-    16-bit and float grey are scaled, transparency is laid on white. Plain `convert` clips 16-bit
-    grey to white, float to black, and shows the hidden colour of transparent pixels.
+    16-bit and float grey is scaled from `limits`, by default DEEP's, the same for all images;
+    transparency is laid on white. Plain `convert` clips 16-bit grey to white, float to black, and
+    shows the hidden colour of transparent pixels. ValueError if a pixel lies outside.
     """
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
-        if image.mode == "F" and values.max(initial=0) <= 1:
-            top = 1.0
-        image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
+    if image.mode[0] in DEEP:
+        image = Image.fromarray(_from_deep(image, limits or DEEP[image.mode[0]]))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _from_deep(image: Image.Image, limits: tuple[float, float]) -> np.ndarray:
+    """uint8 (height, width) of a 16-bit, 32-bit or float picture."""
+    values, (low, high) = np.asarray(image, dtype=np.float64), limits
+    if not np.isfinite(values).all():
+        raise ValueError("not all of its pixels are finite numbers")
+    if values.size and (values.min() < low or values.max() > high):
+        raise ValueError(
+            f"its pixels lie in {values.min():g} .. {values.max():g}, not in {low:g} .. {high:g}: "
+            "set data.range=[black, white]"
+        )
+    return ((values - low) / (high - low) * 255).round().astype(np.uint8)
 
 
 def to_pixels(image: Image.Image, channels: int) -> Tensor:
@@ -84,6 +100,7 @@ class Transform:
 
     crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: mirror
     half of the images while training; a code cache keeps the mirror image as a second view instead.
+    range: what is black and white in pictures of more than 8 bits a pixel, by default `DEEP`.
     """
 
     image_size: int
@@ -91,6 +108,7 @@ class Transform:
     crop: str = "center"
     max_scale: float = 1.25
     flip: bool = False
+    range: tuple[float, float] | None = None
 
     def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
         """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or
@@ -98,7 +116,7 @@ class Transform:
         larger, right, down, mirror = PLAIN if draws is None else draws.tolist()
         if self.crop == "center":
             larger, right, down = PLAIN[:3]
-        image = to_mode(image, self.channels)
+        image = to_mode(image, self.channels, self.range)
         size = self.image_size
         short = round(size * (1 + (self.max_scale - 1) * larger))
         if min(image.size) != short:

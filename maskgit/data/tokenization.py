@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from maskgit.config.sections import DataConfig, TokenizerConfig
 from maskgit.data.codes import FORMAT, shard_path
-from maskgit.data.datasets import Batch, ImageDataset, Quarantine
+from maskgit.data.datasets import Batch, ImageDataset, Quarantine, report, transform_of
 from maskgit.data.order import batches
 from maskgit.data.pixels import MIRRORED, PLAIN, Transform, to_float
 from maskgit.data.sources import SPLITS, Source, load_source
@@ -107,7 +107,7 @@ def describe(
         "source": json.loads(json.dumps(spec)),
         "images": {split: len(source.labels) for split, source in sources.items()},
         "class_names": list(next(iter(sources.values())).class_names),
-        "transform": asdict(transform),
+        "transform": {key: value for key, value in asdict(transform).items() if value is not None},
     }
 
 
@@ -146,7 +146,7 @@ def tokenize_dataset(
         raise ValueError(
             f"the tokenizer takes {model.channels} channels, data.channels={data.channels}"
         )
-    transform = Transform(data.image_size, data.channels, data.crop, data.max_scale, data.flip)
+    transform = transform_of(data)
     sources = {split: load_source(data.source, split) for split in splits}
     if len({source.class_names for source in sources.values()}) > 1:
         raise ValueError(
@@ -162,10 +162,15 @@ def tokenize_dataset(
         with replacing(parts) as aside:
             aside.write_text(json.dumps(wanted))
     state.wait_for_everyone()
-    quarantine = Quarantine(out / "quarantine.jsonl")
+    datasets = {
+        split: ImageDataset(
+            source, transform, quarantine=Quarantine(out / "quarantine.jsonl", split)
+        )
+        for split, source in sources.items()
+    }
+    report(sources, datasets.values())
     entries: dict[str, Any] = {}
-    for split, source in sources.items():
-        dataset = ImageDataset(source, transform, quarantine=quarantine)
+    for split, dataset in datasets.items():
         views = Views(dataset, training=split == "train")
         rows = _write_split(model, views, out, split, state, batch_size, data.workers)
         entries[split] = {"skipped": len(dataset) - sum(rows), "shards": rows}

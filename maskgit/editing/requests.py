@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from maskgit.config.keywords import Keyword, keywords_of, option_name
 from maskgit.config.sections import DataConfig
-from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.pixels import (
     Transform,
     open_image,
@@ -201,9 +201,7 @@ def picture_of(
             raise ValueError(f"{name}: this model does not know its data; name a file instead")
         data = DataConfig.model_validate(pipeline.data)
         source, number = load_source(data.source, match[1]), int(match[2])
-        images = ImageDataset(
-            source, Transform(data.image_size, data.channels), quarantine=Quarantine()
-        )
+        images = ImageDataset(source, transform_of(data), quarantine=Quarantine())
         if number >= len(images):
             raise ValueError(f"{name}: there are {len(images)} images, 0 to {len(images) - 1}")
         batch = images.__getitems__([(number, 0)])

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from maskgit.config.sections import DataConfig
-from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.npz import npz_arrays, open_array
 from maskgit.data.order import batches, chunks_of, spread
-from maskgit.data.pixels import Transform, open_image, to_float, to_pixels, to_uint8
+from maskgit.data.pixels import open_image, to_float, to_pixels, to_uint8
 from maskgit.data.sources import load_source
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import share_out
@@ -91,7 +91,7 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
     count: images, spread evenly over it; all by default.
     """
     source = load_source(data.source, split)
-    transform = Transform(data.image_size, data.channels)
+    transform = transform_of(data)
     dataset = ImageDataset(source, transform, quarantine=Quarantine())
     chosen = spread(len(dataset), count or len(dataset))
 

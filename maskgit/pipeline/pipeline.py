@@ -19,6 +19,7 @@ from maskgit.model.backbones import Backbone
 from maskgit.model.conditioned import Conditioned
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pictures import image_grid
+from maskgit.pipeline.labels import label_of, parse_labels
 from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
 from maskgit.pipeline.settings import Settings, settle
 from maskgit.precision import PRECISIONS, dtype_of
@@ -27,7 +28,7 @@ from maskgit.samplers.conditions import Condition, batch_of, each, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Filled, Watched
 from maskgit.stopping import check_stop
-from vqgan.registry import split, suggest
+from vqgan.registry import split
 from vqgan.tokenizer import Tokenizer
 
 ONE_THREAD = 64 * 64
@@ -107,24 +108,11 @@ class Pipeline:
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""
-        if name in self.class_names:
-            return self.class_names.index(name)
-        if name.isdecimal() and int(name) < len(self.class_names):
-            return int(name)
-        raise ValueError(f"no class {name!r}{suggest(name, self.class_names[:50])}")
+        return label_of(name, self.class_names)
 
     def parse_labels(self, text: str) -> list[int]:
         """`0-9`, `3,3,7`, `bag,ankle boot` or a mixture -> labels."""
-        labels: list[int] = []
-        for part in filter(None, (p.strip() for p in text.split(","))):
-            first, dash, last = part.partition("-")
-            if dash and first.isdecimal() and last.isdecimal() and part not in self.class_names:
-                labels += range(self.label(first), self.label(last) + 1)
-            else:
-                labels.append(self.label(part))
-        if not labels:
-            raise ValueError("no labels given: write e.g. 0-9, or 3,7, or class names")
-        return labels
+        return parse_labels(text, self.class_names)
 
     @torch.no_grad()
     def rounds(

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.config.sections import DataConfig
+from maskgit.data.datasets import ImageDataset, Quarantine, image_datasets
 from maskgit.data.order import batches
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import Source, load_source
@@ -71,3 +72,24 @@ def test_a_huge_image_is_quarantined_not_fatal(monkeypatch):
     )
     data = ImageDataset(source, Transform(4, 1), quarantine=Quarantine())
     assert data.read(1) is None and data.read(0) is not None
+
+
+def test_a_mended_image_leaves_the_quarantine_and_splits_count_apart(
+    image_folder, tmp_path, capsys
+):
+    broken = [image_folder / split / "bag" / "03.png" for split in ("train", "val")]
+    good = broken[0].read_bytes()
+    for path in broken:
+        path.write_bytes(b"")
+    config = DataConfig(source={"name": "folder", "root": str(image_folder)}, image_size=16)
+    for data in image_datasets(config, tmp_path, 0):
+        data.__getitems__([(i, 0) for i in range(len(data))])
+        assert len(data.quarantine.names) == 1
+    assert "images: train 24, validation 8, of 2 classes" in capsys.readouterr().err
+    log = tmp_path / "quarantine.jsonl"
+    assert len(log.read_text().splitlines()) == 2
+    broken[0].write_bytes(good)
+    with open(log, "a") as file:
+        file.write('{"name": "gone.png", "split": "train", "reason": "x"}\n[1]\n{"na')
+    train, validation = image_datasets(config, tmp_path, 0)
+    assert not train.quarantine.listed() and validation.quarantine.listed() == {str(broken[1])}

@@ -53,3 +53,40 @@ def test_string_labels_are_named_by_the_training_split_whatever_is_held_out(tmp_
     assert (len(train.labels), validation.labels.tolist()) == (36, [0, 0, 1, 1])
     with pytest.raises(ValueError, match="unknown split of 'parquet' 'tran', did you mean 'train'"):
         load_source({**spec, "splits": {"train": "tran"}}, "train")
+
+
+def labelled(tmp_path, values):
+    import datasets
+
+    rng = np.random.default_rng(0)
+    rows = {"image": [Image.fromarray(blob(0, rng)) for _ in values], "label": values}
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(path)
+    return {
+        "name": "huggingface",
+        "path": "parquet",
+        "data_files": str(path),
+        "label_column": "label",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([0, 1, -1, 1] * 10, 10),
+        (["a", None, "b", ""] * 10, 20),
+        ([[0], [1], [0], [1]] * 10, 40),
+        ([0.0, float("nan"), 1.0, 1.0] * 10, 40),
+    ],
+)
+def test_rows_without_a_label_are_refused_with_their_count(tmp_path, values, count):
+    spec = labelled(tmp_path, values) | {"validation_share": 0.5}
+    # of the rows that train; others are looked at as well
+    with pytest.raises(ValueError, match=rf"of {len(values)} rows have no label") as error:
+        load_source({**spec, "splits": {"train": "train", "validation": "train"}}, "train")
+    assert f": {count} of" in str(error.value)
+
+
+def test_labels_that_are_numbers_are_in_their_order(tmp_path):
+    source = load_source(labelled(tmp_path, ["10", "9", "2", "10"] * 10), "train")
+    assert source.class_names == ("2", "9", "10")

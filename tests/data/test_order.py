@@ -1,8 +1,13 @@
+import os
+import signal
+
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskgit.data.order import StepOrder, in_order
+from maskgit.data.datasets import Batch, TooManyCorruptError
+from maskgit.data.order import StepOrder, batches, in_order
 
 
 @given(
@@ -58,3 +63,37 @@ def test_evaluation_sees_every_image_once():
         for key in part
     ]
     assert sorted(keys) == [(i, 0) for i in range(10)]
+
+
+class Broken:
+    """A dataset whose second batch cannot be read."""
+
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 4
+
+    def __getitems__(self, keys):
+        if keys[0][0]:
+            self.fail()
+        return Batch(torch.zeros(1), torch.zeros(1))
+
+
+def corrupt():
+    raise TooManyCorruptError("9 of 10 images are corrupt")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_worker_says_what_it_would_without_workers(workers):
+    loader = batches(Broken(corrupt), [[(0, 0)], [(1, 0)]], workers=workers)
+    next(loader)
+    with pytest.raises(TooManyCorruptError) as error:
+        next(loader)
+    assert str(error.value) == "9 of 10 images are corrupt"
+
+
+def test_a_killed_worker_is_one_line():
+    dataset = Broken(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(ChildProcessError, match="a data worker was killed"):
+        list(batches(dataset, [[(1, 0)]] * 3, workers=1))

@@ -106,3 +106,32 @@ def test_a_bomb_and_broken_bytes_raise_what_readers_expect():
 def test_a_thread_of_an_image_is_refused_not_blown_up():
     with pytest.raises(ValueError, match="too long and thin"):
         Transform(256, 1)(Image.new("L", (1, 10_000)))
+
+
+def deep(values, kind):
+    return Image.fromarray(np.array([values], dtype=kind))
+
+
+def test_deep_grey_has_one_scale_for_all_images():
+    """The same scene at full exposure and in the dark."""
+    light = np.asarray(to_mode(deep([0, 2048 * 16, 4095 * 16], np.uint16), 1))
+    dark = np.asarray(to_mode(deep([0, 2048, 4095], np.uint16), 1))
+    assert light.tolist() == [[0, 128, 255]] and dark.tolist() == [[0, 8, 16]]
+    transform = Transform(1, 1, range=(0, 4095))
+    assert transform(deep([4095], np.uint16)).item() == 255
+    assert transform(deep([2048], np.int32)).item() == 128
+    assert Transform(1, 1, range=(-1, 1))(deep([0.0], np.float32)).item() == 128
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "said"),
+    [
+        ([0, np.nan], np.float32, "finite"),
+        ([0, np.inf], np.float32, "finite"),
+        ([0, 200], np.float32, r"0 \.\. 200, not in 0 \.\. 1: set data.range"),
+        ([-1, 5], np.int32, r"-1 \.\. 5, not in 0 \.\. 65535"),
+    ],
+)
+def test_what_lies_outside_the_scale_is_refused(values, kind, said):
+    with pytest.raises(ValueError, match=said):
+        to_mode(deep(values, kind), 1)

@@ -11,10 +11,10 @@ from typing import Any
 from maskgit.data.sources.folders import folder, imagenet
 from maskgit.data.sources.hub import huggingface
 from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
-from maskgit.data.sources.source import SPLITS, Source
+from maskgit.data.sources.source import SPLITS, Skipped, Source, describe
 from vqgan.registry import build
 
-__all__ = ["SOURCES", "SPLITS", "Source", "load_source"]
+__all__ = ["SOURCES", "SPLITS", "Skipped", "Source", "describe", "load_source"]
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "mnist5k": mnist5k,
@@ -36,5 +36,6 @@ def load_source(spec: str | Mapping[str, Any], split: str) -> Source:
         raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
     source = build(SOURCES, spec, "data source", split)
     if not len(source.labels):
-        raise ValueError(f"data source {spec} has no images in its {split} split")
+        left_out = f"; left out: {source.skipped}" if str(source.skipped) else ""
+        raise ValueError(f"data source {spec} has no images in its {split} split{left_out}")
     return source

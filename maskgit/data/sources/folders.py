@@ -2,68 +2,221 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Gt, Lt
+from PIL import Image
 
 from maskgit.data.pixels import open_image
-from maskgit.data.sources.source import Source
+from maskgit.data.sources.source import Skipped, Source, natural
+
+TRAIN = ("train", "training")
+VALIDATION = ("val", "valid", "validation", "dev", "test")
+"""Names of a split's folder, in any case; the first that is there."""
+SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
+"""What operating systems leave in folders, and everything that begins with a dot."""
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow lists but cannot draw by itself."""
 
 
-def folder(split: str, *, root: str, validation_share: float = 0.05) -> Source:
+@lru_cache(maxsize=1)
+def readable_suffixes() -> frozenset[str]:
+    """`.png`, `.jpg`, `.webp`, ...: of all formats that Pillow reads here."""
+    known = Image.registered_extensions()  # which loads all plugins
+    return frozenset(s for s, kind in known.items() if kind in Image.OPEN.keys() - NO_PICTURES)
+
+
+class Tree:
+    """The images below a folder, each folder once: no link leads upwards or to what is there."""
+
+    def __init__(self, top: Path, skipped: Skipped) -> None:
+        self.top, self.skipped = top, skipped
+        self.seen = {_identity(path) for path in (top.resolve(), *top.resolve().parents)}
+        self.links: list[Path] = []
+
+    def folders(self, folder: Path) -> list[Path]:
+        """Those in a folder that may hold data, in natural order; links last, if new."""
+        entries = [entry for entry in self._entries(folder) if _is(entry.is_dir)]
+        entries.sort(key=lambda entry: (entry.is_symlink(), natural(entry.name)))
+        found = [Path(entry) for entry in entries if self._is_new(entry)]
+        return sorted(found, key=lambda path: natural(path.name))
+
+    def images(self, folder: Path, deep: bool = True) -> Iterator[Path]:
+        """Image files in a folder, and in those below it; files that are no images are noted."""
+        for entry in sorted(self._entries(folder), key=lambda entry: entry.name):
+            if _is(entry.is_dir):
+                continue
+            if not _is(entry.is_file):
+                kind = "broken links" if entry.is_symlink() else "pipes, sockets and devices"
+                self.skipped.add(kind, entry.path)
+            elif Path(entry).suffix.lower() in readable_suffixes():
+                yield Path(entry)
+            else:
+                self.skipped.add(f"{Path(entry).suffix or 'unnamed'} files", entry.path)
+        for below in sorted(self.folders(folder)) if deep else ():
+            yield from self.images(below)
+
+    def _is_new(self, entry: os.DirEntry[str]) -> bool:
+        """Whether the folder was not read yet, nor is read where it really is."""
+        there, found = Path(entry).resolve(), _identity(Path(entry))
+        if found in self.seen or (entry.is_symlink() and self.top.resolve() in there.parents):
+            self.skipped.add("links to a folder above or already read", entry.path)
+            return False
+        self.seen.add(found)
+        return True
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError as error:
+            self.skipped.add(f"unreadable folders ({error.strerror})", str(folder))
+            return []
+        hidden = [e for e in entries if e.name.startswith(".") or e.name.lower() in SYSTEM]
+        for entry in hidden:
+            self.skipped.add("hidden or system files", entry.path)
+        return [entry for entry in entries if entry not in hidden]
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry is, in the end; nothing if its links go round in circles."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Of the folder that a path leads to, by whatever name."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def split_folders(tree: Tree, base: Path) -> dict[str, Path]:
+    """split -> its folder, where `base` has them; ValueError says what is amiss."""
+    by_name: dict[str, list[Path]] = {}
+    folders = tree.folders(base)
+    for path in folders:
+        by_name.setdefault(path.name.lower(), []).append(path)
+    wanted = {"train": TRAIN, "validation": VALIDATION}
+    found = {
+        split: [path for name in names for path in by_name.get(name, ())]
+        for split, names in wanted.items()
+    }
+    if not found["train"]:
+        if folders and len(found["validation"]) == len(folders):
+            raise FileNotFoundError(f"{base} has {folders[0].name}, but no train folder")
+        return {}
+    if not found["validation"]:
+        raise FileNotFoundError(
+            f"{base} has a train folder but none of {', '.join(VALIDATION)}: add one, or set "
+            f"data.source.root={found['train'][0]}, of which a share then validates"
+        )
+    if len(found["train"]) > 1:
+        raise ValueError(f"{base} has both {' and '.join(path.name for path in found['train'])}")
+    for path in folders:
+        if path not in (found["train"][0], found["validation"][0]):
+            tree.skipped.add("folders beside the splits", str(path))
+    return {split: paths[0] for split, paths in found.items()}
+
+
+def class_folders(tree: Tree, top: Path) -> dict[str, Path]:
+    """class name (NFC) -> its folder, in natural order; ValueError if two have one name."""
+    found: dict[str, Path] = {}
+    for path in tree.folders(top):
+        name = unicodedata.normalize("NFC", path.name)
+        if name in found:
+            raise ValueError(f"{top} has two folders that are both called {name}: rename one")
+        found[name] = path
+    return found
+
+
+def folder(
+    split: str, *, root: str, validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05
+) -> Source:
     """Images in a folder for each class (or all in one folder: a single class).
 
-    With `root/train` and `root/val` (or `validation`, `test`) these are the splits; else a share of
-    the files, chosen by the hash of their names, validates.
+    With `root/train` and `root/val` (or `valid`, `validation`, `test`, in any case) these are the
+    splits; else a share of the files, chosen by the hash of their names, validates.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-    base = Path(root)
+    base, skipped = Path(root), Skipped()
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
-    has_splits = (base / "train").is_dir()
-    names = ["train"] if split == "train" else ["val", "validation", "test"]
-    top = next((base / name for name in names if (base / name).is_dir()), base)
-    if has_splits and top == base:
-        raise FileNotFoundError(f"{base} has a train folder but none of {', '.join(names)}")
-    classes_from = base / "train" if has_splits else base  # labels mean the same in both splits
-    if any(entry.is_dir() for entry in classes_from.iterdir()):
-        class_names, class_to_index = find_classes(str(classes_from))
-        unknown = {entry.name for entry in top.iterdir() if entry.is_dir()} - set(class_names)
-        if unknown:
-            raise ValueError(
-                f"{top} has classes that {classes_from} has not: {', '.join(sorted(unknown))}"
-            )
-        present = {name: index for name, index in class_to_index.items() if (top / name).is_dir()}
-        files = (
-            make_dataset(str(top), present, extensions=IMG_EXTENSIONS, allow_empty=True)
-            if present
-            else []
-        )
-    else:
-        class_names = [base.name]
+    splits = split_folders(Tree(base, skipped), base)
+    top = splits.get(split, base)
+    classes = _classes(splits.get("train", base), skipped)
+    if splits and split != "train":
+        _check_known(class_folders(Tree(top, Skipped()), top), classes, splits)
+    tree = Tree(top, skipped)
+    if classes:
+        here = class_folders(tree, top)
         files = [
-            (str(path), 0)
-            for path in sorted(top.iterdir())
-            if path.suffix.lower() in IMG_EXTENSIONS
+            (path, label)
+            for label, name in enumerate(classes)
+            if name in here
+            for path in tree.images(here[name])
         ]
-    if not has_splits:
+        for path in tree.images(top, deep=False):
+            skipped.add("images beside the class folders", str(path))
+    else:
+        classes = [base.resolve().name]
+        files = [(path, 0) for path in tree.images(top)]
+    if not splits:
+        chosen = validating([str(path.relative_to(top)) for path, _ in files], validation_share)
+        files = [
+            item for item, other in zip(files, chosen, strict=True) if other == (split != "train")
+        ]
+    return _source(files, classes, skipped)
 
-        def validates(path: str) -> bool:
-            """Whether the hash of its name says so."""
-            name = str(Path(path).relative_to(top))
-            return zlib.crc32(name.encode()) % 10_000 < validation_share * 1e4
 
-        files = [item for item in files if validates(item[0]) == (split == "validation")]
-    paths = [path for path, _ in files]
-    labels = np.array([label for _, label in files], dtype=np.int64)
+def _source(files: list[tuple[Path, int]], classes: list[str], skipped: Skipped) -> Source:
+    paths = [str(path) for path, _ in files]
     return Source(
         lambda index: open_image(paths[index]),
-        labels,
-        tuple(class_names),
+        np.array([label for _, label in files], dtype=np.int64),
+        tuple(classes),
         lambda index: paths[index],
+        skipped,
     )
+
+
+def _classes(top: Path, skipped: Skipped) -> list[str]:
+    """The names of the folders that hold images, for training; others are noted."""
+    found = class_folders(Tree(top, Skipped()), top)
+    full = []
+    for name, path in found.items():
+        why = Skipped()
+        if next(Tree(top, why).images(path), None) is None:
+            skipped.join([why]).add("class folders without images", str(path))
+        else:
+            full.append(name)
+    return full
+
+
+def _check_known(here: dict[str, Path], classes: list[str], splits: dict[str, Path]) -> None:
+    """ValueError if the validation folder has classes of its own."""
+    train, top = splits["train"], splits["validation"]
+    known = {*classes, *class_folders(Tree(train, Skipped()), train)}
+    if unknown := [name for name in here if name not in known]:
+        raise ValueError(f"{top} has classes that {train} has not: {', '.join(unknown)}")
+
+
+def validating(names: Sequence[str], share: float) -> list[bool]:
+    """Which files validate, by the hashes of their names: a share of them, at least one of two."""
+    hashes = [zlib.crc32(os.fsencode(name)) % 10_000 for name in names]
+    chosen = [value < share * 1e4 for value in hashes]
+    if len(names) > 1 and not any(chosen):
+        chosen[hashes.index(min(hashes))] = True
+    if len(names) > 1 and all(chosen):
+        chosen[hashes.index(max(hashes))] = False
+    return chosen
 
 
 def imagenet(split: str, *, root: str = "data/imagenet") -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from maskgit.data.pixels import open_image
-from maskgit.data.sources.source import Source
+from maskgit.data.sources.source import Source, check_labels, natural
 from vqgan.registry import choose
 
 
@@ -59,7 +59,7 @@ def huggingface(
                 f"data set {path!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
             )
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    labels, class_names = _labels_of(rows, training, label_column)
+    labels, class_names = _labels_of(rows, training, label_column, repr(path))
 
     def image(index: int) -> Image.Image:
         record = rows[index][image_column] or {}
@@ -71,20 +71,39 @@ def huggingface(
     return Source(image, labels, class_names, lambda index: f"{path}/{split}[{index}]")
 
 
-def _labels_of(rows: Any, training: Any, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels_of(
+    rows: Any, training: Any, column: str | None, title: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Integer labels and their names, of all training rows; one class without a label column."""
     if column is None:
         return np.zeros(len(rows), dtype=np.int64), ("image",)
+    for part in (training, rows):
+        _check_values(part[column], f"column {column!r} of {title}")
     known = getattr(training.features[column], "names", None)
     if known:
-        return np.asarray(rows[column], dtype=np.int64), tuple(known)
-    names = sorted(set(training[column]))
+        labels = np.asarray(rows[column], dtype=np.int64)
+        check_labels(labels, len(known), f"column {column!r} of {title}")
+        return labels, tuple(known)
+    names = sorted(set(training[column]), key=lambda value: natural(str(value)))
     index = {name: i for i, name in enumerate(names)}
     unknown = set(rows[column]) - set(names)
     if unknown:
         raise ValueError(
-            f"column {column!r} has labels that the training split has not: {sorted(unknown)[:5]}"
+            f"column {column!r} has labels that the training split has not: "
+            f"{sorted(map(str, unknown))[:5]}"
         )
     return np.array([index[value] for value in rows[column]], dtype=np.int64), tuple(
         map(str, names)
     )
+
+
+def _check_values(values: Sequence[Any], title: str) -> None:
+    """ValueError, with their count, if rows have no label that names a class: none, -1, lists."""
+    wrong = [value for value in values if not isinstance(value, int | str) or value in (-1, "")]
+    if wrong:
+        raise ValueError(
+            f"{title}: {len(wrong)} of {len(values)} rows have no label ({wrong[0]!r}, for one): "
+            "leave these rows out, or set no label_column"
+        )
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise ValueError(f"{title} holds both texts and numbers: write all labels one way")
