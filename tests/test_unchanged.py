@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save
 
 from maskgit.cli import main
 from maskgit.config.loading import load, parse, to_dict
@@ -124,7 +125,7 @@ def losses(folder):
     found["classifier"] = rows_of("new/classifier")
     tokenize_dataset("new/rvq", "new/codes")
     found["codes"] = {
-        path.name: int(np.frombuffer(path.read_bytes(), np.uint8).sum())
+        path.name: int(np.frombuffer(save(load_file(path)), np.uint8).sum())
         for path in sorted(Path("new/codes").glob("*.safetensors"))
     }
     return found

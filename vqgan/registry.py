@@ -7,7 +7,7 @@ names: configs, command line, documentation and contract tests are made from it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -41,6 +41,23 @@ def suggest(name: str, known: Iterable[str]) -> str:
     near.sort(key=lambda other: sorted(other) != sorted(str(name)))
     meant = f", did you mean {near[0]!r}?" if near else ""
     return f"{meant} (known: {', '.join(names)})"
+
+
+def changes(before: Sequence[str], now: Sequence[str]) -> str:
+    """How one list of names became another, the first few of each kind."""
+    gone = [name for name in before if name not in set(now)]
+    new = [name for name in now if name not in set(before)]
+    if not gone and not new:
+        gone, new = (
+            [name for name, other in zip(names, others, strict=False) if name != other]
+            for names, others in ((before, now), (now, before))
+        )
+    return f"{_first(gone)} of {len(before)} -> {_first(new)} of {len(now)}"
+
+
+def _first(names: Sequence[str], count: int = 5) -> str:
+    shown = ", ".join(names[:count]) + ", ..." * (len(names) > count)
+    return f"[{shown}]"
 
 
 def choose(table: Mapping[str, T], name: str, kind: str) -> T:

@@ -12,8 +12,8 @@ from maskgit.benchmark.peers import NUM_CLASSES
 from maskgit.data.codes import FORMAT, CodeDataset
 from maskgit.data.datasets import ImageDataset, Quarantine
 from maskgit.data.pixels import Transform
+from maskgit.data.shards import write_shard
 from maskgit.data.sources import load_source
-from maskgit.data.tokenization import write_shard
 
 NUM_PICTURES = 512
 
@@ -50,6 +50,11 @@ def code_cache(folder: Path, side: int, codebook_size: int, rows: int = 8192) ->
     write_shard(
         folder / "train-00000.safetensors", codes, rng.integers(0, NUM_CLASSES, rows), codebook_size
     )
-    manifest = {"format": FORMAT, "splits": {"train": {"shards": [rows]}}}
+    manifest = {
+        "format": FORMAT,
+        "codebook_size": codebook_size,
+        "class_names": [str(label) for label in range(NUM_CLASSES)],
+        "splits": {"train": {"shards": [rows]}},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return CodeDataset(folder, "train", augment=True)

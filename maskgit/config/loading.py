@@ -135,4 +135,7 @@ def override_section(
 ) -> Any:
     """A section with `name.key=value` overrides; ValueError as in `load`."""
     values = OmegaConf.create({name: section.model_dump(mode="json")})
-    return validated(schema, overridden(values, overrides, "overrides")[name], name)
+    found = overridden(values, overrides, "overrides")
+    if others := sorted(found.keys() - {name}):
+        raise ValueError(f"unknown key {others[0]}, did you mean {name}.{others[0]}?")
+    return validated(schema, found[name], name)

@@ -1,6 +1,7 @@
 """The code-grid cache: a data set tokenised once, memory-mapped ever after.
 
-    codes/manifest.json            what was tokenised, by which tokenizer, how; written last
+    codes/manifest.json            what was tokenised, by which tokenizer, how, and the hash of
+                                   each shard; written last
     codes/train-00000.safetensors  "codes" (rows, views, h, w) in the smallest integer type,
                                    "labels" (rows,), or (rows, n) of a source's own attributes
 
@@ -11,7 +12,8 @@ second stage reads nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ import numpy as np
 import torch
 
 from maskgit.data.datasets import Batch
+from maskgit.data.shards import map_tensors, shard_path
+from maskgit.processes import this_process
 from maskgit.randomness import choices
+from vqgan.files import replacing, sha256
 from vqgan.health import code_counts, code_share
 from vqgan.weights import content_hash
 
 FORMAT = "maskgit-codes-1"
-
-
-def shard_path(folder: Path, split: str, number: int) -> Path:
-    """Where shard `number` of a split lies."""
-    return folder / f"{split}-{number:05d}.safetensors"
+VERIFIED = "verified.json"
+"""In a cache's folder: which of its shards were verified, and when they had been written."""
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -39,12 +41,96 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             f"no code cache in {folder}: make it with "
             f"`maskgit tokenize <tokenizer run> --out {folder}`"
         )
-    manifest = json.loads(path.read_text())
-    if manifest.get("format") != FORMAT:
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {again(folder)}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a {FORMAT} manifest: was it written by another program or version?"
         )
+    if wrong := [
+        key for key, fits in FIELDS.items() if key in manifest and not fits(manifest[key])
+    ]:
+        raise ValueError(f"{path} is damaged ({wrong[0]}: {manifest[wrong[0]]!r}): {again(folder)}")
     return manifest
+
+
+def again(folder: str | Path) -> str:
+    """The command that makes damaged parts of a cache anew."""
+    return f"`maskgit tokenize <tokenizer run> --out {folder}` makes again what is damaged"
+
+
+def _are_splits(value: Any) -> bool:
+    """{split: {"shards": [rows, ...], "skipped": n}}."""
+    return isinstance(value, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("shards"), list)
+        and all(isinstance(rows, int) and rows > 0 for rows in entry["shards"])
+        for entry in value.values()
+    )
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "tokenizer_sha256": lambda value: isinstance(value, str),
+    "codebook_size": lambda value: isinstance(value, int) and 0 < value < 2**31,
+    "codes_per_cell": lambda value: isinstance(value, int) and value > 0,
+    "class_names": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
+    "transform": lambda value: isinstance(value, dict),
+    "splits": _are_splits,
+    "sha256": lambda value: isinstance(value, dict),
+}
+"""What the values of a manifest are like."""
+
+
+def verify(folder: Path, manifest: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    """ValueError if a shard is not the one that the manifest names, or holds what cannot be.
+
+    Done once: what was verified is known again by its size and date. A cache of version 0.1 has no
+    hashes; of it, only codes and labels are checked.
+    """
+    seen = _verified(folder)
+    new = {path.name: _stamp(path) for path in paths}
+    wanted = manifest.get("sha256", {})
+    for path in paths:
+        if seen.get(path.name) == new[path.name]:
+            continue
+        if wanted and wanted.get(path.name) != sha256(path):
+            raise ValueError(f"{path} is not as it was written: {again(folder)}")
+        _check_range(path, manifest)
+    if any(seen.get(name) != stamp for name, stamp in new.items()):
+        with suppress(OSError), replacing(folder / VERIFIED) as aside:  # or it is done again
+            aside.write_text(json.dumps(seen | new))
+
+
+def _stamp(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _verified(folder: Path) -> dict[str, list[int]]:
+    """name -> [size, date] of the shards that were verified."""
+    try:
+        found = json.loads((folder / VERIFIED).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_range(path: Path, manifest: Mapping[str, Any]) -> None:
+    """ValueError if a code or a label is outside its range."""
+    shard = map_tensors(path)
+    limits = {
+        "codes": manifest.get("codebook_size"),
+        "labels": len(manifest["class_names"]) if shard["labels"].ndim == 1 else None,
+    }
+    for name, limit in limits.items():
+        values = shard[name]
+        if limit and values.size and not (values.min() >= 0 and values.max() < limit):
+            raise ValueError(
+                f"{path} has {name} {values.min()} .. {values.max()}, not in 0 .. {limit - 1}: "
+                f"{again(Path(path).parent)}"
+            )
 
 
 def check_tokenizer(
@@ -58,31 +144,6 @@ def check_tokenizer(
             f"{manifest['tokenizer_sha256'][:12]}, but {tokenizer_path} is {found[:12]}: "
             f"make the cache again with `maskgit tokenize --out {folder} --overwrite`"
         )
-
-
-def _map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as memory maps.
-
-    8 bytes for the length of the header, the JSON header, then the bytes.
-    """
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    types = {
-        "U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64, "F32": np.float32,
-        "F64": np.float64,
-    }  # fmt: skip
-    return {
-        name: np.memmap(
-            path,
-            types[entry["dtype"]],
-            "r",
-            8 + length + entry["data_offsets"][0],
-            tuple(entry["shape"]),
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
 
 
 class CodeDataset:
@@ -104,13 +165,14 @@ class CodeDataset:
             for n in range(len(self.manifest["splits"][split]["shards"]))
         ]
         if missing := [path for path in paths if not path.is_file()]:
-            raise FileNotFoundError(f"{missing[0]} is missing: run `maskgit tokenize` again")
-        shards = [_map_tensors(path) for path in paths]
+            raise FileNotFoundError(f"{missing[0]} is missing: {again(folder)}")
+        verify(Path(folder), self.manifest, paths)
+        shards = [map_tensors(path) for path in paths]
         counts = [len(shard["labels"]) for shard in shards]
         if counts != self.manifest["splits"][split]["shards"]:
             raise ValueError(
                 f"the shards in {folder} hold {counts} rows, not what its manifest says: "
-                "make it again"
+                f"{again(folder)}"
             )
         self.codes = [shard["codes"] for shard in shards]
         self.labels = np.concatenate([shard["labels"] for shard in shards])
@@ -154,7 +216,9 @@ def code_usage(folder: str | Path) -> float:
 
 
 def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset, CodeDataset]:
-    """(training, validation) grids of a cache; ValueError if another tokenizer made it."""
-    train = CodeDataset(folder, "train", seed=seed, augment=True)
-    check_tokenizer(folder, train.manifest, tokenizer)
-    return train, CodeDataset(folder, "validation")
+    """(training, validation) grids of a cache; ValueError if another tokenizer made it, or if it
+    is damaged, which the main process finds out first."""
+    with this_process().main_process_first():
+        train = CodeDataset(folder, "train", seed=seed, augment=True)
+        check_tokenizer(folder, train.manifest, tokenizer)
+        return train, CodeDataset(folder, "validation")

@@ -1,18 +1,22 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from maskgit.data import tokenization
+from maskgit.data import cache, codes
 from maskgit.data.codes import CodeDataset
 from maskgit.data.pixels import to_float
 from maskgit.data.tokenization import tokenize_dataset
+from tests.conftest import repo
 from tests.data.conftest import make_tokenizer
 from vqgan.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("shard_rows", [7, 8192])
 def test_the_cache_holds_what_the_tokenizer_says(tmp_path, data, monkeypatch, shard_rows):
-    monkeypatch.setattr(tokenization, "SHARD_ROWS", shard_rows)
+    monkeypatch.setattr(cache, "SHARD_ROWS", shard_rows)
     path = make_tokenizer(tmp_path / "t.safetensors")
     tokenize_dataset(path, tmp_path / "codes", data, batch_size=5)
     cached = CodeDataset(tmp_path / "codes", "train", seed=1, augment=True)
@@ -56,4 +60,36 @@ def test_a_missing_shard_is_named_and_made_again(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="train-00000.safetensors is missing"):
         CodeDataset(tmp_path / "codes", "train")
     tokenize_dataset(path, tmp_path / "codes", data)
+    assert len(CodeDataset(tmp_path / "codes", "train")) == 24
+
+
+def whole(tmp_path, data):
+    """A cache of two training shards, and the tokenizer it was made by."""
+    path = make_tokenizer(tmp_path / "t.safetensors")
+    tokenize_dataset(path, tmp_path / "codes", data)
+    return path, tmp_path / "codes"
+
+
+def test_what_was_verified_is_not_hashed_again(tmp_path, data, monkeypatch):
+    _, out = whole(tmp_path, data)
+    CodeDataset(out, "train")
+    monkeypatch.setattr(codes, "sha256", None)
+    CodeDataset(out, "train")
+
+
+def test_a_code_or_label_out_of_range_is_refused(tmp_path, data):
+    _, out = whole(tmp_path, data)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for key, value, said in (
+        ("codebook_size", 2, r"codes \d+ \.\. \d+, not in 0 \.\. 1"),
+        ("class_names", ["bag"], r"labels 0 \.\. 1, not in 0 \.\. 0"),
+    ):
+        (out / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+        (out / "verified.json").unlink(missing_ok=True)
+        with pytest.raises(ValueError, match=said):
+            CodeDataset(out, "train")
+
+
+def test_a_cache_of_version_0_1_is_read(tmp_path):
+    shutil.copytree(repo() / "tests" / "golden" / "0.1" / "codes", tmp_path / "codes")
     assert len(CodeDataset(tmp_path / "codes", "train")) == 24

@@ -148,7 +148,7 @@ def test_a_split_is_known_in_any_case_under_its_usual_names(classes, name):
 def test_splits_that_are_one_or_lacking_are_refused(classes):
     (classes / "val").rename(classes / "gone")
     with pytest.raises(FileNotFoundError, match=r"none of val.* or set data.source.root=.*train"):
-        read(classes)
+        read(classes, "validation")
     (classes / "val").symlink_to(classes / "train", target_is_directory=True)
     with pytest.raises(FileNotFoundError, match="none of val"):
         read(classes, "validation")

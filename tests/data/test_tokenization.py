@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from maskgit.data import cache
 from maskgit.data import codes as codes_module
-from maskgit.data import tokenization
 from maskgit.data.codes import CodeDataset, check_tokenizer
-from maskgit.data.tokenization import smallest_dtype, tokenize_dataset
+from maskgit.data.shards import smallest_dtype
+from maskgit.data.tokenization import tokenize_dataset
 from tests.data.conftest import make_tokenizer
 from vqgan.tokenizer import Tokenizer
 
@@ -35,10 +36,10 @@ def test_run_again_it_is_done_and_never_encodes(tmp_path, data, monkeypatch, cap
 
 
 def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(tokenization, "SHARD_ROWS", 10)
+    monkeypatch.setattr(cache, "SHARD_ROWS", 10)
     path, out = make_tokenizer(tmp_path / "t.safetensors"), tmp_path / "codes"
     written = []
-    real = tokenization.write_shard
+    real = cache.write_shard
 
     def stop_at_the_second(shard, *rest):
         if len(written) == 1:
@@ -46,13 +47,13 @@ def test_an_interrupted_call_continues_with_the_missing_shards(tmp_path, data, m
         written.append(shard.name)
         real(shard, *rest)
 
-    monkeypatch.setattr(tokenization, "write_shard", stop_at_the_second)
+    monkeypatch.setattr(cache, "write_shard", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         tokenize_dataset(path, out, data)
     with pytest.raises(FileNotFoundError, match="no code cache"):
         CodeDataset(out, "train")
     monkeypatch.setattr(
-        tokenization,
+        cache,
         "write_shard",
         lambda shard, *rest: (written.append(shard.name), real(shard, *rest)),
     )

@@ -99,8 +99,8 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def split_folders(tree: Tree, base: Path) -> dict[str, Path]:
-    """split -> its folder, where `base` has them; ValueError says what is amiss."""
+def split_folders(tree: Tree, base: Path, split: str) -> dict[str, Path]:
+    """split -> its folder, where `base` has them; an error says what is amiss with `split`."""
     by_name: dict[str, list[Path]] = {}
     folders = tree.folders(base)
     for path in folders:
@@ -114,7 +114,7 @@ def split_folders(tree: Tree, base: Path) -> dict[str, Path]:
         if folders and len(found["validation"]) == len(folders):
             raise FileNotFoundError(f"{base} has {folders[0].name}, but no train folder")
         return {}
-    if not found["validation"]:
+    if not found[split]:
         raise FileNotFoundError(
             f"{base} has a train folder but none of {', '.join(VALIDATION)}: add one, or set "
             f"data.source.root={found['train'][0]}, of which a share then validates"
@@ -122,9 +122,9 @@ def split_folders(tree: Tree, base: Path) -> dict[str, Path]:
     if len(found["train"]) > 1:
         raise ValueError(f"{base} has both {' and '.join(path.name for path in found['train'])}")
     for path in folders:
-        if path not in (found["train"][0], found["validation"][0]):
+        if path not in [paths[0] for paths in found.values() if paths]:
             tree.skipped.add("folders beside the splits", str(path))
-    return {split: paths[0] for split, paths in found.items()}
+    return {split: paths[0] for split, paths in found.items() if paths}
 
 
 def class_folders(tree: Tree, top: Path) -> dict[str, Path]:
@@ -149,7 +149,7 @@ def folder(
     base, skipped = Path(root), Skipped()
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
-    splits = split_folders(Tree(base, skipped), base)
+    splits = split_folders(Tree(base, skipped), base, split)
     top = splits.get(split, base)
     classes = _classes(splits.get("train", base), skipped)
     if splits and split != "train":

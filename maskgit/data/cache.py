@@ -1,0 +1,251 @@
+"""A code cache in the making: what of it is proved, what is left, what is written when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from maskgit.data.codes import read_manifest
+from maskgit.data.datasets import ImageDataset
+from maskgit.data.order import batches, chunks_of
+from maskgit.data.shards import map_tensors, proof_of, shard_path, write_shard
+from maskgit.data.views import Views, encode_images
+from maskgit.processes import gather_rows, this_process
+from maskgit.stopping import check_stop
+from vqgan.files import replacing, sha256
+from vqgan.registry import changes
+from vqgan.tokenizer import Tokenizer
+
+UNFINISHED = "unfinished.json"
+"""In a cache's folder, until there is a manifest: what it is to be made of."""
+SHARD_ROWS = 8192
+"""Rows of a shard: what a process tokenises at a time, and a call that was cut short does again."""
+WHERE = ("source", "times")
+"""Of what a cache is made of, what no code depends on."""
+
+
+class Cache:
+    """A code cache in the making, over all processes; `wanted` says what it is to be made of."""
+
+    def __init__(
+        self,
+        out: Path,
+        model: Tokenizer,
+        datasets: Mapping[str, ImageDataset],
+        wanted: Mapping[str, Any],
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self.out, self.model, self.wanted = out, model, wanted
+        self.batch_size, self.workers, self.state = batch_size, workers, this_process()
+        self.views = {
+            split: Views(dataset, training=split == "train") for split, dataset in datasets.items()
+        }
+        self.shards = {
+            split: chunks_of(len(views), SHARD_ROWS) for split, views in self.views.items()
+        }
+
+    @property
+    def manifest(self) -> Path:
+        """Written last."""
+        return self.out / "manifest.json"
+
+    def make(self, overwrite: bool) -> Path:
+        """Whatever is not there, not proved to be of the same images and tokenizer, or damaged."""
+        found = self._found()
+        self.state.wait_for_everyone()  # all have looked before the first one writes
+        if overwrite:
+            self._empty()
+        elif found:
+            self._check_same(found)
+            if "files" not in found and self._is_whole_of_old(found):
+                return self._done("by a version that kept no hashes: --overwrite adds them")
+        left = {split: self._left(split, found) for split in self.shards}
+        if found and not overwrite and not self._total(sum(map(len, left.values()))):
+            self._note_dates(found)
+            return self._done()
+        self._begin()
+        for split, numbers in left.items():
+            self._write_split(split, numbers)
+        self.state.wait_for_everyone()
+        self._finish()
+        return self.manifest
+
+    def _done(self, how: str = "") -> Path:
+        if self.state.is_main_process:
+            print(f"{self.out} is tokenised already{how and ', '}{how}", file=sys.stderr)
+        return self.manifest
+
+    def _total(self, count: int) -> int:
+        """Of all processes."""
+        return int(gather_rows(torch.tensor([[count]], device=self.state.device)).sum())
+
+    def _found(self) -> dict[str, Any]:
+        """The manifest, or what an unfinished cache was to be made of; empty if neither is good."""
+        try:
+            return read_manifest(self.out)
+        except FileNotFoundError:
+            unfinished = self.out / UNFINISHED
+        except ValueError as error:
+            if self.state.is_main_process:
+                print(f"{error}: shards that prove themselves are kept", file=sys.stderr)
+            return {}
+        try:
+            found = json.loads(unfinished.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _check_same(self, found: Mapping[str, Any]) -> None:
+        """ValueError, with the first difference, if the cache is of something else.
+
+        Where the files are known, where they lie does not matter. Other dates than those that were
+        seen, or none, are no difference as long as the images are the same.
+        """
+        ignored = WHERE if "files" in found else ("files", "times")
+        for key, value in self.wanted.items():
+            if key not in ignored and found.get(key) != value:
+                raise ValueError(
+                    f"{self.out} holds other codes ({_difference(key, found, value)}): "
+                    "add --overwrite"
+                )
+        if "files" in found and (
+            found.get("times") != self.wanted["times"] or not found.get("times")
+        ):
+            self._check_images()
+
+    def _check_images(self) -> None:
+        """ValueError if images are not those that proved shards were made of."""
+        for split, shards in self.shards.items():
+            for number in self._mine(split):
+                proof = proof_of(shard_path(self.out, split, number))
+                if proof and proof.get("pixels") != self._pixels(split, shards[number]):
+                    raise ValueError(
+                        f"{self.out} holds other codes (images of {split} were changed since): "
+                        "add --overwrite"
+                    )
+
+    def _pixels(self, split: str, indices: range) -> str:
+        """A hash of images as the tokenizer sees them."""
+        digest = hashlib.sha256()
+        order = [[(indices[i], 0) for i in part] for part in chunks_of(len(indices), 100)]
+        for batch in batches(self.views[split], order, workers=self.workers):
+            check_stop()
+            digest.update(batch.data.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _mine(self, split: str) -> range:
+        """The shards of this process: every n-th."""
+        return range(self.state.process_index, len(self.shards[split]), self.state.num_processes)
+
+    def _left(self, split: str, found: Mapping[str, Any]) -> list[int]:
+        """Which of its shards this process has to write: those that do not prove themselves."""
+        hashes, left = found.get("sha256", {}), []
+        for number in self._mine(split):
+            path = shard_path(self.out, split, number)
+            as_listed = not hashes or (path.is_file() and hashes.get(path.name) == sha256(path))
+            if not as_listed or proof_of(path).get("made of") != self._made_of(split, number):
+                left.append(number)
+        return left
+
+    def _made_of(self, split: str, number: int) -> str:
+        """A hash of all that the codes of a shard depend on, but where the images lie."""
+        made_of = {
+            key: value for key, value in self.wanted.items() if key not in ("source", "times")
+        }
+        text = json.dumps([made_of, split, number, SHARD_ROWS], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _is_whole_of_old(self, found: Mapping[str, Any]) -> bool:
+        """Whether a cache of version 0.1 has all the shards that it lists."""
+        return (
+            all(
+                shard_path(self.out, split, number).is_file()
+                for split, entry in found.get("splits", {}).items()
+                for number in range(len(entry["shards"]))
+            )
+            and "splits" in found
+        )
+
+    def _empty(self) -> None:
+        """Remove the manifest, then the shards: at no moment does one speak for others."""
+        if self.state.is_main_process:
+            for old in (self.manifest, self.out / UNFINISHED, *self.out.glob("*.safetensors")):
+                old.unlink(missing_ok=True)
+        self.state.wait_for_everyone()
+
+    def _begin(self) -> None:
+        """Say what is being made; a manifest that is there stays until the new one replaces it."""
+        if self.state.is_main_process:
+            with replacing(self.out / UNFINISHED) as aside:
+                aside.write_text(json.dumps(self.wanted))
+        self.state.wait_for_everyone()
+
+    def _finish(self) -> None:
+        """Write the manifest, with the hash of each shard."""
+        if self.state.is_main_process:
+            entries: dict[str, Any] = {}
+            hashes: dict[str, str] = {}
+            for split, shards in self.shards.items():
+                paths = [shard_path(self.out, split, number) for number in range(len(shards))]
+                rows = [len(map_tensors(path)["labels"]) for path in paths]
+                skipped = len(self.views[split]) - sum(rows)
+                entries[split] = {"skipped": skipped, "shards": rows}
+                hashes |= {path.name: sha256(path) for path in paths}
+            self._write_manifest({**self.wanted, "splits": entries, "sha256": hashes})
+            (self.out / UNFINISHED).unlink(missing_ok=True)
+        self.state.wait_for_everyone()
+
+    def _note_dates(self, found: Mapping[str, Any]) -> None:
+        """Remember where the same images lie now, and their dates."""
+        now = {key: self.wanted[key] for key in WHERE}
+        if self.state.is_main_process and any(found.get(key) != now[key] for key in WHERE):
+            self._write_manifest({**found, **now})
+
+    def _write_manifest(self, values: Mapping[str, Any]) -> None:
+        with replacing(self.manifest) as aside:
+            aside.write_text(json.dumps(values, indent=1) + "\n")
+
+    def _write_split(self, split: str, numbers: Sequence[int]) -> None:
+        shards, views = self.shards[split], self.views[split]
+        total, silent = sum(len(shards[n]) for n in numbers), not self.state.is_main_process
+        with tqdm(total=total, unit="image", desc=f"tokenise {split}", disable=silent) as bar:
+            for number in numbers:
+                codes, labels, digest = [], [], hashlib.sha256()
+                for part in encode_images(
+                    self.model, views, shards[number],
+                    batch_size=self.batch_size, workers=self.workers,
+                ):  # fmt: skip
+                    check_stop()
+                    codes.append(part.codes)
+                    labels.append(part.labels)
+                    digest.update(part.pixels)
+                    bar.update(len(part.labels))
+                if not codes:
+                    first, last = shards[number][0], shards[number][-1]
+                    raise ValueError(
+                        f"none of the images {first} to {last} of {split} could be read"
+                    )
+                about = {"made of": self._made_of(split, number), "pixels": digest.hexdigest()}
+                write_shard(
+                    shard_path(self.out, split, number),
+                    np.concatenate(codes), np.concatenate(labels), self.model.codebook_size, about,
+                )  # fmt: skip
+
+
+def _difference(key: str, found: Mapping[str, Any], value: Any) -> str:
+    """What a cache was made of and what it would be now; of lists, what is new and what is gone."""
+    before = found.get(key)
+    if key == "files":
+        return "names, sizes or labels of images"
+    if isinstance(before, list) and isinstance(value, list):
+        return f"{key}: {changes(before, value)}"
+    return f"{key}: {before}, now {value}"

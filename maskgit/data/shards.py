@@ -1,0 +1,93 @@
+"""One file of a code cache: written whole, with a proof of what is in it; read as a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from vqgan.files import replacing
+
+DTYPES = {
+    "U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64, "F32": np.float32,
+    "F64": np.float64,
+}  # fmt: skip
+PROOF = "maskgit"
+"""The key of a shard's metadata; a second one would be written in any order."""
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """Where shard `number` of a split lies."""
+    return folder / f"{split}-{number:05d}.safetensors"
+
+
+def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
+    """uint8, uint16 or int32: the smallest that holds every code."""
+    return np.dtype(
+        np.uint8 if codebook_size <= 2**8 else np.uint16 if codebook_size <= 2**16 else np.int32
+    )
+
+
+def write_shard(
+    path: Path,
+    codes: np.ndarray,
+    labels: np.ndarray,
+    codebook_size: int,
+    about: Mapping[str, str] | None = None,
+) -> None:
+    """Write one shard under a temporary name, then rename it. about: kept for `proof_of`."""
+    tensors = {"codes": codes.astype(smallest_dtype(codebook_size)), "labels": labels}
+    proof = {**(about or {}), "tensors": _digest(tensors)}
+    with replacing(path) as aside:
+        save_file(tensors, aside, {PROOF: json.dumps(proof, sort_keys=True)})
+
+
+def proof_of(path: Path) -> dict[str, str]:
+    """What a shard was written with as `about`; empty if it is not there, or not as written."""
+    try:
+        with safe_open(path, "np") as file:
+            proof = json.loads((file.metadata() or {}).get(PROOF, "{}"))
+        whole = isinstance(proof, dict) and proof.get("tensors") == _digest(load_file(path))
+    except (FileNotFoundError, SafetensorError, ValueError):
+        return {}
+    return proof if whole else {}
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def map_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as memory maps; ValueError if it is none.
+
+    8 bytes for the length of the header, the JSON header, then the bytes.
+    """
+    try:
+        with safe_open(path, "np"):  # which checks lengths and places
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        name: np.memmap(
+            path,
+            DTYPES[entry["dtype"]],
+            "r",
+            8 + length + entry["data_offsets"][0],
+            tuple(entry["shape"]),
+        )
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
