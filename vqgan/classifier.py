@@ -10,7 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqgan.registry import Positive
-from vqgan.weights import load_weights, save_weights
+from vqgan.weights import load_module, save_weights
+
+GROUPS = 8
+"""Of channels, that are normalised together."""
+SMALLEST = 8
+"""The side in pixels of the smallest images that three poolings leave something of."""
 
 
 class Classifier(nn.Module):
@@ -21,12 +26,14 @@ class Classifier(nn.Module):
 
     def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
         super().__init__()
+        if width % GROUPS:
+            raise ValueError(f"a classifier's width divides by {GROUPS}, {width} does not")
         self.config = {"channels": channels, "num_classes": num_classes, "width": width}
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [
                 nn.Conv2d(before, after, 3, padding=1),
-                nn.GroupNorm(8, after),
+                nn.GroupNorm(GROUPS, after),
                 nn.ReLU(),
                 nn.MaxPool2d(2),
             ]
@@ -50,9 +57,7 @@ class Classifier(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> tuple[Classifier, dict[str, Any]]:
         """-> (the classifier in eval mode, everything in its config)."""
-        config, tensors = load_weights(path, "classifier")
-        classifier = cls(**config["model"])
-        classifier.load_state_dict(tensors)
+        classifier, config = load_module(path, "classifier", lambda config: cls(**config["model"]))
         return classifier.eval(), config
 
 

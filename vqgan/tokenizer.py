@@ -19,7 +19,7 @@ from vqgan.autoencoder import Decoder, Encoder
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
 from vqgan.registry import Count, OneOf, Positive, build
-from vqgan.weights import load_weights, save_weights
+from vqgan.weights import load_module, save_weights
 
 
 class Reconstructed(NamedTuple):
@@ -190,14 +190,16 @@ class Tokenizer(nn.Module):
             )
         return self.decoder(latents).clamp(-1, 1)
 
-    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside."""
-        save_weights(path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})})
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> str:
+        """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside.
+
+        -> its hash.
+        """
+        return save_weights(
+            path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})}
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer of a file, in eval mode on the CPU."""
-        config, tensors = load_weights(path, "tokenizer")
-        tokenizer = cls(**config["model"])
-        tokenizer.load_state_dict(tensors)
-        return tokenizer.eval()
+        """The tokenizer of a file, in eval mode on the CPU; ValueError if it is damaged."""
+        return load_module(path, "tokenizer", lambda config: cls(**config["model"]))[0].eval()

@@ -7,56 +7,138 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqgan.files import replacing
 
 FORMAT = "maskgit-1"
 HOW_IT_RUNS = ("checkpointing", "channels_last")
+REPEATS = ("depth", "num_blocks", "num_layers", "codes_per_cell")
+"""Options that say how often something is built: no more often than there are tensors."""
+LARGEST = 2**20
+"""Of other numbers of a model, such as its size in pixels or codes, unless the file holds more."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_weights(
     path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]
-) -> None:
-    """Write `tensors` and `config` (JSON) to `path`; `kind`: what they are, e.g. "tokenizer"."""
-    metadata = {"maskgit": json.dumps({"format": FORMAT, "kind": kind, "config": config})}
+) -> str:
+    """Write `tensors` and `config` (JSON) to `path`; `kind`: what they are, e.g. "tokenizer".
+
+    -> the hash of all of it, which the file carries too.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    config = json.loads(json.dumps(config))
+    digest = _digest(kind, config, tensors)
+    header = {"format": FORMAT, "kind": kind, "config": config, "sha256": digest}
     with replacing(path) as aside:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            aside,
-            metadata,
-        )
+        save_file(tensors, aside, {"maskgit": json.dumps(header)})
+    return digest
+
+
+def _digest(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    return _hash(json.dumps([kind, config], sort_keys=True), tensors)
+
+
+def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _header(file: Any, path: Path, kind: str | None) -> dict[str, Any]:
+    """What a file of ours says of itself; ValueError if it is none, or of another kind."""
+    try:
+        header = json.loads((file.metadata() or {}).get("maskgit", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its header is no JSON ({error})") from error
+    header = header if isinstance(header, dict) else {}
+    if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
+        found = f"{header.get('format', 'a foreign format')}, kind {header.get('kind', 'unknown')}"
+        raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
+    if not isinstance(header.get("config"), dict) or not isinstance(header["kind"], str):
+        raise ValueError(f"{path} is damaged: its header has no config")
+    return header
+
+
+def recorded_hash(path: str | Path, kind: str) -> str | None:
+    """The hash that a file carries, which `load_weights` has verified; none in files of 0.1."""
+    with safe_open(path, framework="pt") as file:
+        found: str | None = _header(file, Path(path), kind).get("sha256")
+    return found
 
 
 def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """-> (config with the kind in it, tensors on the CPU).
 
-    FileNotFoundError or ValueError if `path` is not our `kind` of weights (none: any of ours).
+    FileNotFoundError or ValueError if `path` is not our `kind` of weights (none: any of ours), if
+    it is not as it was written, or if a number in it is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("maskgit", "{}"))
-            if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
-                found = (
-                    f"{header.get('format', 'a foreign format')}, "
-                    f"kind {header.get('kind', 'unknown')}"
-                )
-                raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
-            return header["config"] | {"kind": header["kind"]}, {
-                name: file.get_tensor(name) for name in file.keys()
-            }
+            header = _header(file, path, kind)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is cut short: {error}") from error
+    config = header["config"]
+    if "sha256" in header and header["sha256"] != _digest(header["kind"], config, tensors):
+        raise ValueError(f"{path} is damaged: it is not as it was written")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} is damaged: not all numbers of {name} are finite")
+    return config | {"kind": header["kind"]}, tensors
+
+
+def load_module(
+    path: str | Path, kind: str, make: Callable[[Mapping[str, Any]], Module]
+) -> tuple[Module, dict[str, Any]]:
+    """-> (the module that `make` makes of a file's config, with its weights; that config).
+
+    Nothing is made in memory before the tensors of the file are known to fit. ValueError names
+    what does not.
+    """
+    config, tensors = load_weights(path, kind)
+    _check_bounds(config, tensors, path)
+    try:
+        with torch.device("meta"):
+            wanted = make(config).state_dict()
+    except Exception as error:  # whatever a made-up header leads to
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+    for name in (*wanted, *tensors):
+        shapes = [tuple(side[name].shape) if name in side else "none" for side in (wanted, tensors)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{path} does not fit its header: {name} is {shapes[1]}, not {shapes[0]}"
+            )
+    module = make(config)
+    module.load_state_dict(tensors)
+    return module, config
+
+
+def _check_bounds(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Any) -> None:
+    """ValueError if a number of the model is larger than anything that is in the file."""
+    if not isinstance(config.get("model"), dict):
+        raise ValueError(f"{path} is damaged: its header has no model")
+    largest = max(LARGEST, sum(tensor.numel() for tensor in tensors.values()))
+    for key, value in config["model"].items():
+        limit = max(len(tensors), 1) if key in REPEATS else largest
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and abs(number) > limit:
+                raise ValueError(f"{path} has a header that cannot be: {key} is {number}")
 
 
 def content_hash(path: str | Path, kind: str) -> str:
@@ -67,11 +149,7 @@ def content_hash(path: str | Path, kind: str) -> str:
     """
     config, tensors = load_weights(path, kind)
     model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
-    digest = hashlib.sha256(json.dumps(model, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return _hash(json.dumps(model, sort_keys=True), tensors)
 
 
 def weights_of(path: str | Path, name: str) -> Path:

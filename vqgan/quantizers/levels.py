@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Annotated
+
 import torch
 import vector_quantize_pytorch as vqp
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from vqgan.quantizers.quantized import Quantized, check_range
+
+MOST_CODES = 2**22
 
 
 class FSQ(nn.Module):
@@ -15,9 +21,19 @@ class FSQ(nn.Module):
 
     remedy = "take fewer levels"
 
-    def __init__(self, dim: int, *, levels: tuple[int, ...] = (8, 6, 5)) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        levels: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)] = (8, 6, 5),
+    ) -> None:
         super().__init__()
-        self.fsq = vqp.FSQ(levels=list(levels), dim=dim, preserve_symmetry=2 in levels)
+        if math.prod(levels) > MOST_CODES:  # the library keeps a vector for each
+            raise ValueError(
+                f"fsq levels {list(levels)} are {math.prod(levels)} codes, {MOST_CODES} at most"
+            )
+        with torch.device("cpu"):  # the library asks for numbers, which the meta device has not
+            self.fsq = vqp.FSQ(levels=list(levels), dim=dim, preserve_symmetry=2 in levels)
         self.codebook_size, self.code_levels = self.fsq.codebook_size, tuple(levels)
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:

@@ -20,7 +20,7 @@ from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, check_finite
 from maskgit.training.metrics_log import read_metrics
-from vqgan.classifier import Classifier
+from vqgan.classifier import SMALLEST, Classifier
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -43,6 +43,11 @@ class ClassifierTask:
 
     def __init__(self, config: ClassifierConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
+        if config.data.image_size < SMALLEST:
+            raise ValueError(
+                f"data.image_size={config.data.image_size}: a classifier sees images of "
+                f"{SMALLEST} pixels or more"
+            )
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         self.class_names = self.dataset.source.class_names
         classifier = Classifier(

@@ -1,0 +1,99 @@
+"""Flips, cuts and swaps in the files of a pipeline: detected and named, or nothing is changed."""
+
+import random
+import shutil
+
+import pytest
+import torch
+
+from maskgit.model.backbones import make_critic
+from maskgit.pipeline.pipeline import Pipeline
+from tests.conftest import make_pipeline
+from tests.faults.conftest import cases
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A pipeline with a token critic."""
+    pipeline = make_pipeline()
+    shape = {"codebook_size": 16, "grid": (4, 4), "num_classes": 3}
+    spec = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
+    pipeline.model.token_critic = make_critic(spec, pipeline.net, "critic", **shape).eval()
+    return pipeline.save_pretrained(tmp_path / "pipeline")
+
+
+def drawn(folder):
+    """The codes of two samples, or none if the pipeline is refused in one line."""
+    try:
+        *_, codes = Pipeline.from_pretrained(folder).rounds([0, 2], [5, 6])
+    except (ValueError, FileNotFoundError) as error:
+        assert str(folder) in str(error) and "\n" not in str(error)
+        return None
+    return codes
+
+
+def damaged(folder, scratch, draws):
+    """A copy of the folder with one file flipped, cut, emptied, removed or swapped."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(folder, scratch)
+    path = draws.choice(sorted(p for p in scratch.rglob("*") if p.is_file()))
+    content = bytearray(path.read_bytes())
+    how = draws.choice(["flip", "flip", "flip", "cut", "empty", "gone", "swap"])
+    if how == "flip":
+        content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+    elif how == "cut":
+        del content[draws.randrange(len(content)) :]
+    elif how == "empty":
+        content.clear()
+    elif how == "swap":
+        other = draws.choice([p for p in scratch.rglob("*") if p.is_file() and p != path])
+        content = other.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    return how, path.name
+
+
+def test_no_damaged_file_draws_other_pictures(folder, tmp_path, tally):
+    truth, draws = drawn(folder), random.Random(0)
+    passed, count = 0, cases(60, 250)
+    for _ in range(count):
+        how = damaged(folder, tmp_path / "damaged", draws)
+        found = drawn(tmp_path / "damaged")
+        passed += found is None or torch.equal(found, truth)
+        if found is not None and not torch.equal(found, truth):
+            print("drew other pictures:", *how)
+    tally("flips, cuts, swaps: pipeline files", passed, count)
+
+
+@pytest.mark.parametrize("name", ["model", "tokenizer", "critic"])
+def test_a_file_of_another_export_is_named(folder, tmp_path, name):
+    torch.manual_seed(1)
+    other = Pipeline.from_pretrained(folder)
+    for parameter in (*other.model.parameters(), *other.tokenizer.parameters()):
+        torch.nn.init.normal_(parameter, std=0.1)
+    other.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / f"{name}.safetensors", folder)
+    with pytest.raises(ValueError, match=f"{name}.safetensors is not the one that .*config.json"):
+        Pipeline.from_pretrained(folder)
+
+
+def test_an_export_that_was_killed_between_two_files_is_refused_and_exporting_again_mends_it(
+    folder, monkeypatch
+):
+    pipeline = Pipeline.from_pretrained(folder)
+    with torch.no_grad():
+        next(pipeline.model.parameters()).add_(1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("maskgit.pipeline.saved._hash", interrupted)
+        pipeline.save_pretrained(folder)
+    assert drawn(folder) is None
+    pipeline.save_pretrained(folder)
+    assert drawn(folder) is not None
+
+
+def interrupted(config):
+    raise KeyboardInterrupt
