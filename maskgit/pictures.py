@@ -46,9 +46,14 @@ def image_grid(
 @torch.no_grad()
 def pairs(originals: Tensor, reconstructions: Tensor, num_columns: int = 10) -> Image.Image:
     """Originals (n, c, h, w) in [-1, 1] with their reconstructions underneath, in double rows."""
-    rows = []
+    num_columns, rows = min(num_columns, len(originals)), []
     for start in range(0, len(originals), num_columns):
         part = slice(start, start + num_columns)
-        rows += [originals[part], reconstructions[part]]
+        rows += [_filled(side[part], num_columns) for side in (originals, reconstructions)]
     names = ["original", "decoded"] * (len(rows) // 2)
     return image_grid(torch.cat(rows), num_columns=num_columns, row_names=names)
+
+
+def _filled(row: Tensor, count: int) -> Tensor:
+    """A row with white images up to so many."""
+    return torch.cat((row, row.new_ones(count - len(row), *row.shape[1:])))

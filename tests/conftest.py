@@ -159,8 +159,8 @@ def tiny_configs(tmp_path, image_folder):
     return parse(vqgan, "vqgan"), parse(generator, "maskgit")
 
 
-def make_pipeline(codes_per_cell=1, **options):
-    """An untrained Pipeline of 4 x 4 cells of 16 codes and 3 classes."""
+def make_pipeline(codes_per_cell=1, class_names=("bag", "t-shirt", "coat"), **options):
+    """An untrained Pipeline of 4 x 4 cells of 16 codes."""
     from maskgit.model.transformer import Transformer
     from maskgit.model.wrapper import NonAutoregressiveWrapper
     from maskgit.pipeline.pipeline import Pipeline
@@ -174,15 +174,13 @@ def make_pipeline(codes_per_cell=1, **options):
     grid, shape = tokenizer.grid, {"dim": 32, "depth": 2, "heads": 2, "dim_head": 16}
     parts = {"codes_per_cell": codes_per_cell}
     transformer = Transformer(
-        codebook_size=16, grid=grid, num_classes=3, **shape, **parts, **options
+        codebook_size=16, grid=grid, num_classes=len(class_names), **shape, **parts, **options
     )
     # the adaptive norms start at zero: without noise no label matters
     for parameter in transformer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model = NonAutoregressiveWrapper(transformer, mask_id=16)
-    return Pipeline(
-        model, tokenizer, ["bag", "t-shirt", "coat"], sampler={"name": "confidence", "steps": 4}
-    )
+    return Pipeline(model, tokenizer, class_names, sampler={"name": "confidence", "steps": 4})
 
 
 @pytest.fixture

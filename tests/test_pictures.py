@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from maskgit.pictures import SMALLEST, image_grid, pairs
@@ -14,3 +15,13 @@ def test_pairs_stand_in_double_rows():
     originals = torch.zeros(4, 3, 56, 56)
     one, two = (pairs(originals, originals, num_columns=number) for number in (4, 2))
     assert one.height == 2 * 56 + 3 * 4 and two.height == 4 * 56 + 5 * 4
+
+
+def test_few_pairs_and_a_last_row_that_is_not_full_stay_under_their_names():
+    dark, light = -torch.ones(3, 1, 56, 56), torch.ones(3, 1, 56, 56)
+    few = np.asarray(pairs(dark, light, num_columns=10).convert("L"))
+    assert few.shape[0] == 2 * 56 + 3 * 4
+    right = few[:, -3 * 60 :]
+    assert right[:60].mean() < 60 and right[-58:].mean() > 250
+    rows = np.asarray(pairs(dark, light, num_columns=2).convert("L"))
+    assert rows.shape[0] == 4 * 56 + 5 * 4 and rows[-58:].mean() > 240, "the last originals alone"

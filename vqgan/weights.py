@@ -45,14 +45,15 @@ def save_weights(
 
 
 def _digest(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    return _hash(json.dumps([kind, config], sort_keys=True), tensors)
+    return hash_of(json.dumps([kind, config], sort_keys=True), tensors)
 
 
-def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+def hash_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of a text and named tensors, whatever device these are on."""
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -149,7 +150,7 @@ def content_hash(path: str | Path, kind: str) -> str:
     """
     config, tensors = load_weights(path, kind)
     model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
-    return _hash(json.dumps(model, sort_keys=True), tensors)
+    return hash_of(json.dumps(model, sort_keys=True), tensors)
 
 
 def weights_of(path: str | Path, name: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from maskgit.cli import commands, measuring
 from maskgit.cli.options import app
@@ -29,15 +31,21 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
+def _at_home(word: str) -> str:
+    """`run=~/runs/x` and `--out=~/x`: no shell replaces a ~ in the middle of a word."""
+    return re.sub(r"(^|=)~(?=/|$)", lambda found: found[1] + str(Path.home()), word)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Status 2 after a user's mistake, told in a line; 128 + n after signal n.
 
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
     _keep_freed_memory()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         with raising():
-            app(arguments)
+            app([_at_home(word) for word in words])
     except Stopped as stopped:
         if os.environ.get("MASKGIT_DEBUG"):
             raise

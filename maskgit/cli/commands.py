@@ -25,6 +25,7 @@ from maskgit.cli.options import (
     Seed,
     Strip,
     app,
+    check_out,
     given,
     print_once,
 )
@@ -62,6 +63,7 @@ def tokenize(
     from maskgit.config.loading import load
     from maskgit.data.tokenization import tokenize_dataset, tokenizer_data
 
+    check_out(out)
     data = None
     if config is not None:
         data = getattr(load(config, overrides or []), "data", None)
@@ -114,8 +116,7 @@ def sample(
     )
     from maskgit.pipeline.views import Views
 
-    if out.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
-        raise ValueError(f"{out}: pictures are written as .png (--gif writes a moving one)")
+    check_out(out, (".png", ".npz"))
     views = Views(strip, gif, confidence)
     views.check()
     pipeline = load_pipeline(run, precision)

@@ -17,6 +17,7 @@ from maskgit.cli.options import (
     RunArgument,
     Sampling,
     app,
+    check_out,
     given,
     numbers,
     print_once,
@@ -73,6 +74,7 @@ def evaluate(
     from maskgit.evaluation.request import Evaluation, is_tokenizer, tokenizer_request
     from maskgit.evaluation.tokenizer import evaluate_tokenizer
 
+    check_out(out)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = Evaluation(
         run=run, samples=samples, reference=reference, split=split, count=count, seed=seed,
@@ -162,6 +164,7 @@ def compare(
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
 
+    check_out(out)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out
@@ -274,6 +277,7 @@ def benchmark(
     """
     from vqgan.registry import choose
 
+    check_out(out)
     runs = {
         "speed": timing.run,
         "quality": trainings.quality,

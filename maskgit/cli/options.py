@@ -125,6 +125,24 @@ class Sampling:
         return set_words(found, words) if words else found
 
 
+def check_out(out: Path | None, written: Sequence[str] = ()) -> None:
+    """ValueError if `out` is named as a file of a kind that is not written; else it is a folder."""
+    from maskgit.data.sources import readable_suffixes
+
+    if out is None or out.suffix.lower() in written:
+        return
+    if out.suffix.lower() in readable_suffixes() | OTHER_FILES or out.is_file():
+        kinds = f"a {' or '.join(written)}, or a folder" if written else "a folder"
+        raise ValueError(f"{out}: this is written to {kinds}")
+
+
+OTHER_FILES = {
+    ".npz", ".npy", ".zip", ".tar", ".gz", ".pdf", ".svg", ".json", ".jsonl", ".yaml", ".csv",
+    ".md", ".txt", ".html", ".mp4", ".safetensors", ".pt",
+}  # fmt: skip
+"""What people call files that are no folders, besides pictures."""
+
+
 def print_once(result: object) -> None:
     """Results go to stdout, once, whatever the number of processes."""
     from maskgit.processes import this_process

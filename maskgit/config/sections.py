@@ -6,6 +6,7 @@ Every field has a default that works; a YAML file holds only what differs. An op
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -33,6 +34,10 @@ def _apart(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[0] >= interval[1]:
         raise ValueError("black is a smaller number than white")
     return interval
+
+
+Place = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser()))]
+"""A path, of which ~ is one's home."""
 
 
 class DataConfig(Section):
@@ -155,7 +160,7 @@ class TokenizerConfig(Section):
     """`task: tokenizer`: images -> a tokenizer."""
 
     task: Literal["tokenizer"] = "tokenizer"
-    run: Annotated[str, MAY_CHANGE] = "runs/tokenizer"
+    run: Annotated[Place, MAY_CHANGE] = "runs/tokenizer"
     seed: Count = 0
     data: DataConfig = DataConfig()
     model: Tokenizer = DEFAULTS
@@ -172,10 +177,10 @@ class MaskGITConfig(Section):
     """`task: maskgit`: cached codes and labels -> a generator."""
 
     task: Literal["maskgit"] = "maskgit"
-    run: Annotated[str, MAY_CHANGE] = "runs/maskgit"
+    run: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
     seed: Count = 0
-    tokenizer: str = "runs/tokenizer"
-    codes: str = "runs/codes"
+    tokenizer: Place = "runs/tokenizer"
+    codes: Place = "runs/codes"
     model: Backbone = DEFAULTS
     critic: Backbone = None  # a token critic that is trained beside the generator
     loss: Masking = DEFAULTS
@@ -197,10 +202,10 @@ class CriticConfig(Section):
     """`task: critic`: a trained generator, frozen, and cached codes -> a token critic for it."""
 
     task: Literal["critic"] = "critic"
-    run: Annotated[str, MAY_CHANGE] = "runs/critic"
+    run: Annotated[Place, MAY_CHANGE] = "runs/critic"
     seed: Count = 0
-    generator: str = "runs/maskgit"
-    codes: str = "runs/codes"
+    generator: Place = "runs/maskgit"
+    codes: Place = "runs/codes"
     model: Backbone = DEFAULTS
     loss: CriticLoss = CriticLoss()
     sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"
@@ -212,7 +217,7 @@ class ClassifierConfig(Section):
     """`task: classifier`: real images -> a judge of class agreement."""
 
     task: Literal["classifier"] = "classifier"
-    run: Annotated[str, MAY_CHANGE] = "runs/classifier"
+    run: Annotated[Place, MAY_CHANGE] = "runs/classifier"
     seed: Count = 0
     data: DataConfig = DataConfig()
     model: Annotated[

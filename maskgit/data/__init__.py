@@ -34,7 +34,16 @@ __getattr__, __dir__, __all__ = face(
         ],
         "tokenization": ["tokenize_dataset", "tokenizer_data"],
         "shards": ["write_shard"],
-        "npz": ["npz_arrays", "open_array", "write_npz"],
-        "sources": ["SOURCES", "SPLITS", "Source", "load_source"],
+        "npz": ["npz_arrays", "open_array", "reading_npz", "write_npz"],
+        "sources": [
+            "SOURCES",
+            "SPLITS",
+            "Skipped",
+            "Source",
+            "Tree",
+            "check_labels",
+            "load_source",
+            "readable_suffixes",
+        ],
     },
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +23,7 @@ def open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[An
         version = npy.read_magic(file)  # type: ignore[no-untyped-call]
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = header(file)  # type: ignore[no-untyped-call]
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError) as error:
         raise ValueError(f"{name} is not a .npy array: {error}") from error
     if dtype.hasobject or fortran:
         raise ValueError(f"{name} holds Python objects or Fortran order, which are not read")
@@ -29,15 +32,21 @@ def open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[An
 
 def npz_arrays(path: str | Path) -> dict[str, tuple[int, ...]]:
     """The names and shapes of an .npz file's arrays; ValueError if it is none."""
+    with reading_npz(path), zipfile.ZipFile(path) as archive:
+        shapes = {}
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                shapes[name.removesuffix(".npy")] = open_array(file, f"{path}: {name}")[0]
+        return shapes
+
+
+@contextmanager
+def reading_npz(path: str | Path) -> Iterator[None]:
+    """ValueError, in a line, for whatever a damaged or strange archive leads to inside."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            shapes = {}
-            for name in archive.namelist():
-                with archive.open(name) as file:
-                    shapes[name.removesuffix(".npy")] = open_array(file, f"{path}: {name}")[0]
-            return shapes
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not an .npz file: {error}") from error
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} is not an .npz file that can be read: {error}") from error
 
 
 def write_npz(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,6 +150,10 @@ def extract_reconstructions(
     return {"originals": originals, "decoded": decoded}
 
 
+DAMAGED = (zipfile.BadZipFile, zlib.error)
+"""What the library of .npz files raises for bytes that were changed."""
+
+
 def cache_folder() -> Path:
     """Where the features of reference sets are kept: $MASKGIT_CACHE, or ~/.cache/maskgit."""
     return Path(os.environ.get("MASKGIT_CACHE") or Path.home() / ".cache" / "maskgit")
@@ -172,7 +178,10 @@ def extract_cached(
         return found
     found = extract(images, network, judge, batch_size=batch_size, title=title)
     if found is not None:
-        write_features(path, found)
+        try:
+            write_features(path, found)
+        except OSError as error:
+            print(f"warning: features are not kept for the next time: {error}", file=sys.stderr)
     return found
 
 
@@ -180,7 +189,10 @@ def _readable(path: Path) -> FeatureSet | None:
     """What a cache file holds; none if there is none, or if it is broken: then it is made again."""
     try:
         return read_features(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED) as error:
+        print(f"warning: {path} cannot be read ({error}): it is made again", file=sys.stderr)
         return None
 
 

@@ -6,7 +6,6 @@ Pixels are uint8, as in a PNG file, and only a batch of them is ever in memory.
 from __future__ import annotations
 
 import hashlib
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,16 +17,14 @@ from torch import Tensor
 
 from maskgit.config.sections import DataConfig
 from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
-from maskgit.data.npz import npz_arrays, open_array
+from maskgit.data.npz import npz_arrays, open_array, reading_npz
 from maskgit.data.order import batches, chunks_of, spread
 from maskgit.data.pixels import open_image, to_float, to_pixels, to_uint8
-from maskgit.data.sources import load_source
+from maskgit.data.sources import Skipped, Tree, check_labels, load_source
+from maskgit.pipeline.drawing import label_in
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import share_out
 from vqgan.tokenizer import Tokenizer
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-SAMPLE_NAME = re.compile(r"(\d{3,})_.+_\d{6,}")  # what `maskgit sample --out folder` writes
 
 
 class ImageSet(NamedTuple):
@@ -115,9 +112,11 @@ def from_folder(
     gives, or else from subfolders named like the classes.
     """
     folder = Path(folder)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    skipped = Skipped()
+    paths = sorted(Tree(folder, skipped).images(folder)) if folder.is_dir() else []
     if not paths:
-        raise FileNotFoundError(f"no images in {folder} ({', '.join(sorted(SUFFIXES))})")
+        left_out = f"; left out: {skipped}" if str(skipped) else ""
+        raise FileNotFoundError(f"no images in {folder}{left_out}")
     first = open_image(paths[0])
     size, wanted = first.size, channels or (1 if first.mode in ("1", "L", "I;16", "I", "F") else 3)
 
@@ -139,8 +138,8 @@ def from_folder(
 
 
 def _label_of(path: Path, class_names: Sequence[str]) -> int | None:
-    if match := SAMPLE_NAME.fullmatch(path.stem):
-        return int(match[1])
+    if (label := label_in(path, class_names)) is not None:
+        return label
     return class_names.index(path.parent.name) if path.parent.name in class_names else None
 
 
@@ -149,11 +148,13 @@ def from_files(
 ) -> ImageSet:
     """An .npz file or a folder; class_names: of a folder's labels."""
     if str(path).endswith(".npz"):
-        return from_npz(path, channels=channels)
+        return from_npz(path, channels=channels, class_names=class_names)
     return from_folder(path, channels=channels, class_names=class_names)
 
 
-def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
+def from_npz(
+    path: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()
+) -> ImageSet:
     """ADM's sample file (github.com/openai/guided-diffusion).
 
     arr_0: uint8 (n, height, width, 3); arr_1: labels, if there are any.
@@ -169,12 +170,11 @@ def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
     wanted = channels or found
     if found < wanted:
         raise ValueError(f"{path} holds grey images, but {wanted} channels are wanted")
-    with np.load(path, allow_pickle=False) as arrays:
-        labels = arrays["arr_1"].astype(np.int64) if shapes.get("arr_1") == (shape[0],) else None
+    labels = _labels_of(Path(path), shape[0], len(class_names)) if "arr_1" in shapes else None
     row = int(np.prod(shape[1:]))
 
     def read(chunks: Sequence[range]) -> Iterator[Tensor]:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
+        with reading_npz(path), zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
             _, dtype, start = open_array(file, str(path))
             if dtype != np.uint8:
                 raise ValueError(f"{path}: arr_0 should be uint8, it is {dtype}")
@@ -189,6 +189,18 @@ def from_npz(path: str | Path, *, channels: int | None = None) -> ImageSet:
 
     about = {"set": str(path), "images": f"{shape[1]}x{shape[2]}x{wanted}"}
     return ImageSet(shape[0], labels, read, about, _stamp([Path(path)]))
+
+
+def _labels_of(path: Path, count: int, num_classes: int) -> np.ndarray:
+    """arr_1 of a sample file; ValueError unless it is a class's number for each image."""
+    with reading_npz(path), np.load(path, allow_pickle=False) as arrays:
+        labels = arrays["arr_1"]
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: arr_1 should be {count} labels, it is {labels.dtype} {labels.shape}"
+        )
+    check_labels(labels, num_classes or int(labels.max(initial=0)) + 1, f"{path}: arr_1")
+    return labels.astype(np.int64)
 
 
 def _to_grey(images: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from maskgit.evaluation.request import Evaluation, TokenizerEvaluation
 
 def beside(run: Path | None) -> Path | None:
     """The classifier that lies beside a run."""
-    path = (run or Path("none")).parent / "classifier"
-    return path if (path / "classifier.safetensors").is_file() else None
+    path = run.parent / "classifier" if run is not None else None
+    return path if path is not None and (path / "classifier.safetensors").is_file() else None
 
 
 def find_judge(request: Evaluation) -> ClassifierFeatures | None:

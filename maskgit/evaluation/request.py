@@ -66,6 +66,13 @@ def tokenizer_request(asked: Evaluation) -> TokenizerEvaluation:
     if asked.options or asked.samples or asked.reference or asked.seed is not None:
         drawing = "it draws nothing, so no sampler, seed or reference applies"
         raise ValueError(f"{asked.run} is a tokenizer: {drawing}")
+    others = {"--judge": asked.judge, "--split": asked.split, "--precision": asked.precision}
+    defaults = Evaluation()
+    if given := [name for name, value in others.items() if value != getattr(defaults, name[2:])]:
+        raise ValueError(
+            f"{asked.run} is a tokenizer: {', '.join(given)} does not apply, it is measured on its "
+            "validation images in fp32"
+        )
     return TokenizerEvaluation(
         run=asked.run,
         count=asked.count,

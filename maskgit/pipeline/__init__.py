@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "settings": ["Settings"],
         "saved": ["pipeline_folder", "pipeline_hashes"],
         "drawing": [
+            "label_in",
             "Request",
             "draw_grid",
             "draw_images",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,13 @@ from maskgit.pictures import image_grid
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.views import Views, watched
-from maskgit.processes import gather_rows, share_out, this_process
+from maskgit.processes import gather_rows, held, share_out, this_process
+from vqgan.files import replacing
+from vqgan.weights import hash_of
+
+FORMAT = "maskgit-samples-1"
+SAMPLE_NAME = re.compile(r"(\d{3,})_(.+)_\d{6,}")
+"""What `draw_images` calls its files, without the suffix."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +79,84 @@ def draw_grid(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
 
 
 def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
-    """`out/<label>_<class>_<seed>.png` for each image; process r of n draws every n-th."""
+    """`out/<label>_<class>_<seed>.png` for each image; process r of n draws every n-th.
+
+    The folder says in samples.json what it holds: those that are there already are not drawn
+    again, and images of another request are not added (ValueError).
+    """
     state = this_process()
-    mine = request.items()[state.process_index :: state.num_processes]
-    paths = []
-    images = stream_items(pipeline, mine, batch_size=request.batch_size, **request.options)
-    for (label, seed), image in zip(mine, images, strict=True):
-        name = "".join(c if c.isalnum() else "-" for c in pipeline.class_names[label])
-        paths.append(save_png(to_pil(image), out / f"{label:03d}_{name}_{seed:06d}.png"))
-    state.wait_for_everyone()
-    return paths
+    with held(out, "sample"):
+        if state.is_main_process:
+            _claim(out, _said_of(pipeline, request))
+        state.wait_for_everyone()
+        mine = request.items()[state.process_index :: state.num_processes]
+        paths = {item: out / file_name(pipeline.class_names, *item) for item in mine}
+        left = [item for item in mine if not paths[item].is_file()]
+        images = stream_items(pipeline, left, batch_size=request.batch_size, **request.options)
+        for item, image in zip(left, images, strict=True):
+            save_png(to_pil(image), paths[item])
+        state.wait_for_everyone()
+    return list(paths.values())
+
+
+def file_name(class_names: Sequence[str], label: int, seed: int) -> str:
+    """`003_ankle-boot_000017.png`."""
+    return f"{label:03d}_{_plain(class_names[label])}_{seed:06d}.png"
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def label_in(path: Path, class_names: Sequence[str]) -> int | None:
+    """The label in the name of a sample's file; none if that is not one of these classes'."""
+    match = SAMPLE_NAME.fullmatch(path.stem)
+    if match is None or int(match[1]) >= len(class_names):
+        return None
+    return int(match[1]) if match[2] == _plain(class_names[int(match[1])]) else None
+
+
+def _said_of(pipeline: Pipeline, request: Request) -> dict[str, Any]:
+    """All that samples depend on, in JSON values."""
+    others = ("height", "width", "negative")
+    settings = {key: value for key, value in request.options.items() if key not in others}
+    state = {**pipeline.model.state_dict(), **pipeline.tokenizer.state_dict(prefix="tokenizer.")}
+    found = {
+        "format": FORMAT,
+        "weights": hash_of("", state),
+        "labels": request.labels,
+        "class_names": [pipeline.class_names[label] for label in request.labels],
+        "per_label": request.per_label,
+        "seed": request.seed,
+        "settings": pipeline.settings(**settings)._asdict(),
+        **{key: request.options.get(key) for key in others},
+        "precision": pipeline.precision,
+    }
+    return dict(json.loads(json.dumps(found)))
+
+
+def _claim(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Write samples.json; ValueError if the folder holds samples of another request, or of none."""
+    path = out / "samples.json"
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): choose another --out") from error
+    if found == wanted:
+        return
+    if isinstance(found, dict):
+        key = next(key for key in wanted if found.get(key) != wanted[key])
+        raise ValueError(
+            f"{out} holds samples of another request ({key}: {found.get(key)}, now "
+            f"{wanted[key]}): choose another --out"
+        )
+    if other := next((p for p in out.iterdir() if p.suffix.lower() == ".png"), None):
+        raise ValueError(
+            f"{out} holds images that do not say what they are of ({other.name}): choose another "
+            "--out"
+        )
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:

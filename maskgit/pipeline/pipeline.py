@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -191,6 +192,11 @@ class Pipeline:
         """What the net is given for class labels; any other condition stays as it is."""
         if not isinstance(labels, Sequence):
             return each(lambda part: part.to(self.device), labels)
+        if any(not isinstance(label, int | np.integer) for label in labels):
+            raise ValueError(
+                f"labels are whole numbers, not {list(labels)[:3]}: pipeline.label(name) is a "
+                "class's"
+            )
         if any(not 0 <= label <= len(self.class_names) for label in labels):
             raise ValueError(
                 f"labels lie in 0 .. {len(self.class_names) - 1}, "
@@ -227,6 +233,8 @@ class Pipeline:
         **options: Any,
     ) -> Iterator[Tensor]:
         """Images (channels, height, width) in [-1, 1], made in batches; options as in `rounds`."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is 1 or more, not {batch_size}")
         count = len(labels) if isinstance(labels, Sequence) else batch_of(labels)
         seeds = list(range(count)) if seeds is None else list(seeds)
         for start in range(0, count, batch_size):

@@ -46,7 +46,7 @@ def test_the_commands_from_images_to_samples(yamls, capfd):
         cli("sample", yamls / "maskgit", "--out", yamls / "many", "--labels", "coat,0", *options)
         == 0
     )
-    names = sorted(p.name for p in (yamls / "many").iterdir())
+    names = sorted(p.name for p in (yamls / "many").glob("*.png"))
     assert names == ["000_bag_000008.png", "000_bag_000009.png", "000_bag_000010.png", "001_coat_000005.png", "001_coat_000006.png", "001_coat_000007.png"]  # fmt: skip
     assert np.asarray(Image.open(yamls / "many" / names[0])).shape == (16, 16)
     capfd.readouterr()
@@ -60,7 +60,12 @@ WRONG = {
     ("train", "nowhere.yaml"): "no config nowhere.yaml",
     ("tokenize", "nowhere", "--out", "x"): "no tokenizer at nowhere",
     ("sample", "nowhere", "--out", "x.png"): "no generator in nowhere",
-    ("sample", "nowhere", "--out", "x.jpg"): "x.jpg: pictures are written as .png",
+    (
+        "sample",
+        "nowhere",
+        "--out",
+        "x.jpg",
+    ): "x.jpg: this is written to a .png or .npz, or a folder",
     ("info", str(repo() / "README.md")): "README.md is not a safetensors file",
     ("info", "nowhere"): "is no run, pipeline, code cache, weights file or config of ours",
     ("quickstart", "mnist", "vqgn.seed=1"): "unknown stage 'vqgn', did you mean 'vqgan'",
@@ -144,3 +149,14 @@ def test_a_script_is_a_door_to_a_command(script, tmp_path):
     )
     assert done.returncode == 0 and "Usage" in done.stdout
     assert len((repo() / "scripts" / script).read_text().splitlines()) < 15
+
+
+def test_a_tilde_is_ones_home_wherever_a_path_begins(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli("info", "~/nowhere") == 2
+    assert str(tmp_path / "nowhere") in capfd.readouterr().err
+    assert cli("train", "mnist/maskgit", "tokenizer=~/t", "run=~/r") == 2
+    assert str(tmp_path / "t") in capfd.readouterr().err
+    (tmp_path / "x.yaml").write_text("task: maskgit\nrun: ~/r\ntokenizer: ~/there\n")
+    assert cli("train", tmp_path / "x.yaml") == 2
+    assert str(tmp_path / "there") in capfd.readouterr().err

@@ -1,6 +1,6 @@
 import pytest
 
-from maskgit.cli.options import Sampling, set_words
+from maskgit.cli.options import Sampling, check_out, set_words
 
 
 def test_sampling_options_are_those_of_a_pipeline():
@@ -39,3 +39,18 @@ def test_a_wrong_word_is_refused(word, message):
     with pytest.raises(ValueError) as error:
         set_words({}, [word])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x.tiff", "x.JPG", "x.npz", "x.zip", "x.svg"])
+def test_a_file_of_a_kind_that_is_not_written_does_not_become_a_folder(name, tmp_path):
+    with pytest.raises(ValueError, match="this is written to a folder"):
+        check_out(tmp_path / name)
+
+
+def test_folders_and_what_is_written_pass(tmp_path):
+    for name in ("out", "v1.2", "x.png", "X.PNG"):
+        check_out(tmp_path / name, (".png",))
+    check_out(None)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"written to a \.png, or a folder"):
+        check_out(tmp_path / "file", (".png",))

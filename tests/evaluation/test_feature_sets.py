@@ -31,3 +31,39 @@ def test_chunks_may_leave_a_rest_or_be_larger_than_the_set(judge_file, image_fol
     found = [extract(images, network, batch_size=size) for size in (3, 100)]
     assert torch.allclose(found[0].features, found[1].features, atol=1e-6)
     assert found[0].judged is None and found[0].labels is None
+
+
+def no_folder(cache):
+    cache.write_text("a file")
+
+
+def not_writable(cache):
+    cache.mkdir()
+    cache.chmod(0o500)
+
+
+def damaged(cache):
+    for path in cache.iterdir():
+        path.write_bytes(b"PK" + path.read_bytes()[2:-500])
+
+
+@pytest.mark.parametrize("harm", [no_folder, not_writable, damaged])
+def test_a_cache_that_cannot_be_used_is_a_warning(
+    judge_file, image_folder, tmp_path, monkeypatch, harm, capsys
+):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MASKGIT_CACHE", str(cache))
+    network = ClassifierFeatures(judge_file)
+    images = from_folder(image_folder / "val", channels=1)
+    truth = extract(images, network)
+    if harm is damaged:
+        extract_cached(images, network)
+    if harm is not_writable:
+        monkeypatch.setattr("maskgit.evaluation.feature_sets.write_features", refused)
+    harm(cache)
+    assert torch.equal(extract_cached(images, network).features, truth.features)
+    assert "warning: " in capsys.readouterr().err
+
+
+def refused(path, found):
+    raise PermissionError(13, "Permission denied", str(path))

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +11,21 @@ from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
 from maskgit.evaluation.request import Evaluation
-from tests.conftest import by_processes, cli
+from tests.conftest import by_processes, cli, make_pipeline
 from vqgan.classifier import Classifier
 
 
 @pytest.fixture
-def run_folder(tmp_path, tiny_pipeline, image_folder, monkeypatch):
+def run_folder(tmp_path, image_folder, monkeypatch):
     """A saved tiny pipeline that knows its data, with a judge beside it."""
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     (image_folder / "train" / "coat").rename(image_folder / "train" / "t-shirt")
     (image_folder / "val" / "coat").rename(image_folder / "val" / "t-shirt")
-    tiny_pipeline.class_names = ("bag", "t-shirt")
-    tiny_pipeline.data = {
+    pipeline = make_pipeline(class_names=("bag", "t-shirt"))
+    pipeline.data = {
         "source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1,
     }  # fmt: skip
-    tiny_pipeline.save_pretrained(tmp_path / "run")
+    pipeline.save_pretrained(tmp_path / "run")
     torch.manual_seed(0)
     judge = Classifier(channels=1, num_classes=2, width=8)
     judge.save(
@@ -176,7 +177,7 @@ def test_samples_of_another_program(run_folder, capfd):
     (run_folder / "data.yaml").write_text(json.dumps({"task": "tokenizer", "data": data}))
     found = []
     for samples in ("s.npz", "pngs"):
-        out = run_folder / f"of {samples}"
+        out = run_folder / f"of {Path(samples).stem}"
         assert (
             cli("evaluate", "--samples", run_folder / samples, *reference, *wanted, "--out", out)
             == 0
@@ -272,7 +273,7 @@ def test_two_processes_equal_one(run_folder, one_thread):
     assert (run_folder / "two-compared" / "samplers.png").is_file()
     with np.load(run_folder / "one.npz") as a, np.load(run_folder / "two.npz") as b:
         assert np.array_equal(a["arr_0"], b["arr_0"]) and np.array_equal(a["arr_1"], b["arr_1"])
-    one, two = (sorted((run_folder / f"{name}-images").iterdir()) for name in ("one", "two"))
+    one, two = (sorted((run_folder / f"{name}-images").glob("*.png")) for name in ("one", "two"))
     assert [path.name for path in one] == [path.name for path in two] and len(one) == 10
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
 

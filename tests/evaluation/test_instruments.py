@@ -63,3 +63,8 @@ def test_a_tokenizer_is_looked_at_with_the_classifier_beside_it_if_there_is_one(
     ):
         assert tokenizer_network(TokenizerEvaluation(run=run, **options)) == wanted
     assert tokenizer_network(TokenizerEvaluation(run=tmp_path / "a" / "run")) is None
+
+
+def test_a_classifier_of_the_working_folder_is_not_taken_unasked(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    assert beside(None) is None

@@ -82,6 +82,15 @@ def test_what_only_a_generator_does_is_not_asked_of_a_tokenizer(asked):
         tokenizer_request(Evaluation(run=Path("run"), **asked))
 
 
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [({"judge": Path("x")}, "--judge"), ({"split": "validation"}, "--split"), ({"precision": "bf16"}, "--precision")],
+)  # fmt: skip
+def test_an_option_that_does_not_apply_is_refused_not_ignored(asked, option):
+    with pytest.raises(ValueError, match=f"{option} does not apply"):
+        tokenizer_request(Evaluation(run=Path("run"), **asked))
+
+
 def test_results_are_returned_and_nothing_is_written(run):
     before = sorted(run.rglob("*"))
     asked = tokenizer_request(Evaluation(run=run, count=4, metrics=("psnr",), pictures=False))

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +13,8 @@ from maskgit.pipeline.drawing import (
     draw_images,
     draw_npz,
     draw_views,
+    file_name,
+    label_in,
     load_pipeline,
     warn_of_preset,
 )
@@ -77,3 +82,61 @@ def test_a_preset_of_other_weights_is_told_of(tiny_pipeline, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     warn_of_preset(pipeline, tmp_path, "old")
     assert "the preset old was tuned on other weights" in capsys.readouterr().err
+
+
+def test_a_folder_of_samples_says_what_they_are_of_and_goes_on(
+    tiny_pipeline, tmp_path, monkeypatch
+):
+    request = request_of([1], 3)
+    paths = draw_images(tiny_pipeline, request, tmp_path)
+    said = json.loads((tmp_path / "samples.json").read_text())
+    assert said["class_names"] == ["t-shirt"] and said["settings"]["sampler"]["steps"] == 2
+    whole = paths[1].read_bytes()
+    paths[1].unlink()
+    (tmp_path / ".tmp-half.png").touch()
+    drawn = []
+    real = tiny_pipeline.stream
+    monkeypatch.setattr(
+        tiny_pipeline,
+        "stream",
+        lambda labels, seeds, **o: (drawn.extend(seeds), real(labels, seeds, **o))[1],
+    )
+    assert draw_images(tiny_pipeline, request, tmp_path) == paths
+    assert drawn == [6] and paths[1].read_bytes() == whole
+    assert not list(tmp_path.glob(".tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (request_of([2], 3), r"labels: \[1\], now \[2\]"),
+        (request_of([1], 4), "per_label: 3, now 4"),
+        (request_of([1], 3, steps=3), "settings"),
+        (request_of([1], 3, negative=0, guidance=2.0), "settings"),
+        (Request([1], 3, 6, 4, {"steps": 2}), "seed: 5, now 6"),
+    ],
+)
+def test_samples_of_another_request_are_not_mixed_in(tiny_pipeline, tmp_path, other, said):
+    draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ValueError, match=rf"samples of another request \({said}.*: choose another"):
+        draw_images(tiny_pipeline, other, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_samples_of_other_weights_or_of_nobody_knows_what_are_not_mixed_in(tiny_pipeline, tmp_path):
+    draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+    next(tiny_pipeline.model.parameters()).data.add_(1)
+    with pytest.raises(ValueError, match="another request .weights"):
+        draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+    (tmp_path / "samples.json").unlink()
+    with pytest.raises(ValueError, match="images that do not say what they are of"):
+        draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+
+
+def test_a_label_is_read_from_a_name_only_where_the_class_agrees():
+    names = ["bag", "ankle boot"]
+    assert label_in(Path(file_name(names, 1, 17)), names) == 1
+    for name in ("20240100_beach_000003.png", "001_bag_000017.png", "002_coat_000001.png", "x.png"):
+        assert label_in(Path(name), names) is None
+    assert label_in(Path(file_name(names, 1, 17)), ()) is None

@@ -8,13 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maskgit.data.sources.folders import folder, imagenet
+from maskgit.data.sources.folders import Tree, folder, imagenet, readable_suffixes
 from maskgit.data.sources.hub import huggingface
 from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
-from maskgit.data.sources.source import SPLITS, Skipped, Source, describe
+from maskgit.data.sources.source import SPLITS, Skipped, Source, check_labels, describe
 from vqgan.registry import build
 
-__all__ = ["SOURCES", "SPLITS", "Skipped", "Source", "describe", "load_source"]
+__all__ = [
+    "SOURCES",
+    "SPLITS",
+    "Skipped",
+    "Source",
+    "Tree",
+    "check_labels",
+    "describe",
+    "load_source",
+    "readable_suffixes",
+]
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "mnist5k": mnist5k,

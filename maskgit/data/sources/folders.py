@@ -146,7 +146,7 @@ def folder(
     With `root/train` and `root/val` (or `valid`, `validation`, `test`, in any case) these are the
     splits; else a share of the files, chosen by the hash of their names, validates.
     """
-    base, skipped = Path(root), Skipped()
+    base, skipped = Path(root).expanduser(), Skipped()
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
     splits = split_folders(Tree(base, skipped), base, split)
@@ -221,10 +221,10 @@ def validating(names: Sequence[str], share: float) -> list[bool]:
 
 def imagenet(split: str, *, root: str = "data/imagenet") -> Source:
     """ImageNet as `root/train/n01440764/*.JPEG` and `root/val/n01440764/*.JPEG`."""
+    base = Path(root).expanduser()
     for part in ("train", "val"):
-        if not (Path(root) / part).is_dir():
+        if not (base / part).is_dir():
             raise FileNotFoundError(
-                f"no {Path(root) / part}: set data.source.root to ImageNet's folder of train and "
-                "val"
+                f"no {base / part}: set data.source.root to ImageNet's folder of train and val"
             )
     return folder(split, root=root)

@@ -69,7 +69,7 @@ def fashion_mnist(split: str, *, root: str | None = None, hub: bool = False) -> 
         return huggingface(
             split, path="zalando-datasets/fashion_mnist", splits=names, label_column="label"
         )
-    folders = [Path(root)] if root else [Path(folder) for folder in FASHION_FOLDERS]
+    folders = [Path(root).expanduser()] if root else [Path(folder) for folder in FASHION_FOLDERS]
     folder = next((f for f in folders if any(f.glob("train-images-idx3-ubyte*"))), None)
     if folder is None:
         raise FileNotFoundError(
@@ -96,7 +96,7 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
     from torchvision.datasets import CIFAR10
 
     try:
-        data = CIFAR10(root, train=split == "train", download=False)
+        data = CIFAR10(Path(root).expanduser(), train=split == "train", download=False)
     except RuntimeError as error:
         raise FileNotFoundError(
             f"no CIFAR-10 in {Path(root) / 'cifar-10-batches-py'} (missing, "
