@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from maskgit.benchmark.peers import NUM_CLASSES
-from maskgit.data.codes import FORMAT, CodeDataset
+from maskgit.data.codes import CodeDataset
 from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.manifest import FORMAT, MANIFEST, write_sealed
 from maskgit.data.pixels import Transform
 from maskgit.data.shards import write_shard
 from maskgit.data.sources import load_source
+from vqgan.files import sha256
 
 NUM_PICTURES = 512
 
@@ -45,16 +46,18 @@ def keys(num_items: int, size: int, count: int) -> list[list[tuple[int, int]]]:
 
 def code_cache(folder: Path, side: int, codebook_size: int, rows: int = 8192) -> CodeDataset:
     """A cache of random codes."""
-    rng = np.random.default_rng(0)
+    rng, shard = np.random.default_rng(0), folder / "train-00000.safetensors"
     codes = rng.integers(0, codebook_size, (rows, 2, side, side))
-    write_shard(
-        folder / "train-00000.safetensors", codes, rng.integers(0, NUM_CLASSES, rows), codebook_size
-    )
+    write_shard(shard, codes, rng.integers(0, NUM_CLASSES, rows), codebook_size)
     manifest = {
         "format": FORMAT,
+        "tokenizer_sha256": "",
         "codebook_size": codebook_size,
+        "source": "random codes",
         "class_names": [str(label) for label in range(NUM_CLASSES)],
-        "splits": {"train": {"shards": [rows]}},
+        "transform": {},
+        "splits": {"train": {"shards": [rows], "skipped": 0}},
+        "sha256": {shard.name: sha256(shard)},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(folder / MANIFEST, manifest)
     return CodeDataset(folder, "train", augment=True)

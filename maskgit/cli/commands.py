@@ -55,11 +55,11 @@ def tokenize(
     overrides: Overrides = None,
     batch_size: BatchSize = 128,
     overwrite: Annotated[
-        bool, typer.Option(help="Replace the codes of another tokenizer or data set.")
+        bool, typer.Option(help="Make all anew, whatever codes there are.")
     ] = False,
 ) -> None:
     """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it
-    continues."""
+    continues, or mends what is damaged."""
     from maskgit.config.loading import load
     from maskgit.data.tokenization import tokenize_dataset, tokenizer_data
 

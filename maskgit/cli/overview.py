@@ -10,7 +10,7 @@ from typing import Any
 from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
 from maskgit.config.sections import MaskGITConfig, TokenizerConfig
-from maskgit.data.codes import read_manifest
+from maskgit.data.manifest import read_manifest
 from maskgit.pipeline.saved import pipeline_folder
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics

@@ -20,8 +20,9 @@ import torch
 
 from maskgit.config.loading import find_config, load
 from maskgit.config.sections import ClassifierConfig, MaskGITConfig, TokenizerConfig
-from maskgit.data.codes import code_usage, read_manifest
+from maskgit.data.codes import code_usage
 from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
+from maskgit.data.manifest import read_manifest
 from maskgit.data.order import spread
 from maskgit.data.pixels import save_png, to_float
 from maskgit.data.sources import load_source

@@ -137,5 +137,6 @@ def override_section(
     values = OmegaConf.create({name: section.model_dump(mode="json")})
     found = overridden(values, overrides, "overrides")
     if others := sorted(found.keys() - {name}):
-        raise ValueError(f"unknown key {others[0]}, did you mean {name}.{others[0]}?")
+        meant = f"{name}.{others[0]}" if others[0] in schema.model_fields else f"{name}.key=value"
+        raise ValueError(f"unknown key {others[0]}: what can be set here is written {meant}")
     return validated(schema, found[name], name)

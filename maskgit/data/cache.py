@@ -13,14 +13,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from maskgit.data.codes import read_manifest
 from maskgit.data.datasets import ImageDataset
+from maskgit.data.manifest import (
+    MANIFEST,
+    DamagedError,
+    read_manifest,
+    read_sealed,
+    write_sealed,
+)
 from maskgit.data.order import batches, chunks_of
 from maskgit.data.shards import map_tensors, proof_of, shard_path, write_shard
 from maskgit.data.views import Views, encode_images
 from maskgit.processes import gather_rows, this_process
 from maskgit.stopping import check_stop
-from vqgan.files import replacing, sha256
+from vqgan.files import sha256
 from vqgan.registry import changes
 from vqgan.tokenizer import Tokenizer
 
@@ -45,6 +51,7 @@ class Cache:
         workers: int,
     ) -> None:
         self.out, self.model, self.wanted = out, model, wanted
+        self.manifest, self.unfinished = out / MANIFEST, out / UNFINISHED
         self.batch_size, self.workers, self.state = batch_size, workers, this_process()
         self.views = {
             split: Views(dataset, training=split == "train") for split, dataset in datasets.items()
@@ -53,14 +60,9 @@ class Cache:
             split: chunks_of(len(views), SHARD_ROWS) for split, views in self.views.items()
         }
 
-    @property
-    def manifest(self) -> Path:
-        """Written last."""
-        return self.out / "manifest.json"
-
     def make(self, overwrite: bool) -> Path:
         """Whatever is not there, not proved to be of the same images and tokenizer, or damaged."""
-        found = self._found()
+        found = {} if overwrite else self._found()
         self.state.wait_for_everyone()  # all have looked before the first one writes
         if overwrite:
             self._empty()
@@ -69,10 +71,10 @@ class Cache:
             if "files" not in found and self._is_whole_of_old(found):
                 return self._done("by a version that kept no hashes: --overwrite adds them")
         left = {split: self._left(split, found) for split in self.shards}
-        if found and not overwrite and not self._total(sum(map(len, left.values()))):
+        if "sha256" in found and not self._total(sum(map(len, left.values()))):
             self._note_dates(found)
             return self._done()
-        self._begin()
+        self._begin(found)
         for split, numbers in left.items():
             self._write_split(split, numbers)
         self.state.wait_for_everyone()
@@ -81,6 +83,7 @@ class Cache:
 
     def _done(self, how: str = "") -> Path:
         if self.state.is_main_process:
+            self.unfinished.unlink(missing_ok=True)
             print(f"{self.out} is tokenised already{how and ', '}{how}", file=sys.stderr)
         return self.manifest
 
@@ -91,18 +94,15 @@ class Cache:
     def _found(self) -> dict[str, Any]:
         """The manifest, or what an unfinished cache was to be made of; empty if neither is good."""
         try:
-            return read_manifest(self.out)
-        except FileNotFoundError:
-            unfinished = self.out / UNFINISHED
-        except ValueError as error:
+            if self.manifest.exists():
+                return read_manifest(self.out)
+            found = read_sealed(self.unfinished) if self.unfinished.exists() else {}
+            # no hashes, which a manifest that lies there would have
+            return {key: found[key] for key in self.wanted if "format" in found and key in found}
+        except DamagedError as error:
             if self.state.is_main_process:
-                print(f"{error}: shards that prove themselves are kept", file=sys.stderr)
+                print(f"{error}; shards that prove themselves are kept", file=sys.stderr)
             return {}
-        try:
-            found = json.loads(unfinished.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _check_same(self, found: Mapping[str, Any]) -> None:
         """ValueError, with the first difference, if the cache is of something else.
@@ -113,25 +113,27 @@ class Cache:
         ignored = WHERE if "files" in found else ("files", "times")
         for key, value in self.wanted.items():
             if key not in ignored and found.get(key) != value:
-                raise ValueError(
-                    f"{self.out} holds other codes ({_difference(key, found, value)}): "
-                    "add --overwrite"
-                )
+                raise ValueError(self._refusal(_difference(key, found, value)))
         if "files" in found and (
             found.get("times") != self.wanted["times"] or not found.get("times")
         ):
             self._check_images()
 
+    def _refusal(self, difference: str) -> str:
+        return (
+            f"{self.out} holds other codes ({difference}): add --overwrite, which makes it anew, "
+            "or choose another --out"
+        )
+
     def _check_images(self) -> None:
         """ValueError if images are not those that proved shards were made of."""
+        if self.state.is_main_process:
+            print(f"reading all images: are they those of {self.out}?", file=sys.stderr)
         for split, shards in self.shards.items():
             for number in self._mine(split):
                 proof = proof_of(shard_path(self.out, split, number))
                 if proof and proof.get("pixels") != self._pixels(split, shards[number]):
-                    raise ValueError(
-                        f"{self.out} holds other codes (images of {split} were changed since): "
-                        "add --overwrite"
-                    )
+                    raise ValueError(self._refusal(f"images of {split} were changed since"))
 
     def _pixels(self, split: str, indices: range) -> str:
         """A hash of images as the tokenizer sees them."""
@@ -178,15 +180,19 @@ class Cache:
     def _empty(self) -> None:
         """Remove the manifest, then the shards: at no moment does one speak for others."""
         if self.state.is_main_process:
-            for old in (self.manifest, self.out / UNFINISHED, *self.out.glob("*.safetensors")):
+            shards = [
+                p for split in self.shards for p in self.out.glob(f"{split}-[0-9]*.safetensors")
+            ]
+            for old in (self.manifest, self.unfinished, *shards):
                 old.unlink(missing_ok=True)
         self.state.wait_for_everyone()
 
-    def _begin(self) -> None:
-        """Say what is being made; a manifest that is there stays until the new one replaces it."""
+    def _begin(self, found: Mapping[str, Any]) -> None:
+        """Say what is being made; a manifest with hashes stays until the new one replaces it."""
         if self.state.is_main_process:
-            with replacing(self.out / UNFINISHED) as aside:
-                aside.write_text(json.dumps(self.wanted))
+            write_sealed(self.unfinished, self.wanted)
+            if "sha256" not in found:  # it would speak for shards of another time
+                self.manifest.unlink(missing_ok=True)
         self.state.wait_for_everyone()
 
     def _finish(self) -> None:
@@ -196,23 +202,25 @@ class Cache:
             hashes: dict[str, str] = {}
             for split, shards in self.shards.items():
                 paths = [shard_path(self.out, split, number) for number in range(len(shards))]
+                for number, path in enumerate(paths):
+                    if proof_of(path).get("made of") != self._made_of(split, number):
+                        raise ValueError(
+                            f"{path} is of other images or another tokenizer, which were changed "
+                            "meanwhile: run the same command again"
+                        )
                 rows = [len(map_tensors(path)["labels"]) for path in paths]
                 skipped = len(self.views[split]) - sum(rows)
                 entries[split] = {"skipped": skipped, "shards": rows}
                 hashes |= {path.name: sha256(path) for path in paths}
-            self._write_manifest({**self.wanted, "splits": entries, "sha256": hashes})
-            (self.out / UNFINISHED).unlink(missing_ok=True)
+            write_sealed(self.manifest, {**self.wanted, "splits": entries, "sha256": hashes})
+            self.unfinished.unlink(missing_ok=True)
         self.state.wait_for_everyone()
 
     def _note_dates(self, found: Mapping[str, Any]) -> None:
         """Remember where the same images lie now, and their dates."""
         now = {key: self.wanted[key] for key in WHERE}
         if self.state.is_main_process and any(found.get(key) != now[key] for key in WHERE):
-            self._write_manifest({**found, **now})
-
-    def _write_manifest(self, values: Mapping[str, Any]) -> None:
-        with replacing(self.manifest) as aside:
-            aside.write_text(json.dumps(values, indent=1) + "\n")
+            write_sealed(self.manifest, {**found, **now})
 
     def _write_split(self, split: str, numbers: Sequence[int]) -> None:
         shards, views = self.shards[split], self.views[split]

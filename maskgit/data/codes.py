@@ -12,8 +12,10 @@ second stage reads nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from maskgit.data.datasets import Batch
+from maskgit.data.manifest import again, anew, read_manifest
 from maskgit.data.shards import map_tensors, shard_path
 from maskgit.processes import this_process
 from maskgit.randomness import choices
@@ -28,91 +31,62 @@ from vqgan.files import replacing, sha256
 from vqgan.health import code_counts, code_share
 from vqgan.weights import content_hash
 
-FORMAT = "maskgit-codes-1"
 VERIFIED = "verified.json"
 """In a cache's folder: which of its shards were verified, and when they had been written."""
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a cache; FileNotFoundError or ValueError says what to do if there is none."""
-    path = Path(folder) / "manifest.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no code cache in {folder}: make it with "
-            f"`maskgit tokenize <tokenizer run> --out {folder}`"
-        )
-    try:
-        manifest = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {again(folder)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a {FORMAT} manifest: was it written by another program or version?"
-        )
-    if wrong := [
-        key for key, fits in FIELDS.items() if key in manifest and not fits(manifest[key])
-    ]:
-        raise ValueError(f"{path} is damaged ({wrong[0]}: {manifest[wrong[0]]!r}): {again(folder)}")
-    return manifest
-
-
-def again(folder: str | Path) -> str:
-    """The command that makes damaged parts of a cache anew."""
-    return f"`maskgit tokenize <tokenizer run> --out {folder}` makes again what is damaged"
-
-
-def _are_splits(value: Any) -> bool:
-    """{split: {"shards": [rows, ...], "skipped": n}}."""
-    return isinstance(value, dict) and all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("shards"), list)
-        and all(isinstance(rows, int) and rows > 0 for rows in entry["shards"])
-        for entry in value.values()
-    )
-
-
-FIELDS: dict[str, Callable[[Any], bool]] = {
-    "tokenizer_sha256": lambda value: isinstance(value, str),
-    "codebook_size": lambda value: isinstance(value, int) and 0 < value < 2**31,
-    "codes_per_cell": lambda value: isinstance(value, int) and value > 0,
-    "class_names": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
-    "transform": lambda value: isinstance(value, dict),
-    "splits": _are_splits,
-    "sha256": lambda value: isinstance(value, dict),
-}
-"""What the values of a manifest are like."""
 
 
 def verify(folder: Path, manifest: Mapping[str, Any], paths: Sequence[Path]) -> None:
     """ValueError if a shard is not the one that the manifest names, or holds what cannot be.
 
-    Done once: what was verified is known again by its size and date. A cache of version 0.1 has no
+    Done once: what was verified is known again by its size and dates. A cache of version 0.1 has no
     hashes; of it, only codes and labels are checked.
     """
+    hashes = manifest.get("sha256")
+    if hashes is None:
+        _say_unproved(folder)
     seen = _verified(folder)
-    new = {path.name: _stamp(path) for path in paths}
-    wanted = manifest.get("sha256", {})
+    new = {path.name: _stamp(path, manifest) for path in paths}
+    if all(seen.get(name) == stamp for name, stamp in new.items()):
+        return
     for path in paths:
         if seen.get(path.name) == new[path.name]:
             continue
-        if wanted and wanted.get(path.name) != sha256(path):
+        if hashes is not None and hashes.get(path.name) != sha256(path):
             raise ValueError(f"{path} is not as it was written: {again(folder)}")
         _check_range(path, manifest)
-    if any(seen.get(name) != stamp for name, stamp in new.items()):
-        with suppress(OSError), replacing(folder / VERIFIED) as aside:  # or it is done again
-            aside.write_text(json.dumps(seen | new))
+    with suppress(OSError), replacing(folder / VERIFIED) as aside:  # or it is done again
+        aside.write_text(json.dumps(seen | new))
 
 
-def _stamp(path: Path) -> list[int]:
+@lru_cache
+def _say_unproved(folder: Path) -> None:
+    """Once a process that speaks."""
+    if this_process().is_main_process:
+        print(
+            f"{folder} is of a version that kept no hashes, so that it cannot be verified: "
+            f"{anew(folder)}",
+            file=sys.stderr,
+        )
+
+
+def _stamp(path: Path, manifest: Mapping[str, Any]) -> list[Any]:
+    """What a shard is known again by, and what it was held against."""
     state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
+    return [
+        state.st_size,
+        state.st_mtime_ns,
+        state.st_ctime_ns,
+        (manifest.get("sha256") or {}).get(path.name),
+        manifest["codebook_size"],
+        len(manifest["class_names"]),
+    ]
 
 
-def _verified(folder: Path) -> dict[str, list[int]]:
-    """name -> [size, date] of the shards that were verified."""
+def _verified(folder: Path) -> dict[str, Any]:
+    """name -> stamp of the shards that were verified."""
     try:
         found = json.loads((folder / VERIFIED).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -120,16 +94,14 @@ def _verified(folder: Path) -> dict[str, list[int]]:
 def _check_range(path: Path, manifest: Mapping[str, Any]) -> None:
     """ValueError if a code or a label is outside its range."""
     shard = map_tensors(path)
-    limits = {
-        "codes": manifest.get("codebook_size"),
-        "labels": len(manifest["class_names"]) if shard["labels"].ndim == 1 else None,
-    }
+    limits = {"codes": manifest["codebook_size"]}
+    if shard["labels"].ndim == 1:  # else they are a source's own attributes
+        limits["labels"] = len(manifest["class_names"])
     for name, limit in limits.items():
-        values = shard[name]
-        if limit and values.size and not (values.min() >= 0 and values.max() < limit):
+        low, high = shard[name].min(), shard[name].max()
+        if not (low >= 0 and high < limit):
             raise ValueError(
-                f"{path} has {name} {values.min()} .. {values.max()}, not in 0 .. {limit - 1}: "
-                f"{again(Path(path).parent)}"
+                f"{path} has {name} {low} .. {high}, not in 0 .. {limit - 1}: {again(path.parent)}"
             )
 
 
@@ -142,7 +114,7 @@ def check_tokenizer(
         raise ValueError(
             f"the code cache in {folder} was made by tokenizer "
             f"{manifest['tokenizer_sha256'][:12]}, but {tokenizer_path} is {found[:12]}: "
-            f"make the cache again with `maskgit tokenize --out {folder} --overwrite`"
+            f"{anew(folder)}"
         )
 
 
@@ -160,19 +132,19 @@ class CodeDataset:
             raise ValueError(
                 f"the code cache in {folder} has no {split} split: it was not tokenised"
             )
-        paths = [
-            shard_path(Path(folder), split, n)
-            for n in range(len(self.manifest["splits"][split]["shards"]))
-        ]
+        rows = self.manifest["splits"][split]["shards"]
+        if not rows:
+            raise ValueError(f"the code cache in {folder} has no images in its {split} split")
+        paths = [shard_path(Path(folder), split, number) for number in range(len(rows))]
         if missing := [path for path in paths if not path.is_file()]:
             raise FileNotFoundError(f"{missing[0]} is missing: {again(folder)}")
         verify(Path(folder), self.manifest, paths)
         shards = [map_tensors(path) for path in paths]
         counts = [len(shard["labels"]) for shard in shards]
-        if counts != self.manifest["splits"][split]["shards"]:
+        if counts != rows or len({shard["codes"].shape[1:] for shard in shards}) > 1:
             raise ValueError(
-                f"the shards in {folder} hold {counts} rows, not what its manifest says: "
-                f"{again(folder)}"
+                f"the {split} shards in {folder} hold {counts} rows, not {rows} of one size, "
+                f"as its manifest says: {again(folder)}"
             )
         self.codes = [shard["codes"] for shard in shards]
         self.labels = np.concatenate([shard["labels"] for shard in shards])

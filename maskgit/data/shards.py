@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from maskgit.data.manifest import again
 from vqgan.files import replacing
 
 DTYPES = {
@@ -43,7 +44,8 @@ def write_shard(
 ) -> None:
     """Write one shard under a temporary name, then rename it. about: kept for `proof_of`."""
     tensors = {"codes": codes.astype(smallest_dtype(codebook_size)), "labels": labels}
-    proof = {**(about or {}), "tensors": _digest(tensors)}
+    proof = {**(about or {})}
+    proof["content"] = _digest(tensors, proof)
     with replacing(path) as aside:
         save_file(tensors, aside, {PROOF: json.dumps(proof, sort_keys=True)})
 
@@ -53,14 +55,15 @@ def proof_of(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "np") as file:
             proof = json.loads((file.metadata() or {}).get(PROOF, "{}"))
-        whole = isinstance(proof, dict) and proof.get("tensors") == _digest(load_file(path))
-    except (FileNotFoundError, SafetensorError, ValueError):
+        content = proof.pop("content", None) if isinstance(proof, dict) else None
+        whole = content is not None and content == _digest(load_file(path), proof)
+    except (FileNotFoundError, SafetensorError, ValueError, RecursionError):
         return {}
     return proof if whole else {}
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, values in sorted(tensors.items()):
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -68,7 +71,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as memory maps; ValueError if it is none.
+    """ "codes" and "labels" of a shard as memory maps; ValueError if it has none that fit.
 
     8 bytes for the length of the header, the JSON header, then the bytes.
     """
@@ -76,10 +79,13 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, "np"):  # which checks lengths and places
             pass
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        raise ValueError(f"{path} is damaged ({error}): {again(path.parent)}") from error
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    if not _is_a_shard(header):
+        raise ValueError(f"{path} is damaged (no codes and labels): {again(path.parent)}")
     return {
         name: np.memmap(
             path,
@@ -89,5 +95,13 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
             tuple(entry["shape"]),
         )
         for name, entry in header.items()
-        if name != "__metadata__"
     }
+
+
+def _is_a_shard(header: Mapping[str, Any]) -> bool:
+    """Whether it has codes and labels of as many rows, in types that are known."""
+    if header.keys() != {"codes", "labels"}:
+        return False
+    codes, labels = header["codes"]["shape"], header["labels"]["shape"]
+    known = all(entry["dtype"] in DTYPES for entry in header.values())
+    return known and len(codes) == 4 and 0 not in codes and labels[:1] == codes[:1]

@@ -10,9 +10,9 @@ from typing import Any
 
 from maskgit.config.sections import DataConfig, TokenizerConfig
 from maskgit.data.cache import Cache
-from maskgit.data.codes import FORMAT
 from maskgit.data.datasets import ImageDataset, Quarantine, report, transform_of
 from maskgit.data.fingerprint import fingerprint
+from maskgit.data.manifest import FORMAT
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, load_source
 from maskgit.processes import held, this_process
@@ -21,7 +21,7 @@ from vqgan.weights import content_hash, load_weights, weights_of
 
 
 def describe(
-    tokenizer_path: str | Path,
+    tokenizer_sha256: str,
     tokenizer: Tokenizer,
     spec: Any,
     sources: Mapping[str, Source],
@@ -33,7 +33,7 @@ def describe(
     """
     return {
         "format": FORMAT,
-        "tokenizer_sha256": content_hash(tokenizer_path, "tokenizer"),
+        "tokenizer_sha256": tokenizer_sha256,
         "codebook_size": tokenizer.codebook_size,
         **({"codes_per_cell": tokenizer.codes_per_cell} if tokenizer.codes_per_cell > 1 else {}),
         "source": json.loads(json.dumps(spec)),
@@ -72,11 +72,13 @@ def tokenize_dataset(
     """
     out, weights = Path(out), weights_of(tokenizer, "tokenizer")
     with held(out, "tokenize"):
-        model = Tokenizer.load(weights).to(this_process().device)
+        model, model_hash = _load(weights)
         data = data or tokenizer_data(tokenizer)
         _check_fits(model, data)
         transform = transform_of(data)
         sources = {split: load_source(data.source, split) for split in splits}
+        if empty := [split for split, source in sources.items() if not len(source.labels)]:
+            raise ValueError(f"{data.source} has no images for {' or '.join(empty)}: add some")
         if len({source.class_names for source in sources.values()}) > 1:
             raise ValueError(
                 f"the splits of {data.source} have different classes: their labels would not agree"
@@ -88,8 +90,21 @@ def tokenize_dataset(
             for split, source in sources.items()
         }
         report(sources, datasets.values())
-        wanted = describe(weights, model, data.source, sources, transform)
+        wanted = describe(model_hash, model, data.source, sources, transform)
+        model.to(this_process().device)
         return Cache(out, model, datasets, wanted, batch_size, data.workers).make(overwrite)
+
+
+def _load(weights: Path) -> tuple[Tokenizer, str]:
+    """A tokenizer and its hash; ValueError if its file was replaced while it was read."""
+    found = content_hash(weights, "tokenizer")
+    model = Tokenizer.load(weights)
+    if content_hash(weights, "tokenizer") != found:
+        raise ValueError(
+            f"{weights} was replaced while it was read, by a training that goes on? "
+            "Run the same command again when that has ended"
+        )
+    return model, found
 
 
 def _check_fits(model: Tokenizer, data: DataConfig) -> None:

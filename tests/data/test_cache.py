@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ from PIL import Image
 
 from maskgit.data import cache
 from maskgit.data.codes import CodeDataset
+from maskgit.data.manifest import read_sealed, write_sealed
 from maskgit.data.tokenization import tokenize_dataset
 from tests.conftest import cli, repo
 from tests.data.conftest import make_tokenizer
@@ -163,7 +165,7 @@ def test_renamed_classes_are_refused_with_both_lists(made, image_folder):
 def test_a_cache_without_hashes_is_known_and_says_so(made, capfd):
     out, again = made
     manifest = json.loads((out / "manifest.json").read_text())
-    for key in ("files", "times", "sha256"):
+    for key in ("files", "times", "sha256", "seal"):
         del manifest[key]
     (out / "manifest.json").write_text(json.dumps(manifest))
     again()
@@ -179,3 +181,55 @@ def test_a_key_outside_the_data_section_is_refused(tmp_path, capfd):
     config = ["data.source=mnist5k", "image_size=24"]
     assert cli("tokenize", tmp_path / "t.safetensors", "--out", tmp_path / "c", *config) == 2
     assert "data" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("others", [{"name": "a web page"}, {"format": "maskgit-codes-2"}])
+def test_a_manifest_of_another_program_or_version_stays(tmp_path, data, others):
+    path, out = make_tokenizer(tmp_path / "t.safetensors"), tmp_path / "codes"
+    write_sealed(out / "manifest.json", others)
+    with pytest.raises(ValueError, match="was it written by another program or version"):
+        tokenize_dataset(path, out, data)
+    assert read_sealed(out / "manifest.json") == others
+
+
+def test_overwrite_removes_nothing_but_shards(made):
+    out, again = made
+    (out / "tokenizer.safetensors").write_bytes(b"x")
+    again(overwrite=True)
+    assert (out / "tokenizer.safetensors").read_bytes() == b"x"
+
+
+def test_a_tokenizer_that_is_replaced_meanwhile_is_named(tmp_path, data, monkeypatch):
+    path, real = make_tokenizer(tmp_path / "t.safetensors"), Tokenizer.load
+
+    def replaced(weights):
+        make_tokenizer(path, seed=1)
+        return real(weights)
+
+    monkeypatch.setattr(Tokenizer, "load", replaced)
+    with pytest.raises(ValueError, match="was replaced while it was read"):
+        tokenize_dataset(path, tmp_path / "codes", data)
+
+
+def test_a_half_written_tokenizer_is_named(tmp_path, data):
+    path = make_tokenizer(tmp_path / "t.safetensors")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ValueError, match="t.safetensors is not a safetensors file, or is cut"):
+        tokenize_dataset(path, tmp_path / "codes", data)
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_goes_on(made, monkeypatch):
+    out, again = made
+    before, manifest = shards(out), (out / "manifest.json").read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("maskgit.data.shards.save_file", full)
+        with pytest.raises(OSError, match=r"train-00000.safetensors cannot be written .*make room"):
+            again(overwrite=True)
+    assert not list(out.glob("*.safetensors")) and not list(out.glob(".tmp*"))
+    again()
+    assert shards(out) == before and (out / "manifest.json").read_bytes() == manifest

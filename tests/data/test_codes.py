@@ -1,4 +1,4 @@
-import json
+import os
 import shutil
 
 import numpy as np
@@ -7,6 +7,7 @@ import torch
 
 from maskgit.data import cache, codes
 from maskgit.data.codes import CodeDataset
+from maskgit.data.manifest import read_manifest, write_sealed
 from maskgit.data.pixels import to_float
 from maskgit.data.tokenization import tokenize_dataset
 from tests.conftest import repo
@@ -79,17 +80,39 @@ def test_what_was_verified_is_not_hashed_again(tmp_path, data, monkeypatch):
 
 def test_a_code_or_label_out_of_range_is_refused(tmp_path, data):
     _, out = whole(tmp_path, data)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = read_manifest(out)
     for key, value, said in (
         ("codebook_size", 2, r"codes \d+ \.\. \d+, not in 0 \.\. 1"),
         ("class_names", ["bag"], r"labels 0 \.\. 1, not in 0 \.\. 0"),
     ):
-        (out / "manifest.json").write_text(json.dumps(manifest | {key: value}))
-        (out / "verified.json").unlink(missing_ok=True)
+        write_sealed(out / "manifest.json", manifest | {key: value})
         with pytest.raises(ValueError, match=said):
             CodeDataset(out, "train")
 
 
-def test_a_cache_of_version_0_1_is_read(tmp_path):
+def test_a_shard_changed_under_its_old_date_is_refused(tmp_path, data):
+    _, out = whole(tmp_path, data)
+    CodeDataset(out, "train")
+    path = out / "train-00000.safetensors"
+    state, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(ValueError, match="train-00000.safetensors is not as it was written"):
+        CodeDataset(out, "train")
+
+
+def test_a_cache_of_version_0_1_is_read_and_says_that_nothing_proves_it(tmp_path, capfd):
     shutil.copytree(repo() / "tests" / "golden" / "0.1" / "codes", tmp_path / "codes")
-    assert len(CodeDataset(tmp_path / "codes", "train")) == 24
+    for split, count in (("train", 24), ("validation", 8)):
+        assert len(CodeDataset(tmp_path / "codes", split)) == count
+    assert capfd.readouterr().err.count("kept no hashes") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"codes"', b'"cades"'), (b'"U8"', b'"I8"'), (b'"labels"', b'"lebels"')])  # fmt: skip
+def test_a_header_that_no_shard_has_is_named(tmp_path, old, new):
+    shutil.copytree(repo() / "tests" / "golden" / "0.1" / "codes", tmp_path / "codes")
+    path = tmp_path / "codes" / "train-00000.safetensors"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(ValueError, match="train-00000.safetensors is damaged"):
+        CodeDataset(tmp_path / "codes", "train")
