@@ -21,7 +21,7 @@ _noted: list[int] = []
 """The first signal since the outermost `listening` or `raising` began: a process's, as signals."""
 
 
-class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
+class Stopped(BaseException):  # no error: nothing that deals with errors may swallow it
     """A signal asked to stop; what there was to save was saved first."""
 
     def __init__(self, signal_number: int, where: str = "") -> None:
@@ -64,6 +64,13 @@ def raising() -> Iterator[None]:
     """Inside, the first signal raises Stopped wherever the work is; temporary files are removed."""
     with _handled_by(_raise):
         yield
+
+
+def leave_to_parent(worker: int) -> None:
+    """In a data worker: a signal to the whole group is its parent's, which ends it by SIGTERM."""
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
 @contextmanager

@@ -31,6 +31,15 @@ def test_a_signal_stops_what_does_not_ask():
         time.sleep(60)
 
 
+def test_what_deals_with_errors_does_not_swallow_it():
+    """As a reader of images does, that takes any error for a corrupt file."""
+    with pytest.raises(Stopped), raising():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            time.sleep(60)
+
+
 def test_the_second_signal_does_not_end_the_tidying_up():
     tidied = []
     with pytest.raises(Stopped), raising():

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from maskgit.data.datasets import Batch, Dataset
 from maskgit.randomness import permutation
+from maskgit.stopping import leave_to_parent
 
 
 class StepOrder:
@@ -92,6 +93,7 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> Iterator[Batch
         collate_fn=_as_it_is,
         pin_memory=torch.accelerator.is_available(),
         prefetch_factor=4 if workers else None,
+        worker_init_fn=leave_to_parent,
     )
     try:
         for batch in loader:

@@ -97,3 +97,10 @@ def test_a_killed_worker_is_one_line():
     dataset = Broken(lambda: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(ChildProcessError, match="a data worker was killed"):
         list(batches(dataset, [[(1, 0)]] * 3, workers=1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_worker_leaves_a_signal_to_its_parent(number):
+    """As of Ctrl-C, which a terminal sends to the whole group."""
+    dataset = Broken(lambda: os.kill(os.getpid(), number))
+    assert len(list(batches(dataset, [[(1, 0)]] * 2, workers=1))) == 2
