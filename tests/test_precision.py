@@ -4,8 +4,8 @@ import torch
 from maskgit import precision
 from maskgit.config.loading import load, save
 from maskgit.precision import best_precision, dtype_of
-from maskgit.training import trainer
-from maskgit.training.trainer import with_precision
+from maskgit.training import launch
+from maskgit.training.launch import with_precision
 
 
 @pytest.mark.parametrize(("bf16", "best"), [(0.7, "fp32"), (1.2, "fp32"), (2.0, "bf16")])
@@ -45,11 +45,11 @@ def test_the_measurement_changes_no_draw():
 def test_a_run_keeps_the_precision_it_was_started_with(tmp_path, monkeypatch):
     config = load("mnist/vqgan", [f"run={tmp_path}"])
     assert config.train.mixed_precision == "auto"
-    monkeypatch.setattr(trainer, "best_precision", lambda: "bf16")
+    monkeypatch.setattr(launch, "best_precision", lambda: "bf16")
     started = with_precision(config)
     assert started.train.mixed_precision == "bf16"
     save(started, tmp_path / "config.yaml")
-    monkeypatch.setattr(trainer, "best_precision", lambda: "fp32")
+    monkeypatch.setattr(launch, "best_precision", lambda: "fp32")
     assert with_precision(config) == started
     asked = load("mnist/vqgan", [f"run={tmp_path}", "train.mixed_precision=no"])
     assert with_precision(asked) == asked

@@ -153,6 +153,11 @@ class Tokenizer(nn.Module):
         if (expect := getattr(self.quantizer, "expect", None)) is not None:
             expect(self.encoder(images) for images in parts)
 
+    def forget(self) -> None:
+        """What the parts of a step have added up, where the step is given up."""
+        if (forget := getattr(self.quantizer, "forget", None)) is not None:
+            forget()
+
     def last_layer(self, images: Tensor) -> Tensor:
         """`forward`'s images, with a graph of the last convolution only; no codebook moves."""
         with torch.no_grad():

@@ -19,8 +19,9 @@ from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.report import Results, write_report
 from maskgit.evaluation.request import Evaluation
 from maskgit.evaluation.tables import kept, markdown, over_seeds, write_json, write_text
+from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.tasks import TASKS
-from maskgit.training.trainer import make_accelerator, train, with_precision
+from maskgit.training.trainer import train
 
 STEPS_A_TURN = 5
 

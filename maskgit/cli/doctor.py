@@ -23,7 +23,7 @@ from maskgit.pipeline.pipeline import Pipeline
 from maskgit.precision import PRECISIONS, best_precision, matmul_peak
 from maskgit.processes import held, this_process
 from maskgit.training.checkpoints import checkpoints, why_broken
-from maskgit.training.trainer import check_trackers
+from maskgit.training.launch import check_trackers
 from vqgan.classifier import Classifier
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of

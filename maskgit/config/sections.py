@@ -36,6 +36,7 @@ def _apart(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+# where something lies may change: that it is the same is known by its hash
 Place = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser()))]
 """A path, of which ~ is one's home."""
 
@@ -136,12 +137,12 @@ class TrainConfig(Section):
     steps: Annotated[Positive, MAY_CHANGE] = 1000
     batch_size: Positive = 64
     accumulate: Positive = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0), MAY_CHANGE] = 1e-3
     betas: tuple[Share, Share] = (0.9, 0.96)
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     warmup_steps: Count = 100
     final_share: Share = 0.02
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Annotated[float, Field(gt=0), MAY_CHANGE] = 1.0
     ema_decay: Share = 0.999
     # the quicker on this machine; a run keeps what it was started with
     mixed_precision: Annotated[
@@ -162,6 +163,8 @@ class TokenizerConfig(Section):
     task: Literal["tokenizer"] = "tokenizer"
     run: Annotated[Place, MAY_CHANGE] = "runs/tokenizer"
     seed: Count = 0
+    # a run, or its weights, that a new run starts from
+    init_from: Annotated[Place | None, MAY_CHANGE] = None
     data: DataConfig = DataConfig()
     model: Tokenizer = DEFAULTS
     loss: TokenizerLoss = TokenizerLoss()
@@ -179,8 +182,10 @@ class MaskGITConfig(Section):
     task: Literal["maskgit"] = "maskgit"
     run: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
     seed: Count = 0
-    tokenizer: Place = "runs/tokenizer"
-    codes: Place = "runs/codes"
+    # a run, or its weights, that a new run starts from
+    init_from: Annotated[Place | None, MAY_CHANGE] = None
+    tokenizer: Annotated[Place, MAY_CHANGE] = "runs/tokenizer"
+    codes: Annotated[Place, MAY_CHANGE] = "runs/codes"
     model: Backbone = DEFAULTS
     critic: Backbone = None  # a token critic that is trained beside the generator
     loss: Masking = DEFAULTS
@@ -204,8 +209,10 @@ class CriticConfig(Section):
     task: Literal["critic"] = "critic"
     run: Annotated[Place, MAY_CHANGE] = "runs/critic"
     seed: Count = 0
-    generator: Place = "runs/maskgit"
-    codes: Place = "runs/codes"
+    # a run, or its weights, that a new run starts from
+    init_from: Annotated[Place | None, MAY_CHANGE] = None
+    generator: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
+    codes: Annotated[Place, MAY_CHANGE] = "runs/codes"
     model: Backbone = DEFAULTS
     loss: CriticLoss = CriticLoss()
     sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"
@@ -219,6 +226,8 @@ class ClassifierConfig(Section):
     task: Literal["classifier"] = "classifier"
     run: Annotated[Place, MAY_CHANGE] = "runs/classifier"
     seed: Count = 0
+    # a run, or its weights, that a new run starts from
+    init_from: Annotated[Place | None, MAY_CHANGE] = None
     data: DataConfig = DataConfig()
     model: Annotated[
         Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])

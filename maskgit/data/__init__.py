@@ -25,9 +25,10 @@ __getattr__, __dir__, __all__ = face(
         ],
         "order": ["StepOrder", "batches", "chunks_of", "in_order", "spread"],
         "codes": ["CodeDataset", "check_tokenizer", "code_datasets", "code_usage"],
-        "manifest": ["FORMAT", "MANIFEST", "read_manifest", "write_sealed"],
+        "manifest": ["FORMAT", "MANIFEST", "content_of", "read_manifest", "write_sealed"],
         "tokenization": ["tokenize_dataset", "tokenizer_data"],
         "shards": ["write_shard"],
+        "fingerprint": ["data_hash"],
         "npz": ["npz_arrays", "open_array", "reading_npz", "write_npz"],
         "sources": [
             "SOURCES",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from maskgit.data.datasets import ImageDataset
 from maskgit.data.manifest import (
     MANIFEST,
+    WHERE,
     DamagedError,
     read_manifest,
     read_sealed,
@@ -34,8 +35,6 @@ UNFINISHED = "unfinished.json"
 """In a cache's folder, until there is a manifest: what it is to be made of."""
 SHARD_ROWS = 8192
 """Rows of a shard: what a process tokenises at a time, and a call that was cut short does again."""
-WHERE = ("source", "times")
-"""Of what a cache is made of, what no code depends on."""
 
 
 class Cache:

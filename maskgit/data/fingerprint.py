@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from maskgit.data.datasets import ImageDataset
 from maskgit.data.sources import Source
 
 
@@ -44,3 +45,8 @@ def _hash(rows: Iterable[object]) -> str:
     for row in rows:
         digest.update(repr(row).encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def data_hash(train: ImageDataset, validation: ImageDataset) -> str:
+    """Of the images of a run, wherever they lie."""
+    return fingerprint({"train": train.source, "validation": validation.source})["files"]

@@ -12,6 +12,8 @@ from vqgan.files import replacing
 
 FORMAT = "maskgit-codes-1"
 MANIFEST = "manifest.json"
+WHERE = ("source", "times")
+"""Of what a cache is made of, what no code depends on."""
 SEAL = "seal"
 """The key of the hash of all other values."""
 
@@ -90,6 +92,13 @@ def _check_fields(path: Path, found: Mapping[str, Any]) -> None:
         if not fits(found.get(key)):
             said = repr(found[key])[:80] if key in found else "missing"
             raise DamagedError(f"{path} is damaged ({key}: {said})")
+
+
+def content_of(manifest: Mapping[str, Any]) -> str:
+    """A hash of a cache's content, wherever it and its images lie; "" if it has no hashes."""
+    if "sha256" not in manifest:
+        return ""
+    return _seal({key: value for key, value in manifest.items() if key not in WHERE})
 
 
 def again(folder: str | Path) -> str:

@@ -7,14 +7,14 @@ __getattr__, __dir__, __all__ = face(
     {
         "pipeline": ["Pipeline", "class_grid"],
         "settings": ["Settings"],
-        "saved": ["pipeline_folder", "pipeline_hashes"],
+        "saved": ["class_names_of", "pipeline_folder", "pipeline_hashes"],
         "drawing": [
-            "label_in",
             "Request",
             "draw_grid",
             "draw_images",
             "draw_npz",
             "draw_views",
+            "label_in",
             "load_pipeline",
             "stream_items",
             "warn_of_preset",

@@ -172,6 +172,11 @@ def write_parts(folder: Path, parts: Parts) -> Path:
     return folder
 
 
+def class_names_of(folder: Path) -> list[str]:
+    """The class names of a pipeline, from its folder."""
+    return list(_read_config(folder / "config.json")["class_names"])
+
+
 def pipeline_folder(run: Path) -> Path:
     """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
     return run / "pipeline" if (run / "pipeline").is_dir() else run

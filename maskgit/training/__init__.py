@@ -5,7 +5,8 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "trainer": ["Stopped", "check_trackers", "make_accelerator", "train", "with_precision"],
+        "trainer": ["Stopped", "train"],
+        "launch": ["check_trackers", "make_accelerator", "with_precision"],
         "tasks": ["TASKS", "Task"],
         "checkpoints": ["checkpoints", "why_broken"],
         "metrics_log": ["read_metrics"],

@@ -1,4 +1,4 @@
-"""The checkpoints of a run folder, and what a resumed run may change.
+"""The checkpoints of a run folder.
 
     run/config.yaml  metrics.jsonl  quarantine.jsonl  previews/  the exported weights
     run/checkpoints/step_00000500/
@@ -14,16 +14,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskgit.config.loading import flatten, to_dict
-from maskgit.config.marks import may_change
-from maskgit.config.sections import Config
 from vqgan import files
 from vqgan.files import TEMPORARY, flush, naming_what_is_full, sha256, share, temporary
 
@@ -96,11 +93,17 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def why_broken(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or none."""
+    """What is wrong with a checkpoint, or none.
+
+    OSError if it cannot be looked at: that says nothing about it.
+    """
     try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+        manifest = json.loads((checkpoint / "manifest.json").read_bytes())
+        known = isinstance(manifest, dict) and {"state.json"} <= manifest.keys()
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         return f"its manifest cannot be read ({type(error).__name__})"
+    if not known:
+        return "its manifest is not one of ours"
     for name, digest in manifest.items():
         if not (checkpoint / name).is_file():
             return f"{name} is missing"
@@ -120,33 +123,27 @@ def latest_good(run: Path) -> Path | None:
     return next((path for path in reversed(checkpoints(run)) if why_broken(path) is None), None)
 
 
-def load_latest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; stderr names those that do not, and why."""
-    for path in reversed(checkpoints(run)):
-        reason = why_broken(path)
-        if reason:
+def load_latest(
+    run: Path, suits: Callable[[dict[str, Any]], bool] = lambda state: True
+) -> Checkpoint | None:
+    """The newest checkpoint that verifies and whose state suits, none if there is not one at all.
+
+    stderr names those that do not, and why. ValueError if that is all of them: a run never starts
+    anew unasked. OSError if one cannot be looked at, by its rights or the disk's fault.
+    """
+    found = checkpoints(run)
+    for path in reversed(found):
+        if reason := why_broken(path):
             print(f"skipped the checkpoint {path}: {reason}", file=sys.stderr, flush=True)
             continue
-        state = json.loads((path / "state.json").read_text())
-        return Checkpoint(
-            state["step"], {p.stem: load_file(p) for p in path.glob("*.safetensors")}, state
+        state = json.loads((path / "state.json").read_bytes())
+        if not suits(state):
+            continue
+        tensors = {p.stem: load_file(p) for p in path.glob("*.safetensors")}
+        return Checkpoint(state["step"], tensors, state)
+    if found:
+        raise ValueError(
+            f"none of the {len(found)} checkpoints of {run} can be read: copy one back from "
+            "elsewhere, or set run=... to start a new run"
         )
     return None
-
-
-def check_same(old: Config, new: Config, run: str | Path) -> None:
-    """ValueError, with the keys, if a resumed run's config differs in what may not change."""
-    before, after = flatten(to_dict(old)), flatten(to_dict(new))
-    free = {*may_change(type(old)), *may_change(type(new))}
-    different = [
-        key
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-        and not any(f"{key}.".startswith(f"{name}.") for name in free)
-    ]
-    if different:
-        shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in different[:3])
-        raise ValueError(
-            f"{run} was started with another config ({shown}): set run=... to start a new run, "
-            "or delete that folder"
-        )

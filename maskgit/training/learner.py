@@ -41,12 +41,6 @@ def decayed(module: nn.Module) -> set[nn.Parameter]:
     return found
 
 
-def check_finite(loss: Tensor) -> None:
-    """FloatingPointError if a loss is not finite: before it reaches the weights."""
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}")
-
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -80,6 +74,7 @@ class Learner(Generic[Module]):
             [g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True
         )
         self.ddp: nn.Module = accelerator.prepare(module)
+        self.loss = math.nan  # of the last step, over all processes
 
     @property
     def averaged(self) -> Module:
@@ -91,21 +86,32 @@ class Learner(Generic[Module]):
         """The context of one micro-batch: gradients are exchanged in the last one only."""
         return nullcontext() if last else self.accelerator.no_sync(self.ddp)
 
-    def step(self, step: int) -> Tensor:
-        """Clip, step, average, clear; returns the gradient norm.
+    def keep_buffers(self) -> None:
+        """Before a step, which moves codebooks and running means while it may yet be given up."""
+        self._kept = [buffer.clone() for buffer in self.module.buffers()]
 
-        FloatingPointError if that is not finite.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
-        if not torch.isfinite(norm):
-            raise FloatingPointError("the gradient is not finite")
+    @torch.no_grad()
+    def give_up(self) -> None:
+        """Undo what a step did before it was found not to be finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, kept in zip(self.module.buffers(), self._kept, strict=True):
+            buffer.copy_(kept)
+            buffer.grad = None  # where the quantizers' library adds up the parts of a step
+        if (forget := getattr(self.module, "forget", None)) is not None:
+            forget()
+
+    def clip(self) -> Tensor:
+        """Scale the gradient down to clip_norm; returns the norm that it had."""
+        return torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
+
+    def apply(self, step: int) -> None:
+        """Step, average, clear."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.train, self.peak)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update()
-        return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that a resumed run needs: named tensors in "module", "ema" and "optimizer"."""
@@ -129,3 +135,22 @@ class Learner(Generic[Module]):
             moments.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def finish(loss: Tensor, *turns: tuple[Learner[Any], int]) -> list[Tensor]:
+    """End a step: clip all gradients, and then, if everything is finite, apply them.
+
+    loss: of this process; turns: learners, each with the step of its own clock. Returns the norms.
+    FloatingPointError, on all processes together, before any weight is changed.
+    """
+    norms, first = [learner.clip() for learner, _ in turns], turns[0][0]
+    values = torch.stack([loss.detach().float(), *(norm.float() for norm in norms)])
+    found = first.accelerator.reduce(values, "mean").tolist()
+    if not math.isfinite(found[0]):
+        raise FloatingPointError(f"the loss is {found[0]}")
+    if not all(map(math.isfinite, found)):
+        raise FloatingPointError("the gradient is not finite")
+    first.loss = found[0]
+    for learner, step in turns:
+        learner.apply(step)
+    return norms

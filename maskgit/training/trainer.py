@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,30 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
 from maskgit.config.loading import flatten, load, save, to_dict
-from maskgit.config.sections import Config, TrainConfig
+from maskgit.config.sections import Config
 from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
 from maskgit.machine import peak_memory
-from maskgit.precision import best_precision
-from maskgit.processes import cpu_only, held
+from maskgit.processes import held
 from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training.checkpoints import (
-    check_same,
+    Checkpoint,
     checkpoints,
     clean,
     latest_good,
     load_latest,
     save_checkpoint,
 )
+from maskgit.training.guard import CHECK_EVERY, Guard, check_alike, not_finite, note_given_up
+from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import learning_rate_at
 from maskgit.training.metrics_log import MetricsLog
+from maskgit.training.resume import check_made_of, check_same
 from maskgit.training.tasks import TASKS, Task
 
 
@@ -56,54 +56,19 @@ def train(config: Config) -> Path:
         return Training(config, accelerator).run()
 
 
-def with_precision(config: Config) -> Config:
-    """The config, `auto` precision decided: as the run started, else the quicker one here."""
-    if config.train.mixed_precision != "auto":
-        return config
-    started = Path(config.run) / "config.yaml"
-    if started.is_file():
-        found = load(started).train.mixed_precision
-    else:
-        found = "bf16" if best_precision() == "bf16" else "no"
-    return config.model_copy(
-        update={"train": config.train.model_copy(update={"mixed_precision": found})}
-    )
-
-
-def check_trackers(train: TrainConfig) -> None:
-    """ValueError if one is not installed: accelerate would leave it out."""
-    missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
-    if missing:
-        raise ValueError(
-            f"train.trackers: {', '.join(sorted(missing))}: not installed, "
-            "or not known to accelerate"
-        )
-
-
-def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
-    """The process group, the device, the precision and the trackers."""
-    check_trackers(train)
-    # an earlier training in this process may have had another precision
-    AcceleratorState._reset_state()
-    return Accelerator(
-        cpu=cpu_only(),
-        mixed_precision=train.mixed_precision,
-        log_with=list(train.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
-    )
-
-
 class Training:
     """The state of one call of `train`."""
 
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.train, self.accelerator = config, config.train, accelerator
         self.folder = Path(config.run)
+        moved: list[str] = []
         if checkpoints(self.folder):
-            check_same(load(self.folder / "config.yaml"), config, self.folder)
+            moved = check_same(load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
-        self.step = self.saved = self._resume()
+        self.guard = Guard()
+        self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
             self.train.batch_size,
@@ -128,17 +93,26 @@ class Training:
         """Whether this process is the main one."""
         return self.accelerator.is_main_process
 
-    def _resume(self) -> int:
+    def _resume(self, moved: Sequence[str]) -> int:
         """Load the newest checkpoint that verifies -> its step, 0 without one."""
         found = load_latest(self.folder)
-        if found is None:
-            return 0
-        if found.state["made_from"] != self.task.made_from:
+        steps = self.accelerator.gather(
+            torch.tensor([found.step if found else 0], device=self.accelerator.device)
+        ).tolist()
+        if len(set(steps)) > 1:
             raise ValueError(
-                f"{self.folder} was trained with {found.state['made_from']}, "
-                f"not with {self.task.made_from}: "
-                "set run=... to start a new run, or delete that folder"
+                f"processes found different checkpoints of {self.folder} (steps "
+                f"{', '.join(map(str, steps))}): it must lie on a disk that all see"
             )
+        if found is None:
+            if self.config.init_from is not None:
+                self.task.take_weights(Path(self.config.init_from))
+            return 0
+        check_made_of(found, self.task, moved, self.folder)
+        self._load(found)
+        return found.step
+
+    def _load(self, found: Checkpoint) -> None:
         for name, learner in self.task.learners.items():
             own = learner.state()
             state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
@@ -149,7 +123,7 @@ class Training:
                     "set run=... to start a new run; what was trained can still be sampled"
                 )
             learner.load_state(state)
-        return found.step
+        self.guard = Guard(found.state.get("guard"))
 
     def run(self) -> Path:
         """The loop."""
@@ -195,27 +169,65 @@ class Training:
                 self._after_step(bar)
 
     def one_step(self, parts: list[Any]) -> None:
-        """One step; the global generators are seeded too, since our dependencies draw from them."""
+        """One step; the global generators are seeded too, since our dependencies draw from them.
+
+        A step that is not finite is given up, on all processes together.
+        """
         torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
+        for learner in self.task.learners.values():
+            learner.keep_buffers()
         try:
             logs = self.task.update(self.step, parts)
         except FloatingPointError as error:
-            rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
-            good = latest_good(self.folder)
-            raise FloatingPointError(
-                f"{error} at step {self.step}, learning rate {rate:.3g}; "
-                + (
-                    f"the last good checkpoint is {good}"
-                    if good
-                    else "no checkpoint was written yet"
-                )
-                + ": lower train.learning_rate or train.clip_norm"
-            ) from error
+            self._give_up(str(error))
+            diverged, reason = self.guard.gave_up(), str(error)
+        else:
+            loss = next(iter(self.task.learners.values())).loss
+            diverged, reason = self.guard.passed(loss), f"the loss is {loss:.4g}"
+            for key, value in logs.items():
+                self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+                self.counts[key] += 1
         self.step += 1
         self.steps_since += 1
-        for key, value in logs.items():
-            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
-            self.counts[key] += 1
+        if diverged:
+            self._go_back(reason)
+
+    def _give_up(self, reason: str) -> None:
+        """Leave all weights as they were before this step, and note its images."""
+        for learner in self.task.learners.values():
+            learner.give_up()
+        if self.is_main:
+            train, here = self.train, self.step
+            [keys] = StepOrder(
+                len(self.task.dataset), train.batch_size, seed=self.config.seed, start=here,
+                stop=here + 1,
+            )  # fmt: skip
+            path = self.folder / "given_up.jsonl"
+            note_given_up(path, here, reason, self.task.dataset, keys)
+
+    def _go_back(self, reason: str) -> None:
+        """Go on with the weights of the last checkpoint, and with the next data; but once."""
+        found = load_latest(self.folder, lambda state: not Guard(state.get("guard")).in_doubt)
+        if found is None or self.guard.went_back:
+            raise self._diverged(reason)
+        if self.is_main:
+            print(
+                f"diverged at step {self.step} ({reason}): going on from the weights of step "
+                f"{found.step}",
+                file=sys.stderr,
+                flush=True,
+            )
+        self._load(found)
+        self.guard.go_back()
+
+    def _diverged(self, reason: str) -> FloatingPointError:
+        rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
+        good = latest_good(self.folder)
+        there = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
+        return FloatingPointError(
+            f"{reason} at step {self.step}, learning rate {rate:.3g}; {there}: lower "
+            "train.learning_rate or train.clip_norm, then the same command goes on"
+        )
 
     def _after_step(self, bar: tqdm[Any]) -> None:
         """What is due now; after a signal, only what a resumed run needs.
@@ -224,13 +236,15 @@ class Training:
         before the preview, which may fail.
         """
         train, last = self.train, self.step == self.train.steps
+        if self.step % CHECK_EVERY == 0:
+            check_alike(self.accelerator, self.task.learners, self.step)
         stop = self.stop_signal()
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
         if (self.step % train.eval_every == 0 or last) and not stop:
             self._evaluate(bar)
             stop = self.stop_signal()
-        if self.step % train.save_every == 0 or last or stop:
+        if (self.step % train.save_every == 0 and not self.guard.in_doubt) or last or stop:
             self._save()
         if (self.step % train.preview_every == 0 or last) and not stop:
             self._preview()
@@ -263,8 +277,9 @@ class Training:
         means["learning_rate"] = learning_rate_at(
             self.step - 1, self.train, self.train.learning_rate
         )
-        self._write(means)
-        bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+        if self.sums:  # unless all steps were given up
+            self._write(means)
+            bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
         self.sums, self.counts, self.steps_since = {}, Counter(), 0
         self.since = time.perf_counter()
 
@@ -299,14 +314,27 @@ class Training:
         self.since = time.perf_counter()
 
     def _save(self) -> None:
-        """A checkpoint and the exported weights, by the main process while the others wait."""
+        """A checkpoint and the exported weights, by the main process while the others wait.
+
+        FloatingPointError, on all processes, if there is a number that is not finite, RuntimeError
+        if they do not hold the same weights: then nothing is written.
+        """
+        tensors = {
+            f"{name}.{part}": values
+            for name, learner in self.task.learners.items()
+            for part, values in learner.state().items()
+        }
+        check_alike(self.accelerator, self.task.learners, self.step)
+        if bad := not_finite(tensors):
+            raise self._diverged(f"{bad} is not finite")
         if self.is_main:
-            tensors = {
-                f"{name}.{part}": values
-                for name, learner in self.task.learners.items()
-                for part, values in learner.state().items()
+            state = {
+                "processes": self.accelerator.num_processes,
+                "made_from": self.task.made_from,
+                "class_names": list(self.task.class_names),
+                "data": self.task.data_hash,
+                "guard": self.guard.state,
             }
-            state = {"processes": self.accelerator.num_processes, "made_from": self.task.made_from}
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.saved = self.step

@@ -1,7 +1,7 @@
 import pytest
 
 from maskgit.config.loading import flatten, known_configs, load, parse, save, to_dict
-from maskgit.training.checkpoints import check_same
+from maskgit.training.resume import check_same
 
 
 def test_a_file_holds_only_what_differs(yaml):

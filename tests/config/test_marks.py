@@ -2,13 +2,13 @@ import pytest
 
 from maskgit.config.loading import CONFIGS, load
 from maskgit.config.marks import may_change
-from maskgit.training.checkpoints import check_same
+from maskgit.training.resume import check_same
 
 
 @pytest.mark.parametrize("task", CONFIGS)
 def test_what_a_resumed_run_may_set_anew(task):
-    """What says how often, how long, where to and how it is drawn from; nothing that a weight
-    depends on."""
+    """What says how often, how long, where things lie and how it is drawn from, and what helps
+    against a divergence; nothing else that a weight depends on."""
     loop = [
         "steps",
         "log_every",
@@ -18,9 +18,18 @@ def test_what_a_resumed_run_may_set_anew(task):
         "keep",
         "max_eval_images",
         "trackers",
+        "learning_rate",
+        "clip_norm",
     ]
+    places = {
+        "tokenizer": set(),
+        "classifier": set(),
+        "maskgit": {"tokenizer", "codes"},
+        "critic": {"generator", "codes"},
+    }[task]
     drawing = {"sampler", "guidance"} if task in ("maskgit", "critic") else {"data.workers"}
-    assert set(may_change(CONFIGS[task])) == {f"train.{key}" for key in loop} | drawing | {"run"}
+    wanted = {f"train.{key}" for key in loop} | drawing | places | {"run", "init_from"}
+    assert set(may_change(CONFIGS[task])) == wanted
 
 
 def test_a_resumed_run_may_draw_otherwise_but_not_learn_otherwise():

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from maskgit import config as configs
 from maskgit.config.loading import parse, to_dict
 from maskgit.training.checkpoints import checkpoints
+from maskgit.training.launch import make_accelerator
 from maskgit.training.metrics_log import read_metrics
-from maskgit.training.trainer import make_accelerator, train
+from maskgit.training.trainer import train
 from tests.conftest import free_port, repo
 
 EVERYTHING = {
@@ -130,7 +131,7 @@ def test_lazy_r1_counts_for_the_steps_between(tiny_configs, tmp_path, monkeypatc
     monkeypatch.setattr(
         adversary.accelerator, "backward", lambda loss: (losses.append(loss.item()), backward(loss))
     )
-    adversary.update(step, [(real, fake)])
+    adversary.backward(step, [(real, fake)])
     assert losses == [pytest.approx(wanted, rel=1e-4)]
 
 

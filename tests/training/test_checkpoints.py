@@ -66,3 +66,35 @@ def test_pruning_never_takes_the_new_one_for_a_broken_one(tmp_path):
     assert [p.name for p in checkpoints(tmp_path)] == ["step_00000010"] and load_latest(
         tmp_path
     ).step == 10
+
+
+def test_where_none_can_be_read_nothing_is_started_anew(tmp_path, capsys):
+    for step in (5, 10):
+        BREAKS["is missing"](save(tmp_path, step))
+    with pytest.raises(ValueError, match=r"none of the 2 checkpoints of .* can be read"):
+        load_latest(tmp_path)
+    assert capsys.readouterr().err.count("skipped the checkpoint") == 2
+    assert len(checkpoints(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
+)
+def test_what_cannot_be_looked_at_is_not_called_broken(tmp_path, monkeypatch, error):
+    for step in (5, 10):
+        save(tmp_path, step)
+
+    def refused(path):
+        raise error
+
+    monkeypatch.setattr("maskgit.training.checkpoints.sha256", refused)
+    with pytest.raises(OSError, match=error.strerror):
+        load_latest(tmp_path)
+    assert len(checkpoints(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", "null", "[" * 100_000])
+def test_a_manifest_that_names_nothing_proves_nothing(tmp_path, manifest):
+    save(tmp_path, 5)
+    (save(tmp_path, 10) / "manifest.json").write_text(manifest)
+    assert load_latest(tmp_path).step == 5

@@ -1,17 +1,24 @@
-"""Kill -9 at any moment, the same command again: bit-identical weights, optimiser and averages."""
+"""Kill -9 at any moment, the same command again: bit-identical weights, optimiser and averages; what
+a resumed run may change, and what a new one takes from another."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
-from maskgit.config.loading import to_dict
+from maskgit.config.loading import parse, to_dict
 from maskgit.config.sections import AdversarialConfig
 from maskgit.data.tokenization import tokenize_dataset
+from maskgit.training.checkpoints import load_latest
 from maskgit.training.trainer import train
 from tests.conftest import repo
+from tests.training.conftest import changed
+from vqgan.weights import load_weights
 
 
 def drive(tmp_path, config, processes):
@@ -53,3 +60,129 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     for name, result in results.items():
         assert result == truth, name
     assert truth["step"] == "step_00000006" and truth["leftovers"] == []
+
+
+@pytest.fixture
+def stages(tiny_configs, image_folder):
+    """Configs of tokenizer, generator and classifier of a few steps, the codes made."""
+    few = {"steps": 2, "save_every": 1, "eval_every": 9, "preview_every": 9}
+    vqgan, generator = (changed(config, train=few) for config in tiny_configs)
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    judge = {
+        "task": "classifier",
+        "run": str(Path(vqgan.run).with_name("judge")),
+        "data": to_dict(vqgan)["data"],
+        "model": {"width": 8},
+        "train": to_dict(vqgan)["train"],
+    }
+    return {"tokenizer": vqgan, "maskgit": generator, "classifier": parse(judge, "judge")}
+
+
+def test_a_run_its_data_its_tokenizer_and_its_codes_may_move(stages, tmp_path, image_folder):
+    vqgan, generator = stages["tokenizer"], stages["maskgit"]
+    train(generator)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    places = [Path(vqgan.run), Path(generator.run), Path(generator.codes), image_folder]
+    moved = {str(path): str(shutil.move(path, elsewhere)) for path in places}
+    data = to_dict(vqgan)["data"] | {"source": {"name": "folder", "root": moved[str(image_folder)]}}
+    train(changed(vqgan, run=moved[vqgan.run], data=data, train={"steps": 3}))
+    train(changed(vqgan, run=moved[vqgan.run], data=data, train={"steps": 3}))
+    assert load_latest(Path(moved[vqgan.run])).step == 3
+    weights = Path(moved[vqgan.run]) / "tokenizer.safetensors"
+    there = {"tokenizer": moved[vqgan.run], "codes": moved[generator.codes]}
+    with pytest.raises(ValueError, match="was made by tokenizer"):  # it was trained on
+        train(changed(generator, run=moved[generator.run], **there))
+    assert weights.is_file()
+
+
+def test_a_generator_goes_on_where_tokenizer_and_codes_lie_now(stages, tmp_path):
+    generator = stages["maskgit"]
+    train(generator)
+    there = {}
+    for key in ("run", "tokenizer", "codes"):
+        there[key] = str(tmp_path / "b" / key)
+        shutil.copytree(getattr(generator, key), there[key])
+    train(changed(generator, **there, train={"steps": 3}))
+    assert load_latest(Path(there["run"])).step == 3
+    manifest = Path(there["codes"]) / "manifest.json"
+    shutil.copy(Path(generator.codes) / "train-00000.safetensors", tmp_path)
+    manifest.write_text(manifest.read_text().replace("maskgit-codes-1", "maskgit-codes-0"))
+    with pytest.raises(ValueError, match="manifest"):
+        train(changed(generator, **there, train={"steps": 4}))
+
+
+def test_other_images_are_refused_wherever_they_lie(stages, tmp_path, image_folder):
+    vqgan = stages["tokenizer"]
+    other = tmp_path / "other"
+    shutil.copytree(image_folder, other)
+    (other / "train" / "bag" / "00.png").rename(other / "train" / "bag" / "new.png")
+    data = to_dict(vqgan)["data"] | {"source": {"name": "folder", "root": str(other)}}
+    with pytest.raises(ValueError, match=r"trained on other images .*init_from"):
+        train(changed(vqgan, data=data, train={"steps": 3}))
+
+
+RENAMES = {
+    "renamed": lambda folder: (folder / "bag").rename(folder / "hat"),
+    "added": lambda folder: shutil.copytree(folder / "bag", folder / "hat"),
+    "removed": lambda folder: shutil.rmtree(folder / "coat"),
+}
+
+
+@pytest.mark.parametrize("change", RENAMES)
+def test_other_classes_are_refused_with_both_lists(stages, image_folder, change):
+    judge = stages["classifier"]
+    train(judge)
+    for split in ("train", "val"):
+        RENAMES[change](image_folder / split)
+    with pytest.raises(
+        ValueError, match=r"was trained on other classes \(\[.*\] of 2 -> \["
+    ) as error:
+        train(changed(judge, train={"steps": 3}))
+    assert "delete" not in str(error.value) and "init_from" in str(error.value)
+
+
+def module_of(config):
+    """The trained tensors of a run's newest checkpoint."""
+    tensors = load_latest(Path(config.run)).tensors
+    return next(values for name, values in tensors.items() if name.endswith(".module"))
+
+
+@pytest.mark.parametrize("task", ["tokenizer", "maskgit", "classifier"])
+def test_a_new_run_starts_from_the_weights_of_another(stages, task, capsys):
+    """Which are its averaged ones; with a rate of almost nothing they stay."""
+    config = stages[task]
+    exported = train(config)
+    path = exported / "model.safetensors" if task == "maskgit" else exported
+    still = {"learning_rate": 1e-30, "steps": 1, "weight_decay": 0.0}
+    new = changed(config, run=config.run + "-new", init_from=config.run, train=still)
+    train(new)
+    assert "start anew" not in capsys.readouterr().err
+    _, wanted = load_weights(path, "maskgit" if task == "maskgit" else task)
+    found = module_of(new)
+    frozen = [name for name in found if "_codebook" not in name]
+    assert all(torch.equal(found[name], wanted[name]) for name in frozen)
+    shutil.rmtree(config.run)
+    train(changed(new, train=still | {"steps": 2}))  # the other run may be gone by then
+
+
+def test_rows_of_classes_go_to_the_classes_of_the_same_names(stages, image_folder, capsys):
+    judge = stages["classifier"]
+    before = load_weights(train(judge), "classifier")[1]
+    for split in ("train", "val"):
+        shutil.copytree(image_folder / split / "bag", image_folder / split / "ant")
+    still = {"learning_rate": 1e-30, "steps": 1, "weight_decay": 0.0}
+    new = changed(judge, run=judge.run + "-new", init_from=judge.run, train=still)
+    train(new)
+    rows = module_of(new)["to_logits.weight"]  # ant, bag, coat
+    assert len(rows) == 3 and torch.equal(rows[1:], before["to_logits.weight"])
+
+
+def test_what_does_not_fit_starts_anew_and_is_named(stages, capsys):
+    vqgan = stages["tokenizer"]
+    wider = changed(vqgan, run=vqgan.run + "-wide", init_from=vqgan.run, model={"widths": [8, 16]})
+    train(wider)
+    assert "start anew" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no tokenizer at"):
+        train(changed(wider, run=vqgan.run + "-none", init_from="nowhere"))

@@ -101,7 +101,7 @@ def test_a_run_in_use_is_refused(tiny_configs):
         train(tiny_configs[0])
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+def test_weights_that_are_not_finite_stop_and_keep_the_last_good_checkpoint(
     tiny_configs, monkeypatch
 ):
     vqgan = tiny_configs[0]
@@ -116,13 +116,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     monkeypatch.setattr(TASKS["tokenizer"], "update", poisoned)
     with pytest.raises(
         FloatingPointError,
-        match=r"not finite at step 4, learning rate 0.000\d+; the last good .*step_00000004",
+        match=r"tokenizer.module: .* not finite at step 6, learning rate 2e-05; the last good "
+        r".*step_00000004: lower train.learning_rate",
     ):
         train(vqgan)
-    assert all(
-        v.isfinite().all()
-        for v in load_latest(Path(vqgan.run)).tensors["tokenizer.module"].values()
-    )
+    found = load_latest(Path(vqgan.run))
+    assert all(v.isfinite().all() for v in found.tensors["tokenizer.module"].values())
+    monkeypatch.setattr(TASKS["tokenizer"], "update", real)
+    train(changed(vqgan, train={"learning_rate": 1e-4, "clip_norm": 0.5}))  # as it advises
+    assert load_latest(Path(vqgan.run)).step == 6
 
 
 def test_the_previews_and_scalars_reach_tensorboard(tiny_configs):

@@ -102,6 +102,10 @@ class VQ(nn.Module):
         if not kmeans:
             _start_from_data(self.vq)
 
+    def forget(self) -> None:
+        """The parts of a step that is given up."""
+        self.restarts.cells = 0
+
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized.
 
@@ -220,6 +224,11 @@ class RVQ(nn.Module):
         self.restarts = [_Restarts(dead_below) for _ in self.depths]
         for vq in self.depths:
             _start_from_data(vq)  # type: ignore[arg-type]
+
+    def forget(self) -> None:
+        """The parts of a step that is given up."""
+        for restarts in self.restarts:
+            restarts.cells = 0
 
     def forward(self, latents: Tensor, accumulate: bool = False) -> Quantized:
         """latents: (batch, dim, height, width) -> Quantized.

@@ -71,6 +71,10 @@ class _Signs(nn.Module):
             ]
         self.of_step = [torch.stack(means).mean(0) for means in zip(*found, strict=True)]
 
+    def forget(self) -> None:
+        """The parts of a step that is given up."""
+        self.of_step = None
+
     def _whole(self, numbers: Tensor) -> list[Tensor]:
         """The step's means over all processes, with the gradient of this call's share."""
         means = [_over_processes(mean) for mean in self._means(numbers)]

@@ -28,11 +28,21 @@ class Task(Protocol):
     learners: dict[str, Learner[Any]]
     unit: str  # what "per second" counts, `num_units` of it in an image
     num_units: int
-    made_from: str  # what a resumed run must have been trained on, "" if any
+    made_from: str  # the weights that a resumed run must have been trained with, "" if any
+    data_hash: str  # of the data, wherever it lies; "" if that is not known
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """That a resumed run must have; none where labels do not matter."""
+        ...
 
     @property
     def dataset(self) -> Dataset:
         """What it is trained on."""
+        ...
+
+    def take_weights(self, path: Path) -> None:
+        """Start from a run's, a pipeline's or a file's weights, as far as they fit."""
         ...
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:

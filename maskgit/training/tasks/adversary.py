@@ -7,7 +7,7 @@ weight is that of the whole batch, and an image is augmented by draws of its own
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -110,9 +110,9 @@ class Adversary:
         found: Tensor = self.accelerator.reduce(value, "mean")
         return found
 
-    def update(self, step: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """One step on (real, reconstructed) parts; the gradient penalty every r1_every steps,
-        LeCam's averages moved after it."""
+    def backward(self, step: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """The gradient of one step on (real, reconstructed) parts; of the penalty, too, every
+        r1_every steps."""
         options, learner = self.options, self.learner
         judge, zero = learner.module, torch.zeros((), device=self.accelerator.device)
         is_penalised = options.r1 > 0 and step % options.r1_every == 0
@@ -134,6 +134,10 @@ class Adversary:
                 penalty = 0.5 * options.r1 * options.r1_every * judged.gradient_penalty
                 loss = loss + penalty + options.lecam * judge.lecam(judged)
                 self.accelerator.backward(loss / len(pairs))
-        learner.step(step - options.start_step)
-        judge.remember(self._mean(logs["real_logits"]), self._mean(logs["fake_logits"]))
         return logs
+
+    def remember(self, logs: Mapping[str, Tensor]) -> None:
+        """Move LeCam's averages, after a step that was made."""
+        self.learner.module.remember(
+            self._mean(logs["real_logits"]), self._mean(logs["fake_logits"])
+        )

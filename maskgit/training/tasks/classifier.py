@@ -15,12 +15,15 @@ from torch import Tensor
 from maskgit.config.loading import to_dict
 from maskgit.config.sections import ClassifierConfig
 from maskgit.data.datasets import Batch, image_datasets
+from maskgit.data.fingerprint import data_hash
 from maskgit.data.pixels import to_float
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
-from maskgit.training.learner import Learner, check_finite
+from maskgit.training.learner import Learner, finish
 from maskgit.training.metrics_log import read_metrics
+from maskgit.training.resume import Classes, take_weights
 from vqgan.classifier import SMALLEST, Classifier
+from vqgan.weights import load_weights, weights_of
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -49,6 +52,7 @@ class ClassifierTask:
                 f"{SMALLEST} pixels or more"
             )
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
+        self.data_hash = data_hash(self.dataset, self.validation)
         self.class_names = self.dataset.source.class_names
         classifier = Classifier(
             channels=config.data.channels,
@@ -57,6 +61,13 @@ class ClassifierTask:
         )
         self.main = Learner(classifier, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
+
+    def take_weights(self, path: Path) -> None:
+        """Start from another classifier's weights; its classes keep their rows."""
+        weights = weights_of(path, "classifier")
+        before = load_weights(weights, "classifier")[0].get("class_names", ())
+        classes = Classes(before, self.class_names, ("to_logits.weight", "to_logits.bias"))
+        take_weights(self.main.module, weights, "classifier", classes)
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of cross-entropy on images shifted by up to two pixels."""
@@ -73,8 +84,8 @@ class ClassifierTask:
                 ) / len(parts)
                 self.accelerator.backward(loss)
             total += loss.detach()
-        check_finite(total)
-        return {"loss": total, "gradient_norm": learner.step(step)}
+        [norm] = finish(total, (learner, step))
+        return {"loss": total, "gradient_norm": norm}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

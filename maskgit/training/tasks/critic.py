@@ -16,14 +16,16 @@ from maskgit.config.loading import to_dict
 from maskgit.config.sections import CriticConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
+from maskgit.data.manifest import content_of
 from maskgit.model.backbones import SHAPE, make_critic
 from maskgit.model.masking import stratified_times
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
-from maskgit.pipeline.saved import pipeline_folder
+from maskgit.pipeline.saved import class_names_of, pipeline_folder
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
-from maskgit.training.learner import Learner, check_finite
+from maskgit.training.learner import Learner, finish
+from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
 from vqgan.weights import content_hash
 
@@ -41,6 +43,8 @@ class CriticTask:
             config.codes, folder / "tokenizer.safetensors", config.seed
         )
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
+        self.data_hash = content_of(self.dataset.manifest)
+        self.class_names = self.frozen.class_names
         self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
         net = self.frozen.net
         shape = {
@@ -83,6 +87,12 @@ class CriticTask:
             ).loss,
         )
 
+    def take_weights(self, path: Path) -> None:
+        """Start from another critic's weights; its classes keep their rows."""
+        folder = pipeline_folder(path)
+        classes = Classes(class_names_of(folder), self.class_names, OF_CLASSES)
+        take_weights(self.main.module, folder / "critic.safetensors", "critic", classes)
+
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step; progress t is spread over the whole batch of all processes."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
@@ -100,8 +110,8 @@ class CriticTask:
                 )
                 self.accelerator.backward(found)
             loss += found.detach()
-        check_finite(loss)
-        return {"loss": loss, "gradient_norm": learner.step(step)}
+        [norm] = finish(loss, (learner, step))
+        return {"loss": loss, "gradient_norm": norm}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

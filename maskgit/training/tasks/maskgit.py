@@ -15,13 +15,16 @@ from maskgit.config.loading import to_dict
 from maskgit.config.sections import MaskGITConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
+from maskgit.data.manifest import content_of
 from maskgit.model.backbones import make_backbone, make_critic
 from maskgit.model.masking import stratified_times
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
+from maskgit.pipeline.saved import class_names_of, pipeline_folder
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
-from maskgit.training.learner import Learner, check_finite
+from maskgit.training.learner import Learner, finish
+from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of
@@ -42,6 +45,7 @@ class MaskGITTask:
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
         self.tokenizer = Tokenizer.load(tokenizer_path).to(accelerator.device)
+        self.data_hash = content_of(self.dataset.manifest)
         self.class_names = tuple(self.dataset.manifest["class_names"])
         shape: dict[str, Any] = {
             "codebook_size": self.tokenizer.codebook_size,
@@ -62,6 +66,15 @@ class MaskGITTask:
         self.main = Learner(wrapper, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
+
+    def take_weights(self, path: Path) -> None:
+        """Start from another generator's weights, its classes' rows and its critic included."""
+        folder = pipeline_folder(path)
+        classes = Classes(class_names_of(folder), self.class_names, OF_CLASSES)
+        take_weights(self.main.module, folder / "model.safetensors", "maskgit", classes)
+        critic = folder / "critic.safetensors"
+        if self.config.critic is not None and critic.is_file():
+            take_weights(self.main.module, critic, "critic", classes, prefix="token_critic.")
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step; progress t is spread over the batch of all processes, as the loss is."""
@@ -87,8 +100,8 @@ class MaskGITTask:
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        check_finite(sums["loss"])
-        return {**sums, "gradient_norm": learner.step(step)}
+        [norm] = finish(sums["loss"], (learner, step))
+        return {**sums, "gradient_norm": norm}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -15,27 +15,32 @@ from torch import Tensor
 from maskgit.config.loading import to_dict
 from maskgit.config.sections import TokenizerConfig
 from maskgit.data.datasets import Batch, image_datasets
+from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
 from maskgit.data.pixels import to_float
 from maskgit.pictures import image_grid
 from maskgit.training.averages import Averages, shared_batches
-from maskgit.training.learner import Learner, check_finite
+from maskgit.training.learner import Learner, finish
+from maskgit.training.resume import take_weights
 from maskgit.training.tasks.adversary import Adversary
 from vqgan import health
 from vqgan.losses import PIXEL_LOSSES
 from vqgan.perceptual import PERCEPTUAL
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
+from vqgan.weights import weights_of
 
 
 class TokenizerTask:
     """Trains vqgan.Tokenizer."""
 
     unit, num_units, made_from = "images", 1, ""
+    class_names: Sequence[str] = ()
 
     def __init__(self, config: TokenizerConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
+        self.data_hash = data_hash(self.dataset, self.validation)
         tokenizer = Tokenizer(
             image_size=config.data.image_size,
             channels=config.data.channels,
@@ -53,6 +58,10 @@ class TokenizerTask:
         if config.loss.adversarial is not None:
             self.adversary = Adversary(config.loss.adversarial, config, accelerator)
             self.learners["discriminator"] = self.adversary.learner
+
+    def take_weights(self, path: Path) -> None:
+        """Start from another tokenizer's weights."""
+        take_weights(self.main.module, weights_of(path, "tokenizer"), "tokenizer")
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step of the tokenizer, then (once it has joined) one of the discriminator."""
@@ -89,10 +98,13 @@ class TokenizerTask:
             part_logs["loss"] = total.detach()
             for key, value in part_logs.items():
                 logs[key] = logs.get(key, torch.zeros_like(value)) + value / len(parts)
-        check_finite(logs["loss"])
-        logs["gradient_norm"] = learner.step(step)
+        turns: list[tuple[Learner[Any], int]] = [(learner, step)]
         if judged is not None:
-            logs |= judged.update(step, pairs)
+            logs |= judged.backward(step, pairs)
+            turns.append((judged.learner, step - judged.options.start_step))
+        logs["gradient_norm"] = finish(logs["loss"], *turns)[0]
+        if judged is not None:
+            judged.remember(logs)
         return logs
 
     def _images(self, batch: Batch) -> Tensor:

@@ -1,0 +1,58 @@
+"""Before a training: its precision, its trackers, and its place among the processes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+
+from maskgit.config.loading import load
+from maskgit.config.sections import Config, TrainConfig
+from maskgit.precision import best_precision
+from maskgit.processes import cpu_only
+
+LONGEST_WAIT = timedelta(minutes=10)
+"""Of a process for the others, such as for a preview that the main one draws: then they are dead,
+and end, so that a launcher can start them again."""
+
+
+def with_precision(config: Config) -> Config:
+    """The config, `auto` precision decided: as the run started, else the quicker one here."""
+    if config.train.mixed_precision != "auto":
+        return config
+    started = Path(config.run) / "config.yaml"
+    if started.is_file():
+        found = load(started).train.mixed_precision
+    else:
+        found = "bf16" if best_precision() == "bf16" else "no"
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"mixed_precision": found})}
+    )
+
+
+def check_trackers(train: TrainConfig) -> None:
+    """ValueError if one is not installed: accelerate would leave it out."""
+    missing = set(train.trackers) - {str(tracker) for tracker in get_available_trackers()}
+    if missing:
+        raise ValueError(
+            f"train.trackers: {', '.join(sorted(missing))}: not installed, "
+            "or not known to accelerate"
+        )
+
+
+def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
+    """The process group, the device, the precision and the trackers."""
+    check_trackers(train)
+    # an earlier training in this process may have had another precision
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=cpu_only(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+        mixed_precision=train.mixed_precision,
+        log_with=list(train.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
+    )

@@ -1,0 +1,159 @@
+"""Steps that are not finite: skipped exactly, on all ranks together; a divergence goes back once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskgit.config.loading import to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.training.checkpoints import load_latest
+from maskgit.training.tasks import TASKS
+from maskgit.training.trainer import train
+from tests.conftest import by_processes, repo
+from tests.faults.conftest import cases
+from tests.training.conftest import changed
+
+pytestmark = pytest.mark.faults
+LONG_RUN = {"eval_every": 1000, "preview_every": 1000, "log_every": 1000}
+
+
+def given_up(run):
+    path = Path(run) / "given_up.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def poison(monkeypatch, task, steps, where="images"):
+    """Make numbers of some steps NaN: images, or the loss after the codebook has moved."""
+    kind = TASKS[task]
+    if where == "images":
+        real = kind._images
+        monkeypatch.setattr(kind, "_images", lambda self, b: real(self, b) * factor(self))
+        update = kind.update
+
+        def noted(self, step, parts):
+            self.poisoned = step in steps
+            return update(self, step, parts)
+
+        def factor(self):
+            return float("nan") if getattr(self, "poisoned", False) else 1.0
+
+        monkeypatch.setattr(kind, "update", noted)
+        return
+    real_loss = kind._reconstruction_loss
+    update = kind.update
+
+    def noted_too(self, step, parts):
+        self.poisoned = step in steps
+        return update(self, step, parts)
+
+    def lost(self, images, targets):
+        loss, logs = real_loss(self, images, targets)
+        return (loss * float("nan") if getattr(self, "poisoned", False) else loss), logs
+
+    monkeypatch.setattr(kind, "update", noted_too)
+    monkeypatch.setattr(kind, "_reconstruction_loss", lost)
+
+
+@pytest.mark.parametrize("where", ["images", "loss"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_bad_steps_are_skipped_exactly_and_the_codebook_lives(
+    tiny_configs, monkeypatch, where, accumulate, tally
+):
+    steps = cases(40, 200)
+    bad = set(range(3, steps, steps // 20 if steps > 100 else 5))
+    config = changed(
+        tiny_configs[0],
+        train={**LONG_RUN, "steps": steps, "save_every": steps, "accumulate": accumulate},
+    )
+    poison(monkeypatch, "tokenizer", bad, where)
+    train(config)
+    found = given_up(config.run)
+    assert all(len(row["images"]) == 8 and row["images"][0].endswith(".png") for row in found)
+    tensors = load_latest(Path(config.run)).tensors["tokenizer.module"]
+    assert all(v.isfinite().all() for v in tensors.values())
+    assert tensors["quantizer.vq._codebook.cluster_size"].gt(0).sum() > 8, "the codebook lives"
+    right = {row["step"] for row in found} & bad
+    assert len(found) == len(bad)
+    tally(f"NaN batches: {where}, {accumulate} parts", len(right), len(bad))
+
+
+def test_a_skipped_step_changes_nothing(tiny_configs, monkeypatch):
+    """A run whose last step is bad ends with the weights of the step before."""
+    config = changed(tiny_configs[0], train={**LONG_RUN, "steps": 4, "save_every": 3})
+    poison(monkeypatch, "tokenizer", {3}, "loss")
+    train(config)
+    before, after = (load_latest_of(Path(config.run), step)["tokenizer.module"] for step in (3, 4))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def load_latest_of(run, step):
+    from safetensors.torch import load_file
+
+    folder = run / "checkpoints" / f"step_{step:08d}"
+    return {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+
+
+def test_ten_bad_steps_in_a_row_go_back_once_and_then_stop(tiny_configs, monkeypatch, capsys):
+    config = changed(tiny_configs[0], train={**LONG_RUN, "steps": 60, "save_every": 5})
+    poison(monkeypatch, "tokenizer", set(range(12, 22)) | set(range(40, 50)))
+    with pytest.raises(FloatingPointError, match=r"not finite at step 50, .*step_00000040"):
+        train(config)
+    said = capsys.readouterr().err
+    assert said.count("going on from the weights of step 10") == 1
+    assert len(given_up(config.run)) == 20
+
+
+def test_a_loss_that_grows_tenfold_goes_back(tiny_configs, monkeypatch, capsys):
+    config = changed(tiny_configs[0], train={**LONG_RUN, "steps": 70, "save_every": 25})
+    kind = TASKS["tokenizer"]
+    update = kind.update
+
+    def grown(self, step, parts):
+        if step == 28:
+            with torch.no_grad():
+                self.main.module.decoder.to_pixels.weight.mul_(1e3)
+        return update(self, step, parts)
+
+    monkeypatch.setattr(kind, "update", grown)
+    train(config)
+    said = capsys.readouterr().err
+    assert "diverged at step 48" in said and "going on from the weights of step 25" in said
+
+
+def test_a_generator_skips_bad_steps_too(tiny_configs, monkeypatch):
+    vqgan, generator = tiny_configs
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    from maskgit.model.wrapper import NonAutoregressiveWrapper
+
+    real, calls = NonAutoregressiveWrapper.forward, []
+
+    def forward(self, codes, **keywords):
+        losses = real(self, codes, **keywords)
+        calls.append(self.training)
+        bad = self.training and calls.count(True) == 3
+        return losses._replace(loss=losses.loss * float("nan")) if bad else losses
+
+    monkeypatch.setattr(NonAutoregressiveWrapper, "forward", forward)
+    train(generator)
+    [row] = given_up(generator.run)
+    assert row["step"] == 2 and row["images"][0].startswith("row ")
+
+
+def test_a_bad_batch_of_one_process_is_given_up_by_all(tiny_configs, tmp_path, tally):
+    path = tmp_path / "config.json"
+    count = cases(3, 10)
+    config = changed(
+        tiny_configs[0],
+        train={**LONG_RUN, "steps": 4 * count, "save_every": 4 * count},
+    )
+    path.write_text(json.dumps(to_dict(config)))
+    script = repo() / "tests" / "faults" / "one_rank_driver.py"
+    by_processes(2, script, path, count)
+    found = given_up(config.run)
+    right = [row for row in found if row["step"] % 4 == 1]
+    tally("NaN batches on one rank", len(right), count)
+    assert len(found) == count
