@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,15 +15,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vqgan.files import replacing
 
 FORMAT = "maskgit-1"
 HOW_IT_RUNS = ("checkpointing", "channels_last")
+PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REPEATS = ("depth", "num_blocks", "num_layers", "codes_per_cell")
 """Options that say how often something is built: no more often than there are tensors."""
 LARGEST = 2**20
 """Of other numbers of a model, such as its size in pixels or codes, unless the file holds more."""
+TABLES = 2**26
+"""Numbers that a model may make beside those of its file, such as a vector for each code."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -66,6 +70,7 @@ def _header(file: Any, path: Path, kind: str | None) -> dict[str, Any]:
     header = header if isinstance(header, dict) else {}
     if header.get("format") != FORMAT or kind not in (None, header.get("kind")):
         found = f"{header.get('format', 'a foreign format')}, kind {header.get('kind', 'unknown')}"
+        found = " ".join(found.split())
         raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
     if not isinstance(header.get("config"), dict) or not isinstance(header["kind"], str):
         raise ValueError(f"{path} is damaged: its header has no config")
@@ -98,6 +103,8 @@ def load_weights(path: str | Path, kind: str | None) -> tuple[dict[str, Any], di
     if "sha256" in header and header["sha256"] != _digest(header["kind"], config, tensors):
         raise ValueError(f"{path} is damaged: it is not as it was written")
     for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype not in PRECISIONS:
+            raise ValueError(f"{path} holds numbers that are not ours: {name} is {tensor.dtype}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{path} is damaged: not all numbers of {name} are finite")
     return config | {"kind": header["kind"]}, tensors
@@ -112,22 +119,58 @@ def load_module(
     what does not.
     """
     config, tensors = load_weights(path, kind)
-    _check_bounds(config, tensors, path)
-    try:
-        with torch.device("meta"):
-            wanted = make(config).state_dict()
-    except Exception as error:  # whatever a made-up header leads to
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
-    for name in (*wanted, *tensors):
-        shapes = [tuple(side[name].shape) if name in side else "none" for side in (wanted, tensors)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{path} does not fit its header: {name} is {shapes[1]}, not {shapes[0]}"
-            )
+    _check_fit(_on_meta(path, kind, make, config, tensors), tensors, path)
     module = make(config)
     module.load_state_dict(tensors)
     return module, config
+
+
+def _on_meta(
+    path: str | Path,
+    kind: str,
+    make: Callable[[Mapping[str, Any]], Module],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> Module:
+    """What `make` makes of a header, without memory.
+
+    ValueError if it cannot be, or once it has many more parameters than the file has tensors.
+    """
+    _check_bounds(config, tensors, path)
+    made = 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made > 2 * len(tensors) + 100:  # one that is parametrized is registered twice
+            raise ValueError(f"it has more parameters than the {len(tensors)} tensors of the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return make(config)
+    except Exception as error:  # whatever a made-up header leads to
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+    finally:
+        hook.remove()
+
+
+def _check_fit(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """ValueError unless a module on `meta` is of these tensors, and makes few numbers beside."""
+    wanted = module.state_dict()
+    for name in (*wanted, *tensors):
+        like = [_like(side[name]) if name in side else "none" for side in (wanted, tensors)]
+        if like[0] != like[1]:
+            raise ValueError(f"{path} does not fit its header: {name} is {like[1]}, not {like[0]}")
+    made = sum(part.numel() for part in (*module.parameters(), *module.buffers()))
+    if made - sum(tensor.numel() for tensor in tensors.values()) > TABLES:
+        raise ValueError(f"{path} has a header that cannot be: it asks for {made} numbers")
+
+
+def _like(tensor: Tensor) -> str:
+    """Shape, and kind of numbers; their precision is free."""
+    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else f' {tensor.dtype}'}"
 
 
 def _check_bounds(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Any) -> None:
@@ -135,11 +178,22 @@ def _check_bounds(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} is damaged: its header has no model")
     largest = max(LARGEST, sum(tensor.numel() for tensor in tensors.values()))
-    for key, value in config["model"].items():
-        limit = max(len(tensors), 1) if key in REPEATS else largest
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and abs(number) > limit:
-                raise ValueError(f"{path} has a header that cannot be: {key} is {number}")
+    for key, number in _numbers("model", config["model"]):
+        if abs(number) > (max(len(tensors), 1) if key in REPEATS else largest):
+            raise ValueError(f"{path} has a header that cannot be: {key} is {number}")
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every number in a value of JSON, with its key; of a list its length, too."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _numbers(name, part)
+    elif isinstance(value, list):
+        yield key, len(value)
+        for part in value:
+            yield from _numbers(key, part)
+    elif isinstance(value, int | float):
+        yield key, value
 
 
 def content_hash(path: str | Path, kind: str) -> str:
@@ -149,6 +203,8 @@ def content_hash(path: str | Path, kind: str) -> str:
     the same model.
     """
     config, tensors = load_weights(path, kind)
+    if not isinstance(config.get("model"), dict):
+        raise ValueError(f"{path} is damaged: its header has no model")
     model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
     return hash_of(json.dumps(model, sort_keys=True), tensors)
 

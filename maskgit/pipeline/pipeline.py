@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +19,14 @@ from maskgit.model.backbones import Backbone
 from maskgit.model.conditioned import Conditioned
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pictures import image_grid
+from maskgit.pipeline.asked import (
+    MOST_BATCH,
+    MOST_CELLS,
+    MOST_SIDE,
+    check_codes,
+    seeds_for,
+    whole_numbers,
+)
 from maskgit.pipeline.labels import label_of, parse_labels
 from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
 from maskgit.pipeline.settings import Settings, settle
@@ -66,7 +73,8 @@ class Pipeline:
         self.sampler, self.guidance = sampler, dict(guidance or {})
         self.run, self.data = dict(run or {}), dict(data or {})
         self.presets = dict(presets or {})
-        self.settings()  # refuses what could not be drawn with
+        self.settings()  # these two refuse what could not be drawn
+        self.grid_of()
 
     @property
     def net(self) -> Backbone:
@@ -160,12 +168,12 @@ class Pipeline:
         """
         condition = self.condition(labels)
         count = batch_of(condition)
-        seeds = list(range(count)) if seeds is None else list(seeds)
-        if len(seeds) != count:
-            raise ValueError(f"{count} labels need as many seeds, not {len(seeds)}")
+        seeds = seeds_for(count, seeds)
         away = None
         if negative is not None:
-            away = self.condition([negative] * count if isinstance(negative, int) else negative)
+            away = self.condition(
+                negative if isinstance(negative, Iterable) else [negative] * count
+            )
         mixed = None
         if mixed_with is not None:
             others, share = zip(*mixed_with, strict=True)
@@ -178,6 +186,7 @@ class Pipeline:
             raise ValueError(f"{count} labels need as many grids of codes, not {len(codes)}")
         elif height is not None or width is not None:
             raise ValueError("give the grids of codes, or a height and width, not both")
+        check_codes(codes, self.model.mask_id)
         keywords["steps"] = rounds_of(found.sampler, codes[0].numel())
         self.net.check_grid(*codes.shape[1:])
         if negative is not None:
@@ -190,19 +199,12 @@ class Pipeline:
 
     def condition(self, labels: Labels) -> Condition:
         """What the net is given for class labels; any other condition stays as it is."""
-        if not isinstance(labels, Sequence):
+        if isinstance(labels, Tensor | Mapping):
             return each(lambda part: part.to(self.device), labels)
-        if any(not isinstance(label, int | np.integer) for label in labels):
-            raise ValueError(
-                f"labels are whole numbers, not {list(labels)[:3]}: pipeline.label(name) is a "
-                "class's"
-            )
-        if any(not 0 <= label <= len(self.class_names) for label in labels):
-            raise ValueError(
-                f"labels lie in 0 .. {len(self.class_names) - 1}, "
-                f"or {len(self.class_names)} for no label"
-            )
-        return torch.tensor(labels, device=self.device)
+        most = len(self.class_names)
+        allowed = f"labels lie in 0 .. {most - 1}, or {most} for no label"
+        found = whole_numbers(labels, 0, most, f"{allowed} (pipeline.label(name) is a class's)")
+        return torch.tensor(found, dtype=torch.int64, device=self.device)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's.
@@ -211,12 +213,18 @@ class Pipeline:
         """
         own = self.tokenizer.size_of(self.net.grid)
         height, width = own[0] if height is None else height, own[1] if width is None else width
+        whole_numbers([height, width], 1, MOST_SIDE, f"sides lie in 1 .. {MOST_SIDE} pixels")
         if not self.net.any_grid and (height, width) != own:
             raise ValueError(
                 f"this model draws {own[0]}x{own[1]} pixels only; "
                 "model.positions=rotary draws any size"
             )
-        return self.tokenizer.grid_of(height, width)
+        grid = self.tokenizer.grid_of(height, width)
+        if math.prod(grid) > MOST_CELLS:
+            raise ValueError(
+                f"images of {height}x{width} have {math.prod(grid)} codes, {MOST_CELLS} at most"
+            )
+        return grid
 
     def settings(self, **options: Any) -> Settings:
         """What to draw with: the pipeline's own or a preset's, with what a call gives."""
@@ -233,14 +241,13 @@ class Pipeline:
         **options: Any,
     ) -> Iterator[Tensor]:
         """Images (channels, height, width) in [-1, 1], made in batches; options as in `rounds`."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size is 1 or more, not {batch_size}")
-        count = len(labels) if isinstance(labels, Sequence) else batch_of(labels)
-        seeds = list(range(count)) if seeds is None else list(seeds)
-        for start in range(0, count, batch_size):
-            part = slice(start, start + batch_size)
-            mine = labels[part] if isinstance(labels, Sequence) else some(labels, part)
-            *_, codes = self.rounds(mine, seeds[part], **options)
+        condition = self.condition(labels)
+        count = batch_of(condition)
+        seeds = seeds_for(count, seeds)
+        [size] = whole_numbers([batch_size], 1, MOST_BATCH, f"batch_size is 1 .. {MOST_BATCH}")
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            *_, codes = self.rounds(some(condition, part), seeds[part], **options)
             yield from self._decode(codes)
 
     def _decode(self, codes: Tensor) -> Iterator[Tensor]:

@@ -1,0 +1,49 @@
+"""Numbers that a call of a Pipeline asks for, checked before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import index
+from typing import Any
+
+from torch import Tensor
+
+MOST_BATCH = 2**16
+MOST_SIDE = 2**13
+"""Pixels."""
+MOST_CELLS = 2**16
+"""Codes of an image: more is a slip, and takes memory without end."""
+
+SEEDS = "seeds lie in 0 .. 2^63 - 1"
+
+
+def whole_numbers(values: Any, least: int, most: int, allowed: str) -> list[int]:
+    """The values as ints in least .. most; ValueError says what is `allowed`, and what is not."""
+    found = []
+    for value in values if isinstance(values, Iterable) else [values]:
+        try:
+            number = index(value)
+        except TypeError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ValueError(f"{allowed}: whole numbers, not {value!r:.40}")
+        found.append(number)
+    return found
+
+
+def seeds_for(count: int, seeds: Iterable[int] | None) -> list[int]:
+    """One seed for each of `count` images, 0, 1, ... by default; ValueError for others."""
+    found = whole_numbers(range(count) if seeds is None else seeds, 0, 2**63 - 1, SEEDS)
+    if len(found) != count:
+        raise ValueError(f"{count} labels need as many seeds, not {len(found)}")
+    return found
+
+
+def check_codes(codes: Tensor, mask_id: int) -> None:
+    """ValueError unless they are grids (batch, h, w) of codes, hidden ones `mask_id`."""
+    if codes.ndim != 3 or codes.is_floating_point():
+        raise ValueError(
+            f"codes are whole numbers (batch, h, w), not {codes.dtype} {tuple(codes.shape)}"
+        )
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= mask_id:
+        raise ValueError(f"codes lie in 0 .. {mask_id - 1}, or {mask_id} for those that are hidden")
