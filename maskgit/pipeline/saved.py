@@ -67,8 +67,9 @@ def _read_parts(folder: Path) -> Parts:
         )
     tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
     _check_bound(folder, config)
-    names, number = config["class_names"], weights["model"].get("num_classes", 0)
-    if len(names) != number:
+    names = config["class_names"]
+    number = weights["model"].get("num_classes", len(names))  # a net of one's own may not say
+    if len(names) > number:
         raise ValueError(f"{folder} names {len(names)} classes, its model has {number}")
     rest = {key: config[key] for key in ("class_names", "sampler", "guidance", "run")}
     return Parts(

@@ -233,7 +233,7 @@ def test_an_image_of_the_data_has_its_own_label_whatever_classes_are_called(run)
     pipeline = Pipeline.from_pretrained(run)
     pipeline.class_names = ("1", "2", "0")
     _, own = picture_of(pipeline, "validation:5", resize=False)
-    for given, wanted in (({}, own), ({"other_label": "2"}, 1)):
+    for given, wanted in (({}, own), ({"other_label": "=2"}, 1)):
         request = Retouch(
             "interpolate", ["validation:0"], None, 0, 1, False, {"other": "validation:5", **given}
         )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqgan.weights import content_hash, load_weights, save_weights, weights_of
+from vqgan.weights import content_hash, load_module, load_weights, save_weights, weights_of
 
 
 def test_weights_carry_their_config(tmp_path):
@@ -53,3 +53,57 @@ def test_the_content_hash_knows_the_weights_and_the_model_only(tmp_path):
 def test_missing_weights_say_how_to_get_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer at .*: train it first"):
         weights_of(tmp_path, "tokenizer")
+
+
+def linear(config):
+    return torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(config["model"]["layers"])))
+
+
+def written(path, tensors, **model):
+    save_weights(path, tensors, "tokenizer", {"model": model})
+    return path
+
+
+def test_a_module_is_made_of_a_file_and_no_draw_is_taken_for_the_trial(tmp_path):
+    module = linear({"model": {"layers": 2}})
+    path = written(tmp_path / "w.safetensors", module.state_dict(), layers=2)
+    torch.manual_seed(0)
+    linear({"model": {"layers": 2}})
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    again, config = load_module(path, "tokenizer", linear)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert config["model"] == {"layers": 2}
+    assert torch.equal(again[1].weight, module[1].weight)
+
+
+def test_a_header_asks_for_no_more_than_its_file_holds(tmp_path):
+    tensors = linear({"model": {"layers": 1}}).state_dict()
+    path = tmp_path / "w.safetensors"
+    for number in (200, 2**20):
+        written(path, tensors, layers=number)
+        with pytest.raises(ValueError, match="more parameters than the 2 tensors of the file"):
+            load_module(path, "tokenizer", linear)
+    for model in ({"layers": 2**21}, {"layers": 1, "x": {"y": [{"codes_per_cell": 3}]}}):
+        written(path, tensors, **model)
+        with pytest.raises(ValueError, match="a header that cannot be: (layers|codes_per_cell) is"):
+            load_module(path, "tokenizer", linear)
+
+
+def test_tensors_of_another_shape_or_of_other_numbers_do_not_fit(tmp_path):
+    whole = linear({"model": {"layers": 1}}).state_dict()
+    path = tmp_path / "w.safetensors"
+    for tensors, message in (
+        (whole | {"0.bias": torch.zeros(3)}, r"0.bias is \(3,\), not \(2,\)"),
+        (whole | {"0.bias": torch.zeros(2, dtype=torch.int32)}, "0.bias is .* torch.int32"),
+        (whole | {"more": torch.zeros(1)}, "more is"),
+        ({"0.bias": whole["0.bias"]}, "0.weight is none"),
+        (whole | {"0.bias": torch.zeros(2).to(torch.float8_e4m3fn)}, "numbers that are not ours"),
+        (whole | {"0.bias": torch.full((2,), torch.nan)}, "not all numbers of 0.bias are finite"),
+    ):
+        written(path, tensors, layers=1)
+        with pytest.raises(ValueError, match=message):
+            load_module(path, "tokenizer", linear)
+    load_module(
+        written(path, {k: v.bfloat16() for k, v in whole.items()}, layers=1), "tokenizer", linear
+    )
