@@ -50,21 +50,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_what_is_full(path: Path) -> Iterator[None]:
-    """OSError, in a line that names `path`, if what is written inside finds no room."""
+    """OSError, in a line of `path` and what is free there, if what is written finds no room."""
     try:
         yield
     except SafetensorError as error:  # which reports the disk's errors as its own
         if "os error" not in str(error):
             raise
-        raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(_no_room(path, str(error))) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise OSError(
-            error.errno,
-            f"{path} cannot be written ({os.strerror(error.errno)}): make room there, "
-            "then the same command goes on",
-        ) from error
+        raise OSError(error.errno, _no_room(path, os.strerror(error.errno))) from error
+
+
+def _no_room(path: Path, reason: str) -> str:
+    free = shutil.disk_usage(path.parent).free
+    return (
+        f"{path} cannot be written ({reason}; {free / 2**20:.2f} MiB are free): make room there, "
+        "then the same command goes on"
+    )
 
 
 def flush(path: Path) -> None:

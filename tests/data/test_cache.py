@@ -154,6 +154,22 @@ def test_images_changed_in_place_without_another_size_are_refused(made, image_fo
         again()
 
 
+def test_shards_of_other_pixels_are_not_kept_where_no_manifest_knows_their_dates(
+    made, image_folder
+):
+    out, again = made
+    path = image_folder / "train" / "bag" / "00.png"
+    picture = Image.open(path)
+    write_padded(path, picture)
+    again(overwrite=True)
+    before = shards(out)
+    write_padded(path, picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+    (out / "manifest.json").unlink()
+    again()
+    changed = [name for name, content in shards(out).items() if content != before[name]]
+    assert changed == ["train-00000.safetensors"]
+
+
 def test_renamed_classes_are_refused_with_both_lists(made, image_folder):
     _, again = made
     for split in ("train", "val"):
