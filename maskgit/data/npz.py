@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +17,9 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from vqgan.files import replacing
+
+MOST_PACKED, UNPACKED = 200, 2**26
+"""How many times larger an array may get by unpacking, if it gets larger than so many bytes."""
 
 
 def open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -31,13 +36,34 @@ def open_array(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[An
 
 
 def npz_arrays(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of an .npz file's arrays; ValueError if it is none."""
+    """The names and shapes of an .npz file's arrays; ValueError if it is none.
+
+    All that they claim is there: an array has the bytes of its shape, and no bomb is unpacked.
+    """
     with reading_npz(path), zipfile.ZipFile(path) as archive:
-        shapes = {}
-        for name in archive.namelist():
-            with archive.open(name) as file:
-                shapes[name.removesuffix(".npy")] = open_array(file, f"{path}: {name}")[0]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for entry in archive.infolist():
+            name, where = (
+                entry.filename.removesuffix(".npy"),
+                f"{path}: {' '.join(entry.filename.split())}",
+            )
+            if name in shapes or name == entry.filename:
+                raise ValueError(f"{where} is no array of its own (a name twice, or no .npy)")
+            with archive.open(entry) as file:
+                shape, dtype, start = open_array(file, where)
+            _check_size(entry, where, start + math.prod(shape) * dtype.itemsize)
+            shapes[name] = shape
         return shapes
+
+
+def _check_size(entry: zipfile.ZipInfo, where: str, wanted: int) -> None:
+    if entry.file_size != wanted:
+        raise ValueError(f"{where} has {entry.file_size} bytes, by its shape {wanted}")
+    if entry.file_size > max(UNPACKED, MOST_PACKED * entry.compress_size):
+        raise ValueError(
+            f"{where} unpacks {entry.compress_size} bytes to {entry.file_size}: "
+            f"no pictures shrink to less than a {MOST_PACKED}th"
+        )
 
 
 @contextmanager
@@ -45,7 +71,7 @@ def reading_npz(path: str | Path) -> Iterator[None]:
     """ValueError, in a line, for whatever a damaged or strange archive leads to inside."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} is not an .npz file that can be read: {error}") from error
 
 

@@ -166,6 +166,8 @@ def from_npz(
         raise ValueError(
             f"{path}: arr_0 should be (n, height, width, 3) images, it is {shape or 'missing'}"
         )
+    if not all(shape):
+        raise ValueError(f"{path}: arr_0 holds no images, it is {shape}")
     found = 1 if len(shape) == 3 else shape[-1]
     wanted = channels or found
     if found < wanted:
@@ -199,8 +201,9 @@ def _labels_of(path: Path, count: int, num_classes: int) -> np.ndarray:
         raise ValueError(
             f"{path}: arr_1 should be {count} labels, it is {labels.dtype} {labels.shape}"
         )
+    labels = labels.astype(np.int64)
     check_labels(labels, num_classes or int(labels.max(initial=0)) + 1, f"{path}: arr_1")
-    return labels.astype(np.int64)
+    return labels
 
 
 def _to_grey(images: Tensor) -> Tensor:

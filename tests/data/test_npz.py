@@ -1,3 +1,4 @@
+import io
 import zipfile
 
 import numpy as np
@@ -28,3 +29,46 @@ def test_a_foreign_file_is_refused_unread(tmp_path):
         archive.writestr("arr_0.npy", b"nothing")
     with pytest.raises(ValueError, match=r"is not a \.npy array"):
         npz_arrays(tmp_path / "bytes.npz")
+
+
+def archive(path, *entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in entries:
+            made.writestr(name, content)
+    return path
+
+
+def npy(shape, body):
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + body
+
+
+@pytest.mark.parametrize("entries, message", [
+    ([("arr_0.npy", npy((2**62, 8, 8, 3), bytes(10)))], "has 138 bytes, by its shape"),
+    ([("arr_0.npy", npy((1,), bytes(10)))], "has 138 bytes, by its shape 129"),
+    ([("arr_0.npy", npy((9000, 9000), bytes(81_000_000)))], "unpacks .* bytes to 81000128"),
+    ([("arr_0", npy((1,), bytes(1)))], r"no array of its own .*no \.npy"),
+])  # fmt: skip
+def test_an_array_has_the_bytes_of_its_shape_and_is_no_bomb(tmp_path, entries, message):
+    with pytest.raises(ValueError, match=message):
+        npz_arrays(archive(tmp_path / "x.npz", *entries))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_stands_twice_is_refused(tmp_path):
+    twice = [("arr_0.npy", npy((1,), bytes(1)))] * 2
+    with pytest.raises(ValueError, match="a name twice"):
+        npz_arrays(archive(tmp_path / "x.npz", *twice))
+
+
+def test_damage_inside_a_compressed_array_is_told_in_a_line(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as made:
+        made.writestr("arr_0.npy", npy((999,), bytes(range(9)) * 111))
+    content = bytearray(path.read_bytes())
+    content[60:80] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"not an \.npz file that can be read"):
+        npz_arrays(path)
