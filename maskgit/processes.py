@@ -127,20 +127,3 @@ def _lock(descriptor: int, folder: Path) -> None:
             f"warning: {folder} cannot be locked ({error}): nothing else may write to it",
             file=sys.stderr,
         )
-
-
-def in_use(folder: str | Path) -> bool:
-    """Whether another process holds a folder."""
-    try:
-        descriptor = os.open(Path(folder) / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False

@@ -2,13 +2,16 @@
 
 folder/config.json (class names, sampler settings, the run's config)  presets/*.yaml
 folder/model.safetensors  tokenizer.safetensors  critic.safetensors, if it has a token critic
+
+An export comes whole or not at all: until all its files are in their places, those that are not
+stand in folder/.export, and are read before their namesakes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,16 +20,16 @@ from typing import Any, NamedTuple
 from maskgit.config.presets import Preset, load_presets, save_preset
 from maskgit.model.backbones import make_backbone, spec_of
 from maskgit.model.wrapper import NonAutoregressiveWrapper
-from maskgit.processes import in_use
-from vqgan.files import replacing
+from vqgan.files import flush, remove, replacing, temporary
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import content_hash, load_module, recorded_hash, save_weights
 
 FORMAT = "maskgit-pipeline-2"
 KINDS = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
 """The files of weights, and the kind that each says it is."""
-TRIES = 5
-"""Seconds that an export which is under way is waited for."""
+CONFIG, EXPORT = "config.json", ".export"
+TRIES = 10
+"""How often a folder that changes while it is read is read again."""
 
 
 class Parts(NamedTuple):
@@ -43,30 +46,61 @@ class Parts(NamedTuple):
 
 
 def read_parts(folder: Path) -> Parts:
-    """What `write_parts` wrote.
+    """What `write_parts` wrote, all of one export, also while another is written.
 
-    FileNotFoundError or ValueError says what to do if it is none of ours, or not whole. While a
-    training exports to the folder, files of two exports may lie beside each other for a moment:
-    that is waited for.
+    FileNotFoundError or ValueError says what to do if it is none of ours, or not whole.
     """
     for _ in range(TRIES):
-        with suppress(_MixedError):
+        before = _state(folder)
+        try:
             return _read_parts(folder)
-        if not in_use(folder.parent):
-            break
-        time.sleep(1)
+        except (OSError, ValueError):
+            if _state(folder) == before:
+                raise
     return _read_parts(folder)
 
 
+def _state(folder: Path) -> list[tuple[int, int] | None]:
+    """Which files there are: it changes while an export comes to its place."""
+    names = [CONFIG, *map(_file, KINDS)]
+    return [_identity(place / name) for name in names for place in (folder / EXPORT, folder)]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
+def _file(name: str) -> str:
+    return f"{name}.safetensors"
+
+
+def _at(folder: Path, name: str) -> Path:
+    """Where a file lies: what is left of an export on its way stands before what was there."""
+    waiting = folder / EXPORT / name
+    return waiting if waiting.is_file() else folder / name
+
+
+def _files(folder: Path, config: Mapping[str, Any]) -> dict[str, Path]:
+    """The weights that config.json binds; of version 0.1 all there are."""
+    found = {name: _at(folder, _file(name)) for name in KINDS}
+    bound = config.get("sha256")
+    has_critic = found["critic"].is_file() if bound is None else "critic" in bound
+    return {name: path for name, path in found.items() if name != "critic" or has_critic}
+
+
 def _read_parts(folder: Path) -> Parts:
-    config = _read_config(folder / "config.json")
-    model, weights = load_module(folder / "model.safetensors", "maskgit", _make_model)
-    if (folder / "critic.safetensors").is_file():
+    config = _read_config(_at(folder, CONFIG))
+    files = _files(folder, config)
+    model, weights = load_module(files["model"], "maskgit", _make_model)
+    if "critic" in files:
         model.token_critic, _ = load_module(
-            folder / "critic.safetensors", "critic", lambda found: make_backbone(found["model"])
+            files["critic"], "critic", lambda found: make_backbone(found["model"])
         )
-    tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
-    _check_bound(folder, config)
+    tokenizer = Tokenizer.load(files["tokenizer"])
+    _check_bound(files, config)
     names = config["class_names"]
     number = weights["model"].get("num_classes", len(names))  # a net of one's own may not say
     if len(names) > number:
@@ -82,24 +116,16 @@ def _make_model(weights: Mapping[str, Any]) -> NonAutoregressiveWrapper:
     return NonAutoregressiveWrapper(net, mask_id=mask_id, **weights["wrapper"])
 
 
-def _check_bound(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_bound(files: Mapping[str, Path], config: Mapping[str, Any]) -> None:
     """ValueError if a file of weights is not the one that config.json was written with."""
-    bound = config.get("sha256")
-    if bound is None:  # of version 0.1
-        return
-    for name, kind in KINDS.items():
-        path = folder / f"{name}.safetensors"
-        found = recorded_hash(path, kind) if path.is_file() else None
-        if found != bound.get(name):
-            raise _MixedError(
-                f"{path} is not the one that {folder / 'config.json'} was written with: files of "
+    bound = config.get("sha256") or {}  # none in version 0.1
+    for name, path in files.items():
+        if bound and recorded_hash(path, KINDS[name]) != bound.get(name):
+            raise ValueError(
+                f"{path} is not the one that {path.parent / CONFIG} was written with: files of "
                 "two exports are mixed. Copy the folder again, or export anew by the same "
                 "`maskgit train <config>`"
             )
-
-
-class _MixedError(ValueError):
-    """Files of two exports."""
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -142,40 +168,66 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def write_parts(folder: Path, parts: Parts) -> Path:
-    """Write a pipeline's files and presets, each whole or not at all; others stay.
+    """Write a pipeline's files: all or none of them, whatever moment it is killed at; others stay.
 
-    config.json comes last and names the hashes of the others: no file of another export passes.
+    They are written aside, put beside the old ones by one renaming, and then into their places.
+    Presets follow, each whole or not at all.
     """
+    _settle(folder)
+    aside = temporary(folder / EXPORT)
+    remove(aside)
+    try:
+        _write(aside, parts)
+        flush(aside)
+        os.replace(aside, folder / EXPORT)
+    except BaseException:
+        remove(aside)
+        raise
+    _settle(folder)
+    if parts.model.token_critic is None:  # that of an export before, which nothing binds now
+        (folder / _file("critic")).unlink(missing_ok=True)
+    for name, preset in parts.presets.items():
+        save_preset(folder, name, preset)
+    return folder
+
+
+def _write(folder: Path, parts: Parts) -> None:
+    """The weights, and a config.json that names their hashes: no file of another export passes."""
     model = parts.model
     own = {"self_cond": model.self_cond, "self_token_critic": model.self_critic is not None}
     weights = {"model": spec_of(model.net), "wrapper": own, "run": parts.run}
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("token_critic.")}
     bound = {
-        "tokenizer": parts.tokenizer.save(folder / "tokenizer.safetensors"),
-        "model": save_weights(folder / "model.safetensors", state, "maskgit", weights),
+        "tokenizer": parts.tokenizer.save(folder / _file("tokenizer")),
+        "model": save_weights(folder / _file("model"), state, "maskgit", weights),
     }
-    if model.token_critic is None:
-        (folder / "critic.safetensors").unlink(missing_ok=True)
-    else:
+    if model.token_critic is not None:
         shape = {"model": spec_of(model.token_critic), "run": parts.run}
         bound["critic"] = save_weights(
-            folder / "critic.safetensors", model.token_critic.state_dict(), "critic", shape
+            folder / _file("critic"), model.token_critic.state_dict(), "critic", shape
         )
     rest = {
         name: getattr(parts, name) for name in ("class_names", "sampler", "guidance", "run", "data")
     }
     config = json.loads(json.dumps({"format": FORMAT, **rest}))
     config["sha256"] = {"config": _hash(config), **bound}
-    with replacing(folder / "config.json") as aside:
+    with replacing(folder / CONFIG) as aside:
         aside.write_text(json.dumps(config, indent=1) + "\n")
-    for name, preset in parts.presets.items():
-        save_preset(folder, name, preset)
-    return folder
+
+
+def _settle(folder: Path) -> None:
+    """Bring the files of an export to their places; also of one that was killed on its way."""
+    waiting = folder / EXPORT
+    if waiting.is_dir():
+        for path in waiting.iterdir():
+            os.replace(path, folder / path.name)
+        flush(folder)
+        waiting.rmdir()
 
 
 def class_names_of(folder: Path) -> list[str]:
     """The class names of a pipeline, from its folder."""
-    return list(_read_config(folder / "config.json")["class_names"])
+    return list(_read_config(_at(folder, CONFIG))["class_names"])
 
 
 def pipeline_folder(run: Path) -> Path:
@@ -185,5 +237,6 @@ def pipeline_folder(run: Path) -> Path:
 
 def pipeline_hashes(run: Path) -> dict[str, str]:
     """The hashes of a pipeline's model, tokenizer and token critic, where there is one."""
-    files = {name: pipeline_folder(run) / f"{name}.safetensors" for name in KINDS}
-    return {name: content_hash(path, KINDS[name]) for name, path in files.items() if path.is_file()}
+    folder = pipeline_folder(run)
+    files = _files(folder, _read_config(_at(folder, CONFIG)))
+    return {name: content_hash(path, KINDS[name]) for name, path in files.items()}

@@ -1,7 +1,9 @@
 """Flips, cuts and swaps in the files of a pipeline: detected and named, or nothing is changed."""
 
+import os
 import random
 import shutil
+from contextlib import suppress
 
 import pytest
 import torch
@@ -81,19 +83,42 @@ def test_a_file_of_another_export_is_named(folder, tmp_path, name):
         Pipeline.from_pretrained(folder)
 
 
-def test_an_export_that_was_killed_between_two_files_is_refused_and_exporting_again_mends_it(
+def test_an_export_that_is_killed_at_any_call_leaves_all_of_the_old_or_all_of_the_new(
     folder, monkeypatch
 ):
-    pipeline = Pipeline.from_pretrained(folder)
+    old = Pipeline.from_pretrained(folder)
+    new = Pipeline.from_pretrained(folder)
     with torch.no_grad():
-        next(pipeline.model.parameters()).add_(1)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("maskgit.pipeline.saved._hash", interrupted)
-        pipeline.save_pretrained(folder)
-    assert drawn(folder) is None
-    pipeline.save_pretrained(folder)
-    assert drawn(folder) is not None
+        for parameter in new.model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.3)
+    both = []
+    for pipeline in (old, new):
+        *_, codes = pipeline.rounds([0, 2], [5, 6])
+        both.append(codes)
+    seen = set()
+    for number in range(12):
+        old.save_pretrained(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", killed_at(number, os.replace))
+            patch.setattr("maskgit.pipeline.saved.remove", lambda path: None)  # nor cleans up
+            with suppress(KeyboardInterrupt):
+                new.save_pretrained(folder)
+        found = drawn(folder)
+        assert found is not None
+        seen.add([torch.equal(found, codes) for codes in both].index(True))
+    assert seen == {0, 1}
+    new.save_pretrained(folder)
+    assert torch.equal(drawn(folder), both[1])
+    assert not list(folder.glob(".*"))
 
 
-def interrupted(config):
-    raise KeyboardInterrupt
+def killed_at(number, call):
+    """A call that works `number` times."""
+    left = iter(range(number))
+
+    def replaced(*paths):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return call(*paths)
+
+    return replaced
