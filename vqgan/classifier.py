@@ -26,7 +26,7 @@ class Classifier(nn.Module):
 
     def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
         super().__init__()
-        if width % GROUPS:
+        if width < 1 or width % GROUPS:
             raise ValueError(f"a classifier's width divides by {GROUPS}, {width} does not")
         self.config = {"channels": channels, "num_classes": num_classes, "width": width}
         layers: list[nn.Module] = []
@@ -43,7 +43,16 @@ class Classifier(nn.Module):
         self.to_logits = nn.Linear(8 * width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, height, width) in [-1, 1] -> last hidden (batch, 8 width)."""
+        """images: (batch, channels, height, width) in [-1, 1] -> last hidden (batch, 8 width).
+
+        ValueError for images of fewer than SMALLEST pixels a side.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < SMALLEST:
+            raise ValueError(
+                f"a classifier sees images of {SMALLEST}x{SMALLEST} pixels or more, "
+                f"not {height}x{width}"
+            )
         return F.relu(self.hidden(self.layers(images)))
 
     def forward(self, images: Tensor) -> Tensor:

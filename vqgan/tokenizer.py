@@ -123,7 +123,7 @@ class Tokenizer(nn.Module):
     def check_size(self, height: int, width: int) -> None:
         """ValueError, with sizes that would do, unless `downscale` divides both sides."""
         f = self.downscale
-        if height % f or width % f or not height or not width:
+        if height % f or width % f or min(height, width) < 1:
             near = [max(f, round(side / f) * f) for side in (height, width)]
             raise ValueError(
                 f"images of {height}x{width} do not divide by the tokenizer's downscale {f}; "

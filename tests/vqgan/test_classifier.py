@@ -35,3 +35,15 @@ def test_agreement_is_the_share_that_is_read_as_asked(classifier):
     other[:3] = (other[:3] + 1) % 3
     assert class_agreement(classifier, images(), read) == 1
     assert class_agreement(classifier, images(), other) == pytest.approx(4 / 7)
+
+
+@pytest.mark.parametrize("width", [0, -8, 4, 12])
+def test_a_width_that_its_norms_do_not_divide_is_refused(width):
+    with pytest.raises(ValueError, match="width divides by 8"):
+        Classifier(channels=1, num_classes=3, width=width)
+
+
+def test_images_too_small_for_its_poolings_are_refused(classifier):
+    assert classifier(images(height=8, width=8)).shape == (7, 3)
+    with pytest.raises(ValueError, match="8x8 pixels or more, not 3x20"):
+        classifier(images(height=3))

@@ -138,3 +138,9 @@ def test_hidden_cells_are_decoded_without_their_code():
     other[0, 0, 0] = tokenizer.codebook_size  # a mask token
     assert torch.equal(tokenizer.decode(one, hidden), tokenizer.decode(other, hidden))
     assert torch.allclose(tokenizer.decode(one, hidden & False), tokenizer.decode(one), atol=1e-5)
+
+
+def test_sizes_below_one_do_not_divide():
+    for size in (0, -16):
+        with pytest.raises(ValueError, match="do not divide"):
+            Tokenizer(image_size=size)
