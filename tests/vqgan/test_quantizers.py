@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from maskgit.config.loading import parse
 from tests.vqgan.conftest import DIM, latents, make, trained
 from vqgan.quantizers import QUANTIZERS
 from vqgan.registry import options_of
@@ -109,3 +110,11 @@ def test_state_round_trips(name):
 def test_fsq_counts_its_levels():
     assert QUANTIZERS["fsq"](DIM, levels=[8, 5, 5]).codebook_size == 200
     assert QUANTIZERS["fsq"](DIM, levels=[2, 2, 2]).codebook_size == 8
+
+
+@pytest.mark.parametrize("name", ["vq", "sim_vq", "rvq", "lfq", "bsq"])
+@pytest.mark.parametrize("size", [-1, 0, 1, 2**40])
+def test_a_codebook_of_no_use_or_without_end_is_refused_by_a_config(name, size):
+    model = {"quantizer": {"name": name, "codebook_size": size}}
+    with pytest.raises(ValueError, match="codebook_size: Input should be"):
+        parse({"task": "tokenizer", "model": model}, "t")

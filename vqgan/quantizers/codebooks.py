@@ -8,7 +8,8 @@ import vector_quantize_pytorch as vqp
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
+from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
+from vqgan.registry import Positive
 
 MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all, several times over."""
@@ -76,8 +77,8 @@ class VQ(nn.Module):
         self,
         dim: int,
         *,
-        codebook_size: int = 512,
-        codebook_dim: int = 16,
+        codebook_size: NumCodes = 512,
+        codebook_dim: Positive = 16,
         decay: float = 0.99,
         commitment: float = 0.25,
         dead_below: float = 0.15,
@@ -149,8 +150,8 @@ class SimVQ(nn.Module):
         self,
         dim: int,
         *,
-        codebook_size: int = 1024,
-        codebook_dim: int = 16,
+        codebook_size: NumCodes = 1024,
+        codebook_dim: Positive = 16,
         commitment: float = 0.25,
     ) -> None:
         super().__init__()
@@ -195,9 +196,9 @@ class RVQ(nn.Module):
         self,
         dim: int,
         *,
-        codebook_size: int = 256,
+        codebook_size: NumCodes = 256,
         codes_per_cell: int = 2,
-        codebook_dim: int = 16,
+        codebook_dim: Positive = 16,
         decay: float = 0.99,
         commitment: float = 0.25,
         dead_below: float = 0.15,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch.distributed as dist
+from annotated_types import Ge, Le
 from torch import Tensor
+
+NumCodes = Annotated[int, Ge(2), Le(2**20)]
+"""A codebook_size: one code says nothing, and more than these no header may ask for."""
 
 
 class Quantized(NamedTuple):

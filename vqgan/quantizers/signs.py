@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn import all_reduce
 
-from vqgan.quantizers.quantized import Quantized, check_range, is_distributed
+from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
 
 GROUP_BITS = 10
 """The most bits whose entropy over all cells is taken exactly; longer codes are groups of them."""
@@ -142,7 +142,7 @@ class LFQ(_Signs):
         self,
         dim: int,
         *,
-        codebook_size: int = 1024,
+        codebook_size: NumCodes = 1024,
         entropy_weight: float = 0.02,
         commitment: float = 0.25,
         diversity: float = 1.0,
@@ -184,7 +184,7 @@ class BSQ(_Signs):
         self,
         dim: int,
         *,
-        codebook_size: int = 1024,
+        codebook_size: NumCodes = 1024,
         entropy_weight: float = 0.1,
         diversity: float = 1.0,
         commitment: float = 0.25,
