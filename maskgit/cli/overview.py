@@ -99,9 +99,12 @@ def describe_path(path: Path) -> str:
 
 
 def _describe_weights(path: Path) -> str:
+    from vqgan.tokenizer import Tokenizer
     from vqgan.weights import load_weights
 
     config, tensors = load_weights(path, None)
+    if config["kind"] == "tokenizer":
+        Tokenizer.load(path)  # before its cost is told: refuses a header that its tensors belie
     count = sum(tensor.numel() for tensor in tensors.values())
     lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
     lines += [f"  {key}: {value}" for key, value in config["model"].items()]

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.conftest import cli
+from vqgan.weights import save_weights
 
 
 def test_info_of_a_config_says_what_an_image_costs(capfd):
@@ -34,3 +35,10 @@ def test_list_names_every_config_and_table(capfd):
         "arccos",
     ):
         assert word in out
+
+
+def test_a_header_that_its_tensors_belie_is_refused_before_its_cost_is_told(tmp_path, capfd):
+    path = tmp_path / "t.safetensors"
+    save_weights(path, {}, "tokenizer", {"model": {"widths": [2**20, 2**20]}})
+    assert cli("info", path) == 2
+    assert "header" in capfd.readouterr().err
