@@ -12,6 +12,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
 from vqgan.registry import OneOf, check, choose, split
@@ -49,7 +50,7 @@ def cubic(t: Tensor) -> Tensor:
     return 1 - t**3
 
 
-def poly(t: Tensor, *, power: float = 2.0) -> Tensor:
+def poly(t: Tensor, *, power: Annotated[float, Gt(0)] = 2.0) -> Tensor:
     """1 - t^power; mean power / (power + 1)."""
     return 1 - t**power
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqgan.registry import Positive
+
 
 class PatchGAN(nn.Module):
     """Judges overlapping patches (pix2pix, arXiv:1611.07004), as VQGAN does; group norm instead of
@@ -18,7 +20,7 @@ class PatchGAN(nn.Module):
     Group norm keeps every image to itself, however many processes there are.
     """
 
-    def __init__(self, channels: int, *, width: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, channels: int, *, width: Positive = 64, num_layers: Positive = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(channels, width, 4, stride=2, padding=1),
@@ -78,7 +80,7 @@ class StyleGAN(nn.Module):
     its batch. Any size from 2^num_layers on: the last features are averaged over the image.
     """
 
-    def __init__(self, channels: int, *, width: int = 32, num_layers: int = 3) -> None:
+    def __init__(self, channels: int, *, width: Positive = 32, num_layers: Positive = 3) -> None:
         super().__init__()
         widths = [width * min(2**n, 8) for n in range(num_layers + 1)]
         self.from_pixels = nn.Conv2d(channels, width, 1)

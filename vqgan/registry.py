@@ -18,6 +18,7 @@ T = TypeVar("T")
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
+Weight = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from yaml import YAMLError
+from yaml import Node, SafeLoader, YAMLError, compose
 
 from maskgit.config.overrides import overridden, refuse_interpolation
 from maskgit.config.sections import (
@@ -69,11 +69,38 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain values of a YAML file with `a.b=c` overrides; ValueError if it is none."""
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} is no file of at most {MOST_BYTES} bytes: no config")
     try:
+        with open(path, encoding="utf-8") as file:
+            refuse_bombs(compose(file, SafeLoader))
         config = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return overridden(config, overrides, str(path))
+
+
+MOST_BYTES, MOST_VALUES = 2**20, 20_000
+"""Of a config. A few lines that name each other can stand for more values than memory holds."""
+
+
+def refuse_bombs(node: Node | None) -> None:
+    """ValueError if a YAML document, its aliases written out, holds too many values, or itself."""
+    sizes: dict[int, int] = {}
+
+    def size(part: Any) -> int:
+        if isinstance(part, tuple):
+            return sum(map(size, part))
+        if not isinstance(part, Node):
+            return 0
+        if id(part) not in sizes:
+            sizes[id(part)] = MOST_VALUES + 1  # until it is known: an alias inside itself
+            parts = part.value if isinstance(part.value, list) else ()
+            sizes[id(part)] = 1 + sum(map(size, parts))
+        return sizes[id(part)]
+
+    if size(node) > MOST_VALUES:
+        raise ValueError("its aliases stand for more values than a config can have")
 
 
 RENAMED = {"loss": {"label_dropout": "condition_dropout"}}

@@ -62,9 +62,10 @@ def settle(
         guided = chosen.guidance.model_dump()
     if guidance is not None:
         guided |= guidance if isinstance(guidance, Mapping) else {"scale": guidance}
-    if not any(map(callable, found.values())):  # a schedule of the caller's own is not a config's
-        valid = validated(Preset, {"sampler": found, "guidance": guided}, "settings")
-        found = {"name": name, **split(valid.sampler, "sampler")[1]}
+    own_made = {key: value for key, value in found.items() if callable(value)}  # no config's
+    told = {key: value for key, value in found.items() if key not in own_made}
+    valid = validated(Preset, {"sampler": told, "guidance": guided}, "settings")
+    found = {"name": name, **split(valid.sampler, "sampler")[1], **own_made}
     critic = critic_of(SAMPLERS[name])
     if critic is not None and critic not in critics:
         raise ValueError(f"the {name} sampler needs a model with {WHERE_FROM[critic]}")

@@ -6,16 +6,19 @@ depends on its own seed and the round only, whatever else is in the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from maskgit.randomness import uniforms
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
+from vqgan.registry import Positive, Share
 
 
 class Drawn(NamedTuple):
@@ -46,8 +49,8 @@ def draw(
     u: Tensor,
     *,
     temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
 ) -> Drawn:
     """One code a row, by inverting the cumulative distribution at u: one softmax.
 
@@ -138,7 +141,8 @@ class Policy(NamedTuple):
     hide: Callable[[Tensor, Tensor, Drawn, Round], Tensor] = none
 
 
-Ramp = float | tuple[float, float]
+Level = Annotated[float, Ge(0)]
+Ramp = Level | tuple[Level, Level]
 """A number, or its values at r = 0 and at r = 1, with a straight line between."""
 
 
@@ -149,11 +153,15 @@ def ramp_at(value: Ramp, r: float) -> float:
 
 
 def falling(value: Ramp, name: str) -> Ramp:
-    """A ramp of noise; a single number falls to 0. ValueError, with its name, if it is negative."""
+    """A ramp of noise; a single number falls to 0. ValueError, with its name, if it cannot be."""
     ramp = (value, 0.0) if isinstance(value, int | float) else value
-    if min(ramp) < 0:
-        raise ValueError(f"{name} cannot be negative: {value}")
+    _check_ramp(ramp, name)
     return ramp
+
+
+def _check_ramp(value: Ramp, name: str) -> None:
+    if not all(0 <= ramp_at(value, end) < math.inf for end in (0.0, 1.0)):
+        raise ValueError(f"{name} is a number of 0 or more, or two, not {value}")
 
 
 def highest(scores: Tensor, count: Tensor) -> Tensor:
@@ -170,9 +178,9 @@ def fill(
     *,
     rounds: Callable[[Tensor], Iterator[tuple[float, Tensor]]],
     temperature: Ramp = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """Fill the hidden cells of codes (batch, h, w), and yield the grid after each round.
 
@@ -191,8 +199,7 @@ def fill(
         predictor = make(refresh)
     if (top_k is not None and top_k < 1) or (top_p is not None and not 0 <= top_p <= 1):
         raise ValueError(f"top_k is at least 1 and top_p lies in [0, 1], not {top_k} and {top_p}")
-    if min(ramp_at(temperature, 0.0), ramp_at(temperature, 1.0)) < 0:
-        raise ValueError(f"temperature cannot be negative: {temperature}")
+    _check_ramp(temperature, "temperature")
     codes = codes.clone()
     at_start = (codes == predictor.mask_id).flatten(1).sum(1)
     if not at_start.any():

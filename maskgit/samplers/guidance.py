@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
 from maskgit.samplers.conditions import Condition, joined
@@ -30,7 +31,7 @@ def linear(r: float, scale: float) -> float:
     return 1 + (scale - 1) * r
 
 
-def power_cosine(r: float, scale: float, *, power: float = 1.0) -> float:
+def power_cosine(r: float, scale: float, *, power: Annotated[float, Gt(0)] = 1.0) -> float:
     """1 + (s - 1) (1 - cos(pi r^power)) / 2 (MDTv2, arXiv:2303.14389)."""
     return 1 + (scale - 1) * 0.5 * (1 - math.cos(math.pi * r**power))
 

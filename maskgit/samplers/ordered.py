@@ -13,6 +13,7 @@ from maskgit.randomness import uniforms
 from maskgit.samplers.engine import Policy, Ramp, Round, counted, fill, highest
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import ScheduleSpec
+from vqgan.registry import Positive, Share
 
 
 def _in_order(place: Tensor) -> Policy:
@@ -35,12 +36,12 @@ def random(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    steps: Positive = 12,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """Draw the cells in an order drawn at random for each image; with one cell a round, exact
     (arXiv:1310.1757).
@@ -88,13 +89,13 @@ def halton(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    steps: Positive = 12,
     schedule: ScheduleSpec = "arccos",
     temperature: Ramp = 1.0,
     shift: bool = True,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """The cells in Halton's order, which spreads those of a round over the grid (Besnier et al.,
     arXiv:2503.17076).

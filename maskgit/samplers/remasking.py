@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from maskgit.samplers.engine import Drawn, Policy, Ramp, Round, fill
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
-from vqgan.registry import choose
+from vqgan.registry import Positive, Share, choose
 
 
 def cap(most: float, eta: float) -> float:
@@ -38,16 +38,16 @@ def remask(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 32,
+    steps: Positive = 32,
     schedule: ScheduleSpec = "cosine",
-    kind: str = "rescale",
-    eta: float = 0.05,
-    refine: tuple[float, float] | None = None,
-    level: float = 0.9,
+    kind: Literal["cap", "rescale", "conf"] = "rescale",
+    eta: Share = 0.05,
+    refine: tuple[Share, Share] | None = None,
+    level: Share = 0.9,
     temperature: Ramp = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """ReMDM (Wang et al., arXiv:2503.00307): hidden cells are drawn, and known ones hidden again,
     each by a coin.
@@ -142,12 +142,12 @@ def ancestral(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 32,
+    steps: Positive = 32,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """MDLM's ancestral sampler (arXiv:2406.07524): every hidden cell is drawn by a coin of its own,
     none hidden again.

@@ -22,6 +22,7 @@ from maskgit.samplers.engine import (
 )
 from maskgit.samplers.predictor import Critical, Predictor, SelfCritical
 from maskgit.schedules import ScheduleSpec
+from vqgan.registry import Positive, Share
 
 
 def confidence(
@@ -29,13 +30,13 @@ def confidence(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    steps: Positive = 12,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
     choice_temperature: Ramp = (4.5, 0.0),
-    top_k: int | None = None,
-    top_p: float | None = None,
-    refresh: int = 1,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+    refresh: Positive = 1,
 ) -> Iterator[Tensor]:
     """MaskGIT's sampler (arXiv:2202.04200): draw every hidden cell, hide the least confident ones
     again.
@@ -84,13 +85,13 @@ def critic(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    steps: Positive = 12,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
     noise_scale: Ramp = (1.0, 0.0),
     keep_known: bool = False,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
 ) -> Iterator[Tensor]:
     """Token-Critic's sampler (arXiv:2209.04439): draw every hidden cell, hide again those that look
     drawn the most.
@@ -110,13 +111,13 @@ def self_critic(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    steps: Positive = 12,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
     noise_scale: Ramp = (1.0, 0.0),
     keep_known: bool = False,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
 ) -> Iterator[Tensor]:
     """As `critic`, with the generator as its own critic: one head on its embeddings, one more pass
     a round."""

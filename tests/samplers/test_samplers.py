@@ -168,13 +168,13 @@ def test_with_more_rounds_the_distribution_comes_nearer(name, oracle, quick_nois
 WRONG = [
     ("confidence", {"top_k": 0}, "top_k is at least 1"),
     ("random", {"top_p": 1.5}, r"top_p lies in \[0, 1\]"),
-    ("halton", {"temperature": (1.0, -0.5)}, "temperature cannot be negative"),
+    ("halton", {"temperature": (1.0, -0.5)}, "temperature is a number of 0 or more"),
     ("remask", {"eta": 1.5}, r"eta lies in \[0, 1\]"),
     ("remask", {"refine": (0.5, 1.0)}, "refine is a part"),
     ("remask", {"refine": (0.0, 0.5)}, "refine is a part"),
     ("remask", {"refine": (0.2, 0.5), "level": 1.0}, "level lies in"),
-    ("confidence", {"choice_temperature": -1.0}, "choice_temperature cannot be negative"),
-    ("critic", {"noise_scale": (1.0, -1.0)}, "noise_scale cannot be negative"),
+    ("confidence", {"choice_temperature": -1.0}, "choice_temperature is a number of 0 or more"),
+    ("critic", {"noise_scale": (1.0, -1.0)}, "noise_scale is a number of 0 or more"),
     ("ancestral", {"steps": 0}, "steps must be at least 1"),
 ]
 

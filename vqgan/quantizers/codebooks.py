@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
-from vqgan.registry import Positive
+from vqgan.registry import Positive, Share, Weight
 
 MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all, several times over."""
@@ -79,9 +79,9 @@ class VQ(nn.Module):
         *,
         codebook_size: NumCodes = 512,
         codebook_dim: Positive = 16,
-        decay: float = 0.99,
-        commitment: float = 0.25,
-        dead_below: float = 0.15,
+        decay: Share = 0.99,
+        commitment: Weight = 0.25,
+        dead_below: Share = 0.15,
         cosine: bool = True,
         kmeans: bool = False,
     ) -> None:
@@ -152,7 +152,7 @@ class SimVQ(nn.Module):
         *,
         codebook_size: NumCodes = 1024,
         codebook_dim: Positive = 16,
-        commitment: float = 0.25,
+        commitment: Weight = 0.25,
     ) -> None:
         super().__init__()
         self.codebook_size = codebook_size
@@ -197,11 +197,11 @@ class RVQ(nn.Module):
         dim: int,
         *,
         codebook_size: NumCodes = 256,
-        codes_per_cell: int = 2,
+        codes_per_cell: NumCodes = 2,
         codebook_dim: Positive = 16,
-        decay: float = 0.99,
-        commitment: float = 0.25,
-        dead_below: float = 0.15,
+        decay: Share = 0.99,
+        commitment: Weight = 0.25,
+        dead_below: Share = 0.15,
     ) -> None:
         super().__init__()
         if codes_per_cell < 2:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import torch
 import vector_quantize_pytorch as vqp
-from annotated_types import Ge, MinLen
+from annotated_types import MinLen
 from torch import Tensor, nn
 
-from vqgan.quantizers.quantized import Quantized, check_range
+from vqgan.quantizers.quantized import NumCodes, Quantized, check_range
 
 MOST_CODES = 2**22
 
@@ -25,7 +25,7 @@ class FSQ(nn.Module):
         self,
         dim: int,
         *,
-        levels: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)] = (8, 6, 5),
+        levels: Annotated[tuple[NumCodes, ...], MinLen(1)] = (8, 6, 5),
     ) -> None:
         super().__init__()
         if math.prod(levels) > MOST_CODES:  # the library keeps a vector for each

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.distributed.nn import all_reduce
 
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
+from vqgan.registry import Weight
 
 GROUP_BITS = 10
 """The most bits whose entropy over all cells is taken exactly; longer codes are groups of them."""
@@ -143,10 +146,10 @@ class LFQ(_Signs):
         dim: int,
         *,
         codebook_size: NumCodes = 1024,
-        entropy_weight: float = 0.02,
-        commitment: float = 0.25,
-        diversity: float = 1.0,
-        temperature: float = 0.01,
+        entropy_weight: Weight = 0.02,
+        commitment: Weight = 0.25,
+        diversity: Weight = 1.0,
+        temperature: Annotated[float, Gt(0)] = 0.01,
     ) -> None:
         super().__init__(dim, codebook_size, entropy_weight, commitment, diversity)
         self.temperature = temperature
@@ -185,10 +188,10 @@ class BSQ(_Signs):
         dim: int,
         *,
         codebook_size: NumCodes = 1024,
-        entropy_weight: float = 0.1,
-        diversity: float = 1.0,
-        commitment: float = 0.25,
-        inverse_temperature: float = 2.0,
+        entropy_weight: Weight = 0.1,
+        diversity: Weight = 1.0,
+        commitment: Weight = 0.25,
+        inverse_temperature: Annotated[float, Gt(0)] = 2.0,
     ) -> None:
         super().__init__(dim, codebook_size, entropy_weight, commitment, diversity)
         self.inverse_temperature = inverse_temperature

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Gt, Lt
 from PIL import Image
 
 from maskgit.data.pixels import open_image
@@ -24,7 +25,7 @@ def huggingface(
     splits: Mapping[str, str] | None = None,
     data_files: Any = None,
     data_dir: str | None = None,
-    validation_share: float = 0.05,
+    validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05,
 ) -> Source:
     """Any map-style `datasets` data set: a hub name, or `parquet` / `imagefolder` with data_files
     or data_dir.
