@@ -88,12 +88,14 @@ def held(folder: str | Path, what: str) -> Iterator[None]:
     """Inside, this launch alone writes to `folder`; ValueError says who else does, and since when.
 
     what: the command, for that message. The main process holds the lock for all of its launch;
-    the lock of a process that has died is free. What a kill left half written is removed.
+    the lock of a process that has died is free. What a kill left half written is removed; a folder
+    that was made for work that then failed, too, if nothing else is in it.
     """
     if int(os.environ.get("RANK", "0")):  # asked of the launcher: no group is formed for this
         yield
         return
     folder = Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     _locks.add(descriptor)
@@ -106,6 +108,11 @@ def held(folder: str | Path, what: str) -> Iterator[None]:
             os.pwrite(descriptor, owner.encode(), 0)
         clean(folder)
         yield
+    except BaseException:
+        if is_new and [path.name for path in folder.iterdir()] == [LOCK]:  # a mistake: no trace
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        raise
     finally:
         if descriptor in _locks:  # else this is a fork, whose parent still holds it
             _locks.discard(descriptor)

@@ -262,7 +262,8 @@ def _trained(place: Place, line: str, seed: int, steps: int) -> Any:
     known = _steps_of(place.run(line, seed))
     if known not in (None, steps):
         raise ValueError(
-            f"{place.run(line, seed)} was trained for {known} steps, not {steps}: delete it"
+            f"{place.run(line, seed)} was trained for {known} steps, not {steps}: set --out to "
+            "train anew"
         )
     every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
     save = f"train.save_every={max(1, steps // 3)}"

@@ -73,6 +73,7 @@ def evaluate(
     from maskgit.evaluation.report import write_report
     from maskgit.evaluation.request import Evaluation, is_tokenizer, tokenizer_request
     from maskgit.evaluation.tokenizer import evaluate_tokenizer
+    from maskgit.processes import held
 
     check_out(out)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -81,12 +82,14 @@ def evaluate(
         metrics=names, features=features, weights=weights, judge=judge, precision=precision,
         batch_size=batch_size, options=sampling.options(),
     )  # fmt: skip
-    if run is not None and is_tokenizer(run):
-        results = evaluate_tokenizer(tokenizer_request(asked))
-    else:
-        results = evaluate_generator(asked)
-    if results is not None:
-        print(write_report(results, out or _results_folder(run)))
+    folder = out or _results_folder(run)
+    with held(folder, "evaluate"):
+        if run is not None and is_tokenizer(run):
+            results = evaluate_tokenizer(tokenizer_request(asked))
+        else:
+            results = evaluate_generator(asked)
+        if results is not None:
+            print(write_report(results, folder))
 
 
 def _results_folder(run: Path | None) -> Path:
@@ -275,6 +278,7 @@ def benchmark(
     the wrapper. tokenizers: by each quantizer, with and without a perceptual loss and a
     discriminator. These three continue when run again.
     """
+    from maskgit.processes import held
     from vqgan.registry import choose
 
     check_out(out)
@@ -285,4 +289,5 @@ def benchmark(
         "tokenizers": trainings.tokenizers,
     }
     run = choose(runs, what, "benchmark")
-    print(run([name.strip() for name in only.split(",") if name.strip()], out))
+    with held(out, "benchmark"):
+        print(run([name.strip() for name in only.split(",") if name.strip()], out))

@@ -32,7 +32,7 @@ from maskgit.pictures import image_grid
 from maskgit.pipeline.drawing import load_pipeline
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.plots import lines
-from maskgit.processes import gather_rows, this_process
+from maskgit.processes import gather_rows, held, this_process
 from maskgit.samplers import SAMPLERS
 
 COLUMNS = {
@@ -51,6 +51,11 @@ def run_comparison(asked: Comparison) -> str | None:
 
     Several processes draw and measure each place together; the main one is clocked alone.
     """
+    with held(asked.folder, "compare"):
+        return _compared(asked)
+
+
+def _compared(asked: Comparison) -> str | None:
     pipeline = load_pipeline(asked.run, asked.precision)
     places, is_main = plan(asked, pipeline), this_process().is_main_process
     for number, place in enumerate(places, start=1):

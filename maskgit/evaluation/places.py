@@ -100,7 +100,7 @@ def plan(asked: Comparison, pipeline: Pipeline) -> list[Place]:
     if stale := [str(place.out) for place in places if place.is_stale()]:
         raise ValueError(
             "measured with another model or other settings (a preset of `tune`, for one): "
-            f"{', '.join(stale)}: delete them, or set --out"
+            f"{', '.join(stale)}: set --out to measure anew"
         )
     return places
 

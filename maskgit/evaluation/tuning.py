@@ -25,7 +25,7 @@ from maskgit.evaluation.request import Evaluation
 from maskgit.pipeline.drawing import load_pipeline
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_folder, pipeline_hashes
-from maskgit.processes import this_process
+from maskgit.processes import held, this_process
 from maskgit.randomness import mixed_seed
 from maskgit.samplers import SAMPLERS
 from vqgan.registry import choose, options_of
@@ -90,9 +90,10 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
     for sampler in samplers:
         choose(SAMPLERS, sampler, "sampler")
         pipeline.settings(sampler=sampler)  # refuses one whose critic is not there, before any work
-    for sampler in samplers:
-        for steps in rounds:
-            yield _Study(search, pipeline, sampler, steps).run()
+    with held(search.run / "tuning", "tune"):
+        for sampler in samplers:
+            for steps in rounds:
+                yield _Study(search, pipeline, sampler, steps).run()
 
 
 def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:
@@ -123,7 +124,6 @@ class _Study:
         self.name = preset_name(sampler, steps)
         self.metric = METRICS[metric_of(search.metric)]
         folder = search.run / "tuning"
-        folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / f"{self.name}.log"))
         self.study = optuna.create_study(
             study_name=f"{self.name}: {_identity(search, self._options())}",

@@ -14,8 +14,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from maskgit.config.sections import TrainConfig
 from maskgit.data.datasets import Dataset
-from maskgit.training.learner import Learner
+from maskgit.training.checkpoints import latest_good
+from maskgit.training.learner import Learner, learning_rate_at
 
 IN_A_ROW = 10
 """Steps that are given up one after the other, until training goes back."""
@@ -68,6 +70,16 @@ class Guard:
     def go_back(self) -> None:
         """Training goes on from a checkpoint; the next divergence ends it."""
         self.high, self.given_up, self.went_back = 0, 0, True
+
+
+def diverged(run: Path, step: int, train: TrainConfig, reason: str) -> FloatingPointError:
+    """The end of a training that cannot go on by itself, with what to do."""
+    rate, good = learning_rate_at(step, train, train.learning_rate), latest_good(run)
+    there = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
+    return FloatingPointError(
+        f"{reason} at step {step}, learning rate {rate:.3g}; {there}: lower "
+        "train.learning_rate or train.clip_norm, then the same command goes on"
+    )
 
 
 def note_given_up(

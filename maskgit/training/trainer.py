@@ -32,11 +32,17 @@ from maskgit.training.checkpoints import (
     Checkpoint,
     checkpoints,
     clean,
-    latest_good,
     load_latest,
     save_checkpoint,
 )
-from maskgit.training.guard import CHECK_EVERY, Guard, check_alike, not_finite, note_given_up
+from maskgit.training.guard import (
+    CHECK_EVERY,
+    Guard,
+    check_alike,
+    diverged,
+    not_finite,
+    note_given_up,
+)
 from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import learning_rate_at
 from maskgit.training.metrics_log import MetricsLog
@@ -67,7 +73,7 @@ class Training:
             moved = check_same(load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
-        self.guard = Guard()
+        self.guard, self.evaluated = Guard(), 0
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
@@ -124,6 +130,7 @@ class Training:
                 )
             learner.load_state(state)
         self.guard = Guard(found.state.get("guard"))
+        self.evaluated = found.state.get("evaluated", found.step)
 
     def run(self) -> Path:
         """The loop."""
@@ -163,10 +170,18 @@ class Training:
             disable=not self.is_main, mininterval=1.0,
         )  # fmt: skip
         with bar:
+            self._catch_up(bar)
             while self.step < self.train.steps:
                 self.one_step([next(parts) for _ in range(self.train.accumulate)])
                 bar.update()
                 self._after_step(bar)
+
+    def _catch_up(self, bar: tqdm[Any]) -> None:
+        """What was due after the step that is resumed from, and was not done: a signal came."""
+        if self.step and self.step % self.train.eval_every == 0 and self.evaluated != self.step:
+            self._evaluate(bar)
+        if self.step and self.step % self.train.preview_every == 0:
+            self._preview()
 
     def one_step(self, parts: list[Any]) -> None:
         """One step; the global generators are seeded too, since our dependencies draw from them.
@@ -180,16 +195,16 @@ class Training:
             logs = self.task.update(self.step, parts)
         except FloatingPointError as error:
             self._give_up(str(error))
-            diverged, reason = self.guard.gave_up(), str(error)
+            is_lost, reason = self.guard.gave_up(), str(error)
         else:
             loss = next(iter(self.task.learners.values())).loss
-            diverged, reason = self.guard.passed(loss), f"the loss is {loss:.4g}"
+            is_lost, reason = self.guard.passed(loss), f"the loss is {loss:.4g}"
             for key, value in logs.items():
                 self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
                 self.counts[key] += 1
         self.step += 1
         self.steps_since += 1
-        if diverged:
+        if is_lost:
             self._go_back(reason)
 
     def _give_up(self, reason: str) -> None:
@@ -209,7 +224,7 @@ class Training:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
         found = load_latest(self.folder, lambda state: not Guard(state.get("guard")).in_doubt)
         if found is None or self.guard.went_back:
-            raise self._diverged(reason)
+            raise diverged(self.folder, self.step, self.train, reason)
         if self.is_main:
             print(
                 f"diverged at step {self.step} ({reason}): going on from the weights of step "
@@ -219,15 +234,6 @@ class Training:
             )
         self._load(found)
         self.guard.go_back()
-
-    def _diverged(self, reason: str) -> FloatingPointError:
-        rate = learning_rate_at(self.step, self.train, self.train.learning_rate)
-        good = latest_good(self.folder)
-        there = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
-        return FloatingPointError(
-            f"{reason} at step {self.step}, learning rate {rate:.3g}; {there}: lower "
-            "train.learning_rate or train.clip_norm, then the same command goes on"
-        )
 
     def _after_step(self, bar: tqdm[Any]) -> None:
         """What is due now; after a signal, only what a resumed run needs.
@@ -288,6 +294,7 @@ class Training:
         if self.stop_signal():  # which ended it early
             return
         self._write(values)
+        self.evaluated = self.step
         if self.is_main:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
             bar.write(f"{self.folder.name} step {self.step}: {shown}", file=sys.stderr)
@@ -326,7 +333,7 @@ class Training:
         }
         check_alike(self.accelerator, self.task.learners, self.step)
         if bad := not_finite(tensors):
-            raise self._diverged(f"{bad} is not finite")
+            raise diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
             state = {
                 "processes": self.accelerator.num_processes,
@@ -334,6 +341,7 @@ class Training:
                 "class_names": list(self.task.class_names),
                 "data": self.task.data_hash,
                 "guard": self.guard.state,
+                "evaluated": self.evaluated,
             }
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()

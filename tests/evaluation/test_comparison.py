@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(run, measured, tiny_
         run_comparison(Comparison(run, ["halton", "critic"], (2,)))
     run_comparison(Comparison(run, ["halton"], (2, 4), count=100))
     with pytest.raises(
-        ValueError, match=r"other settings .*halton-2, .*halton-4: delete them, or set --out"
+        ValueError, match=r"other settings .*halton-2, .*halton-4: set --out to measure anew"
     ):
         run_comparison(Comparison(run, ["random", "halton"], (2, 4), count=200))
     assert len(measured) == 2 and not (run / "samplers" / "random-2").exists()

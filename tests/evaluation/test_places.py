@@ -53,6 +53,6 @@ def test_a_place_of_other_settings_is_stale(run, tiny_pipeline):
     place.out.mkdir(parents=True)
     (place.out / "place.json").write_text(json.dumps({"made of": "something else"}))
     assert place.is_stale()
-    with pytest.raises(ValueError, match=r"halton-2: delete them, or set --out"):
+    with pytest.raises(ValueError, match=r"halton-2: set --out to measure anew"):
         plan(asked, tiny_pipeline)
     assert plan(Comparison(run, ("halton",), (2,), out=run / "new"), tiny_pipeline)

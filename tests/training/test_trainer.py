@@ -90,6 +90,10 @@ def test_a_signal_ends_an_evaluation_early_and_its_step_is_saved(tiny_configs, m
         train(tiny_configs[0])
     assert load_latest(run).step == 3
     assert not any("psnr" in row for row in read_metrics(run / "metrics.jsonl"))
+    monkeypatch.setattr(kind, "evaluate", real)
+    train(tiny_configs[0])
+    measured = [row["step"] for row in read_metrics(run / "metrics.jsonl") if "psnr" in row]
+    assert measured == [3, 6], "what the signal cut short is done when the run goes on"
 
 
 def test_a_run_in_use_is_refused(tiny_configs):
