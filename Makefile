@@ -3,13 +3,18 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench faults
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
 
 test: .venv/dev
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+faults: .venv/dev
+	rm -f faults.json
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 MASKGIT_FAULTS_LONG=1 MASKGIT_FAULTS=$(CURDIR)/faults.json \
+		$(BIN)/python -m pytest -m faults --timeout 3000
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)

@@ -91,6 +91,8 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
         choose(SAMPLERS, sampler, "sampler")
         pipeline.settings(sampler=sampler)  # refuses one whose critic is not there, before any work
     with held(search.run / "tuning", "tune"):
+        for left in (search.run / "tuning").glob("*.log.lock*"):  # Optuna's, of a killed process
+            left.unlink()
         for sampler in samplers:
             for steps in rounds:
                 yield _Study(search, pipeline, sampler, steps).run()

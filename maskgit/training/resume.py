@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from maskgit.config.loading import flatten, to_dict
@@ -42,6 +43,17 @@ def check_same(old: Config, new: Config, run: str | Path) -> list[str]:
         shown = ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in wrong[:3])
         raise ValueError(f"{run} was started with another config ({shown}): {NEW_RUN}")
     return moved
+
+
+def check_alike_found(accelerator: Accelerator, step: int, run: Path) -> None:
+    """ValueError, on all processes, if they found checkpoints of different steps."""
+    mine = torch.tensor([step], device=accelerator.device)
+    steps = accelerator.gather(mine).tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"processes found different checkpoints of {run} (steps "
+            f"{', '.join(map(str, steps))}): it must lie on a disk that all see"
+        )
 
 
 def check_made_of(found: Checkpoint, task: Any, moved: Sequence[str], run: Path) -> None:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -46,8 +45,9 @@ from maskgit.training.guard import (
 from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import learning_rate_at
 from maskgit.training.metrics_log import MetricsLog
-from maskgit.training.resume import check_made_of, check_same
+from maskgit.training.resume import check_alike_found, check_made_of, check_same
 from maskgit.training.tasks import TASKS, Task
+from maskgit.training.tasks.preview import show
 
 
 def train(config: Config) -> Path:
@@ -102,14 +102,7 @@ class Training:
     def _resume(self, moved: Sequence[str]) -> int:
         """Load the newest checkpoint that verifies -> its step, 0 without one."""
         found = load_latest(self.folder)
-        steps = self.accelerator.gather(
-            torch.tensor([found.step if found else 0], device=self.accelerator.device)
-        ).tolist()
-        if len(set(steps)) > 1:
-            raise ValueError(
-                f"processes found different checkpoints of {self.folder} (steps "
-                f"{', '.join(map(str, steps))}): it must lie on a disk that all see"
-            )
+        check_alike_found(self.accelerator, found.step if found else 0, self.folder)
         if found is None:
             if self.config.init_from is not None:
                 self.task.take_weights(Path(self.config.init_from))
@@ -137,6 +130,7 @@ class Training:
         if self.step >= self.train.steps:
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
+            self._catch_up(tqdm(disable=True))
             return self._export()  # with the sampler that the config names now
         self._start_trackers()
         try:
@@ -178,10 +172,18 @@ class Training:
 
     def _catch_up(self, bar: tqdm[Any]) -> None:
         """What was due after the step that is resumed from, and was not done: a signal came."""
-        if self.step and self.step % self.train.eval_every == 0 and self.evaluated != self.step:
+        train, here, last = self.train, self.step, self.step >= self.train.steps
+        if here and (here % train.eval_every == 0 or last) and self.evaluated != here:
             self._evaluate(bar)
-        if self.step and self.step % self.train.preview_every == 0:
+        there = torch.tensor([self.picture.exists()], device=self.accelerator.device)
+        is_there = self.accelerator.gather(there)[0].item()  # the main process decides for all
+        if here and (here % train.preview_every == 0 or last) and not is_there:
             self._preview()
+
+    @property
+    def picture(self) -> Path:
+        """The preview of this step."""
+        return self.folder / "previews" / f"step_{self.step:08d}.png"
 
     def one_step(self, parts: list[Any]) -> None:
         """One step; the global generators are seeded too, since our dependencies draw from them.
@@ -312,11 +314,8 @@ class Training:
             with suppress(Stopped):
                 picture = self.task.preview()
             if picture is not None:
-                save_png(picture, self.folder / "previews" / f"step_{self.step:08d}.png")
-                for tracker in self.accelerator.trackers:
-                    if hasattr(tracker, "log_images"):  # some of accelerate's have none
-                        how = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                        tracker.log_images({"preview": np.asarray(picture)[None]}, self.step, **how)
+                save_png(picture, self.picture)
+                show(picture, self.step, self.accelerator.trackers)
         self.accelerator.wait_for_everyone()
         self.since = time.perf_counter()
 
