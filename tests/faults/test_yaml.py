@@ -197,7 +197,7 @@ def test_no_preset_runs_anything_or_is_used_as_something_else(run, capfd, tally)
         {"sampler": {"name": "remask", "kind": "foo"}}, {"sampler": {"name": "remask", "eta": 2}},
         {"steps": "x"}, {"foo": 1}, {"schedule": lambda t: 1 - t, "top_k": 0},
     ],
-    ids=str,
+    ids=lambda options: str(sorted(options)),
 )  # fmt: skip
 def test_a_call_in_python_is_checked_as_a_config_is(run, options):
     pipeline = Pipeline.from_pretrained(run)
