@@ -31,6 +31,12 @@ def test_an_empty_folder_is_refused(tmp_path):
         load_source({"name": "folder", "root": str(tmp_path)}, "train")
 
 
+def test_one_image_cannot_train_and_validate(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "0.png")
+    with pytest.raises(ValueError, match="has one image: add another"):
+        load_source({"name": "folder", "root": str(tmp_path)}, "train")
+
+
 def test_labels_mean_the_same_in_both_splits(tmp_path):
     root = make_imagenet(tmp_path / "i")
     import shutil

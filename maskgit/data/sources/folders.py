@@ -169,6 +169,8 @@ def folder(
         classes = [base.resolve().name]
         files = [(path, 0) for path in tree.images(top)]
     if not splits:
+        if len(files) == 1:
+            raise ValueError(f"{base} has one image: add another, one trains and one validates")
         chosen = validating([str(path.relative_to(top)) for path, _ in files], validation_share)
         files = [
             item for item, other in zip(files, chosen, strict=True) if other == (split != "train")
