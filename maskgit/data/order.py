@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -95,13 +97,24 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> Iterator[Batch
         prefetch_factor=4 if workers else None,
         worker_init_fn=leave_to_parent,
     )
+    before = signal.getsignal(signal.SIGCHLD)
+    found = iter(loader)
+    with suppress(ValueError):  # not in the main thread
+        # torch's handler raises wherever the work is, in the middle of a step; without it a dead
+        # worker is found out here, five seconds later
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    while (batch := _next(found)) is not None:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def _next(found: Iterator[Any]) -> Any:
+    """The next batch, none after the last; ChildProcessError if its worker was killed."""
     try:
-        for batch in loader:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        return next(found, None)
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise ChildProcessError(
             f"a data worker was killed ({str(error).splitlines()[0]}): if memory was short, "

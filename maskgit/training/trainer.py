@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,13 @@ from maskgit.machine import peak_memory
 from maskgit.processes import held
 from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
+from maskgit.training import guard
 from maskgit.training.checkpoints import (
     Checkpoint,
     checkpoints,
     clean,
     load_latest,
     save_checkpoint,
-)
-from maskgit.training.guard import (
-    CHECK_EVERY,
-    Guard,
-    check_alike,
-    diverged,
-    not_finite,
-    note_given_up,
 )
 from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import learning_rate_at
@@ -73,7 +66,7 @@ class Training:
             moved = check_same(load(self.folder / "config.yaml"), config, self.folder)
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
-        self.guard, self.evaluated = Guard(), 0
+        self.guard, self.evaluated = guard.Guard(), 0
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
@@ -122,16 +115,18 @@ class Training:
                     "set run=... to start a new run; what was trained can still be sampled"
                 )
             learner.load_state(state)
-        self.guard = Guard(found.state.get("guard"))
+        self.guard = guard.Guard(found.state.get("guard"))
         self.evaluated = found.state.get("evaluated", found.step)
 
     def run(self) -> Path:
         """The loop."""
         if self.step >= self.train.steps:
+            self._catch_up(tqdm(disable=True))
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-            self._catch_up(tqdm(disable=True))
-            return self._export()  # with the sampler that the config names now
+                self.task.export()  # with the sampler that the config names now
+            self.accelerator.wait_for_everyone()
+            return self.task.exported
         self._start_trackers()
         try:
             with listening():
@@ -141,12 +136,6 @@ class Training:
         finally:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
-        return self.task.exported
-
-    def _export(self) -> Path:
-        if self.is_main:
-            self.task.export()
-        self.accelerator.wait_for_everyone()
         return self.task.exported
 
     def _start_trackers(self) -> None:
@@ -166,9 +155,18 @@ class Training:
         with bar:
             self._catch_up(bar)
             while self.step < self.train.steps:
-                self.one_step([next(parts) for _ in range(self.train.accumulate)])
+                self.one_step(self._next(parts))
                 bar.update()
                 self._after_step(bar)
+
+    def _next(self, parts: Iterator[Any]) -> list[Any]:
+        """The micro-batches of a step; if a worker was killed, what was trained is saved first."""
+        try:
+            return [next(parts) for _ in range(self.train.accumulate)]
+        except ChildProcessError:
+            if self.accelerator.num_processes == 1 and self.saved != self.step:
+                self._save()
+            raise
 
     def _catch_up(self, bar: tqdm[Any]) -> None:
         """What was due after the step that is resumed from, and was not done: a signal came."""
@@ -220,13 +218,13 @@ class Training:
                 stop=here + 1,
             )  # fmt: skip
             path = self.folder / "given_up.jsonl"
-            note_given_up(path, here, reason, self.task.dataset, keys)
+            guard.note_given_up(path, here, reason, self.task.dataset, keys)
 
     def _go_back(self, reason: str) -> None:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
-        found = load_latest(self.folder, lambda state: not Guard(state.get("guard")).in_doubt)
+        found = load_latest(self.folder, lambda state: not guard.Guard(state.get("guard")).in_doubt)
         if found is None or self.guard.went_back:
-            raise diverged(self.folder, self.step, self.train, reason)
+            raise guard.diverged(self.folder, self.step, self.train, reason)
         if self.is_main:
             print(
                 f"diverged at step {self.step} ({reason}): going on from the weights of step "
@@ -244,8 +242,8 @@ class Training:
         before the preview, which may fail.
         """
         train, last = self.train, self.step == self.train.steps
-        if self.step % CHECK_EVERY == 0:
-            check_alike(self.accelerator, self.task.learners, self.step)
+        if self.step % guard.CHECK_EVERY == 0:
+            guard.check_alike(self.accelerator, self.task.learners, self.step)
         stop = self.stop_signal()
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
@@ -330,9 +328,9 @@ class Training:
             for name, learner in self.task.learners.items()
             for part, values in learner.state().items()
         }
-        check_alike(self.accelerator, self.task.learners, self.step)
-        if bad := not_finite(tensors):
-            raise diverged(self.folder, self.step, self.train, f"{bad} is not finite")
+        guard.check_alike(self.accelerator, self.task.learners, self.step)
+        if bad := guard.not_finite(tensors):
+            raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
             state = {
                 "processes": self.accelerator.num_processes,

@@ -1,10 +1,18 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from maskgit.training import guard
-from maskgit.training.guard import HIGH_IN_A_ROW, IN_A_ROW, LEAST, Guard, not_finite
+from maskgit.training.guard import (
+    HIGH_IN_A_ROW,
+    IN_A_ROW,
+    LEAST,
+    Guard,
+    check_alike,
+    not_finite,
+)
 
 
 def test_ten_steps_in_a_row_that_are_given_up_are_one_too_many():
@@ -50,3 +58,24 @@ def test_the_first_number_that_is_not_finite_is_named():
 @pytest.mark.parametrize("number", [guard.FACTOR, guard.WINDOW, guard.CHECK_EVERY])
 def test_the_numbers_make_sense(number):
     assert number > 1
+
+
+def test_processes_whose_weights_differ_stop_with_the_step():
+    """One bit of one tensor of one of three processes."""
+    module = torch.nn.Linear(2, 2)
+    learners = {"net": SimpleNamespace(module=module)}
+
+    def gathered(sums, drift):
+        rows = sums.repeat(3, 1)
+        rows[2, 1] += drift
+        return rows
+
+    for drift in (0, 1):
+        launch = SimpleNamespace(
+            num_processes=3, device="cpu", gather=lambda sums, drift=drift: gathered(sums, drift)
+        )
+        if not drift:
+            check_alike(launch, learners, 7)
+            continue
+        with pytest.raises(RuntimeError, match=r"process 2 .* at step 7 \(net.bias\)"):
+            check_alike(launch, learners, 7)

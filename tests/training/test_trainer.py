@@ -191,3 +191,22 @@ def test_trainings_of_different_precision_in_one_process(tiny_configs):
 def test_a_tracker_that_is_not_installed_is_named(tiny_configs):
     with pytest.raises(ValueError, match=r"train.trackers: aim: not installed"):
         train(changed(tiny_configs[0], train={"trackers": ["aim"]}))
+
+
+def test_where_a_data_worker_is_killed_the_last_step_is_saved(tiny_configs, monkeypatch):
+    from maskgit.data.datasets import ImageDataset
+
+    config = changed(tiny_configs[0], train={"save_every": 100, "steps": 200, "eval_every": 1000})
+    config = changed(config, data={"workers": 1})
+    real, calls = ImageDataset.__getitems__, []
+
+    def killed(self, keys):
+        calls.append(1)
+        if len(calls) > 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, keys)
+
+    monkeypatch.setattr(ImageDataset, "__getitems__", killed)
+    with pytest.raises(ChildProcessError, match="a data worker was killed"):
+        train(config)
+    assert load_latest(Path(config.run)).step > 0
