@@ -4,6 +4,7 @@ no trained net."""
 import copy
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -194,6 +195,20 @@ def run(tiny_pipeline, tmp_path):
     """The folder of a run that has exported the tiny pipeline."""
     tiny_pipeline.save_pretrained(tmp_path / "run" / "pipeline")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def heard():
+    """Signals that a shell's background job, such as this run perhaps, is told to ignore."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT)
 
 
 def repo() -> Path:

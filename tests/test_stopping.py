@@ -10,6 +10,8 @@ import pytest
 from maskgit.stopping import SIGNALS, Stopped, check_stop, listening, raising, stop_requested
 from tests.conftest import repo
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_is_noted_and_found_where_the_work_asks(name):

@@ -75,7 +75,7 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             refuse_bombs(compose(file, SafeLoader))
         config = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return overridden(config, overrides, str(path))
 

@@ -70,7 +70,7 @@ class AdversarialConfig(Section):
         Choice, names(table("vqgan.discriminator", "DISCRIMINATORS"), "discriminator", ["channels"])
     ] = "patchgan"
     loss: Annotated[str, member(table("vqgan.losses", "ADVERSARIAL"), "adversarial loss")] = "hinge"
-    weight: float = 0.8
+    weight: Annotated[float, Field(ge=0)] = 0.8
     adaptive: bool = True
     start_step: Count = 10_000
     warmup_steps: Count = 0  # over which the weight grows from 0, after start_step

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Annotated, NamedTuple
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from maskgit.randomness import uniforms
@@ -141,6 +141,7 @@ class Policy(NamedTuple):
     hide: Callable[[Tensor, Tensor, Drawn, Round], Tensor] = none
 
 
+Rounds = Annotated[int, Gt(0), Le(2**16)]
 Level = Annotated[float, Ge(0)]
 Ramp = Level | tuple[Level, Level]
 """A number, or its values at r = 0 and at r = 1, with a straight line between."""

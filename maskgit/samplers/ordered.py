@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskgit.randomness import uniforms
-from maskgit.samplers.engine import Policy, Ramp, Round, counted, fill, highest
+from maskgit.samplers.engine import Policy, Ramp, Round, Rounds, counted, fill, highest
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import ScheduleSpec
 from vqgan.registry import Positive, Share
@@ -36,7 +36,7 @@ def random(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: Positive = 12,
+    steps: Rounds = 12,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
     top_k: Positive | None = None,
@@ -89,7 +89,7 @@ def halton(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: Positive = 12,
+    steps: Rounds = 12,
     schedule: ScheduleSpec = "arccos",
     temperature: Ramp = 1.0,
     shift: bool = True,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from maskgit.samplers.engine import Drawn, Policy, Ramp, Round, fill
+from maskgit.samplers.engine import Drawn, Policy, Ramp, Round, Rounds, fill
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 from vqgan.registry import Positive, Share, choose
@@ -38,7 +38,7 @@ def remask(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: Positive = 32,
+    steps: Rounds = 32,
     schedule: ScheduleSpec = "cosine",
     kind: Literal["cap", "rescale", "conf"] = "rescale",
     eta: Share = 0.05,
@@ -142,7 +142,7 @@ def ancestral(
     codes: Tensor,
     seeds: Sequence[int],
     *,
-    steps: Positive = 32,
+    steps: Rounds = 32,
     schedule: ScheduleSpec = "cosine",
     temperature: Ramp = 1.0,
     top_k: Positive | None = None,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ def mine(mark):
     return found
 
 
+def heard():
+    """No signal is ignored, as those of a background job of a shell are."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def tried(folder, launcher, number, command, mark):
     """What is wrong with how a command ends after a signal to what started it."""
     words, under_way = COMMANDS[command]
@@ -80,7 +87,12 @@ def tried(folder, launcher, number, command, mark):
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     with open(folder / "talk", "w") as talk:
         process = subprocess.Popen(
-            [*LAUNCHERS[launcher], *words], cwd=folder, env=environment, stdout=talk, stderr=talk
+            [*LAUNCHERS[launcher], *words],
+            cwd=folder,
+            env=environment,
+            stdout=talk,
+            stderr=talk,
+            preexec_fn=heard,
         )
         deadline = time.monotonic() + 60
         while under_way not in (folder / "talk").read_text() and time.monotonic() < deadline:
@@ -88,7 +100,9 @@ def tried(folder, launcher, number, command, mark):
         time.sleep(0.3)
         start = time.monotonic()
         process.send_signal(number)
-        status = process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        status = process.poll()
         while mine(mark) and time.monotonic() < start + 10:
             time.sleep(0.05)
     said = (folder / "talk").read_text()
@@ -112,7 +126,7 @@ def test_a_signal_ends_all_of_a_command_and_saves_what_there_is(product, tmp_pat
         folder = tmp_path / "tried"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(product, folder)
-        faults = tried(folder, launcher, sent, command, f"{tmp_path.name}-{number}")
+        faults = tried(folder, launcher, sent, command, f"{tmp_path.name}-{number}-")
         if faults:
             failed[f"{command} under {launcher}, {sent.name}"] = faults
     print(json.dumps(failed, indent=1))

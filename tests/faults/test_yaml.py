@@ -41,6 +41,8 @@ BAD = {
     "Python's module": TASK + "run: !!python/module:os",
     "Python's tuple": TASK + "run: !!python/tuple [1, 2]",
     "a tag of nobody": TASK + "run: !x y",
+    "a truth of nobody": TASK + "seed: !!bool foo",
+    "rounds without end": "task: maskgit\nsampler: {name: remask, steps: 1000000000000}",
     "a set": TASK + "run: !!set {a, b}",
     "a date": TASK + "seed: 2020-01-01",
     "a key twice": TASK + "task: tokenizer",

@@ -76,6 +76,7 @@ def test_a_signal_while_the_last_step_is_evaluated_is_not_lost(tiny_configs, mon
     assert load_latest(Path(tiny_configs[0].run)).step == 6
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
 def test_a_signal_ends_an_evaluation_early_and_its_step_is_saved(tiny_configs, monkeypatch, number):
     kind, run = TASKS["tokenizer"], Path(tiny_configs[0].run)
