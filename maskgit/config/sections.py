@@ -21,6 +21,8 @@ ScheduleChoice = Annotated[
 ]
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a moment is kept in each step."""
 DEFAULTS: Any = Field(default={}, validate_default=True)
 
 
@@ -138,7 +140,7 @@ class TrainConfig(Section):
     batch_size: Positive = 64
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0), MAY_CHANGE] = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.96)
+    betas: tuple[Beta, Beta] = (0.9, 0.96)
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     warmup_steps: Count = 100
     final_share: Share = 0.02

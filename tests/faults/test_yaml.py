@@ -77,6 +77,7 @@ BAD = {
     "a batch below zero": TASK + "train: {batch_size: -1}",
     "a seed below zero": TASK + "seed: -1",
     "betas of three": TASK + "train: {betas: [0.1, 0.2, 0.3]}",
+    "a beta of one": TASK + "train: {betas: [1, 0.9]}",
     "betas above one": TASK + "train: {betas: [0.9, 2]}",
     "trackers that are numbers": TASK + "train: {trackers: [1]}",
     "a precision of nobody": TASK + "train: {mixed_precision: fp8}",
