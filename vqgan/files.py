@@ -71,6 +71,12 @@ def _no_room(path: Path, reason: str) -> str:
     )
 
 
+def append(path: Path, line: str) -> None:
+    """Add a line to a file; OSError names it if the disk is full."""
+    with naming_what_is_full(path), open(path, "a") as file:
+        file.write(f"{line}\n")
+
+
 def flush(path: Path) -> None:
     """fsync a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)

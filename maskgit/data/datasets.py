@@ -18,7 +18,7 @@ from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown
 from maskgit.processes import this_process
-from vqgan.files import replacing
+from vqgan.files import append, replacing
 
 
 class Batch(NamedTuple):
@@ -75,9 +75,8 @@ class Quarantine:
             print(f"skipped a corrupt image: {shown(name)}: {reason}", file=sys.stderr, flush=True)
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.path, "a") as file:
-                    row = {"name": name, "split": self.split, "reason": reason}
-                    file.write(json.dumps(row) + "\n")
+                row = {"name": name, "split": self.split, "reason": reason}
+                append(self.path, json.dumps(row))
         if len(self.names) > max(3, self.max_share * num_images):
             raise TooManyCorruptError(
                 f"{len(self.names)} of {num_images} images are corrupt, "

@@ -18,6 +18,7 @@ from maskgit.config.sections import TrainConfig
 from maskgit.data.datasets import Dataset
 from maskgit.training.checkpoints import latest_good
 from maskgit.training.learner import Learner, learning_rate_at
+from vqgan.files import append
 
 IN_A_ROW = 10
 """Steps that are given up one after the other, until training goes back."""
@@ -89,8 +90,7 @@ def note_given_up(
     source = getattr(dataset, "source", None)
     names = [source.name(index) if source else f"row {index}" for index, _ in keys]
     print(f"gave up step {step}: {reason}; its images are in {path}", file=sys.stderr, flush=True)
-    with open(path, "a") as file:
-        file.write(json.dumps({"step": step, "reason": reason, "images": names}) + "\n")
+    append(path, json.dumps({"step": step, "reason": reason, "images": names}))
 
 
 def not_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> str | None:

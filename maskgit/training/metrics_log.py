@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqgan.files import replacing
+from vqgan.files import append, replacing
 
 
 class MetricsLog:
@@ -21,8 +21,7 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row and flush it."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append(self.path, json.dumps({"step": step, **values}))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqgan.files import clean, replacing, sha256
+from vqgan.files import append, clean, replacing, sha256
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -45,6 +45,21 @@ def test_where_there_is_no_room_one_line_names_the_file(tmp_path, write):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and path.read_text() == "old"
+
+
+def test_a_line_that_finds_no_room_names_its_file(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, "first")
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{path} cannot be written"):
+            append(path, "another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert path.read_text().startswith("first\n")
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
