@@ -128,20 +128,21 @@ def load_latest(
 ) -> Checkpoint | None:
     """The newest checkpoint that verifies and whose state suits, none if there is not one at all.
 
-    stderr names those that do not, and why. ValueError if that is all of them: a run never starts
-    anew unasked. OSError if one cannot be looked at, by its rights or the disk's fault.
+    stderr names those that do not verify, and why. ValueError if that is all of them: a run never
+    starts anew unasked. OSError if one cannot be looked at, by its rights or the disk's fault.
     """
-    found = checkpoints(run)
+    found, some_verify = checkpoints(run), False
     for path in reversed(found):
         if reason := why_broken(path):
             print(f"skipped the checkpoint {path}: {reason}", file=sys.stderr, flush=True)
             continue
+        some_verify = True
         state = json.loads((path / "state.json").read_bytes())
         if not suits(state):
             continue
         tensors = {p.stem: load_file(p) for p in path.glob("*.safetensors")}
         return Checkpoint(state["step"], tensors, state)
-    if found:
+    if found and not some_verify:
         raise ValueError(
             f"none of the {len(found)} checkpoints of {run} can be read: copy one back from "
             "elsewhere, or set run=... to start a new run"

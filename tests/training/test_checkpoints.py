@@ -98,3 +98,10 @@ def test_a_manifest_that_names_nothing_proves_nothing(tmp_path, manifest):
     save(tmp_path, 5)
     (save(tmp_path, 10) / "manifest.json").write_text(manifest)
     assert load_latest(tmp_path).step == 5
+
+
+def test_a_whole_checkpoint_that_does_not_suit_is_passed_over_and_not_called_unreadable(tmp_path):
+    for step in (5, 10):
+        save(tmp_path, step)
+    assert load_latest(tmp_path, lambda state: state["note"] == 5).step == 5
+    assert load_latest(tmp_path, lambda state: False) is None
