@@ -18,7 +18,7 @@ from maskgit.config.sections import Config
 from maskgit.data.codes import CodeDataset, check_tokenizer
 from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.order import spread
-from maskgit.data.sources import SPLITS, load_source
+from maskgit.data.sources import SPLITS, describe, load_source
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.precision import PRECISIONS, best_precision, matmul_peak
 from maskgit.processes import held, this_process
@@ -169,17 +169,16 @@ def _trackers(config: Config) -> str:
 
 
 def _data(config: Any) -> str:
-    """Images of each split, of which a few are read."""
-    data, found = config.data, []
-    transform = transform_of(data)
-    for split in SPLITS:
-        source = load_source(data.source, split)
+    """What a training would say of its images; a few of each split are read."""
+    sources = {split: load_source(config.data.source, split) for split in SPLITS}
+    transform, corrupt = transform_of(config.data), ""
+    for split, source in sources.items():
         dataset = ImageDataset(source, transform, quarantine=Quarantine(max_share=1))
         some = spread(len(dataset), FEW)
         bad = [source.name(index) for index in some if dataset.read(index) is None]
-        said = f", {len(bad)} of {len(some)} looked at are corrupt ({bad[0]})" if bad else ""
-        found.append(f"{split} {len(dataset)} images of {len(source.class_names)} classes{said}")
-    return "; ".join(found)
+        if bad:
+            corrupt += f"; of {len(some)} of {split} {len(bad)} are corrupt ({bad[0]})"
+    return describe(sources) + corrupt
 
 
 def _tokenizer(config: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ from maskgit.cli.options import (
     numbers,
     print_once,
 )
+
+if TYPE_CHECKING:
+    from maskgit.evaluation.report import Results
+    from maskgit.evaluation.request import Evaluation
 
 
 @app.command()
@@ -69,10 +73,8 @@ def evaluate(
 
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
     """
-    from maskgit.evaluation.generator import evaluate as evaluate_generator
     from maskgit.evaluation.report import write_report
-    from maskgit.evaluation.request import Evaluation, is_tokenizer, tokenizer_request
-    from maskgit.evaluation.tokenizer import evaluate_tokenizer
+    from maskgit.evaluation.request import Evaluation
     from maskgit.processes import held
 
     check_out(out)
@@ -84,12 +86,19 @@ def evaluate(
     )  # fmt: skip
     folder = out or _results_folder(run)
     with held(folder, "evaluate"):
-        if run is not None and is_tokenizer(run):
-            results = evaluate_tokenizer(tokenizer_request(asked))
-        else:
-            results = evaluate_generator(asked)
-        if results is not None:
+        if (results := _measured(asked)) is not None:
             print(write_report(results, folder))
+
+
+def _measured(asked: Evaluation) -> Results | None:
+    """By what the run is; none on other processes."""
+    from maskgit.evaluation.generator import evaluate as evaluate_generator
+    from maskgit.evaluation.request import is_tokenizer, tokenizer_request
+    from maskgit.evaluation.tokenizer import evaluate_tokenizer
+
+    if asked.run is not None and is_tokenizer(asked.run):
+        return evaluate_tokenizer(tokenizer_request(asked))
+    return evaluate_generator(asked)
 
 
 def _results_folder(run: Path | None) -> Path:

@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = face(
             "Source",
             "Tree",
             "check_labels",
+            "describe",
             "load_source",
             "readable_suffixes",
         ],

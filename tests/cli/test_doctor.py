@@ -30,7 +30,7 @@ def test_before_a_run_it_says_what_is_lacking_and_how_to_get_it(tiny_configs, tm
     save(generator, tmp_path / "maskgit.yaml")
     status, lines = found(capfd, tmp_path / "vqgan.yaml")
     assert status == 0
-    assert "24 images" in lines["data"][1] and "8 images" in lines["data"][1]
+    assert lines["data"][1] == "images: train 24, validation 8, of 2 classes"
     assert "GiB free" in lines["run"][1] and not (tmp_path / "vqgan").exists()
     status, lines = found(capfd, tmp_path / "maskgit.yaml")
     assert status == 2
