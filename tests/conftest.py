@@ -8,12 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from maskgit.stopping import Stopped
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # equal to the last bit, as many tests ask, CPUs alone are
@@ -236,6 +239,24 @@ def by_processes(number, script, *words):
 def all_grids(num_codes, num_cells):
     """Every grid: (num_codes ** num_cells, num_cells)."""
     return torch.tensor(list(itertools.product(range(num_codes), repeat=num_cells)))
+
+
+def leave_after(work):
+    """In a fork: do the work, and end with its exit status, after a traceback if it fails."""
+    status = 1
+    try:
+        work()
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except Stopped as stopped:
+        status = 128 + stopped.signal_number
+    finally:
+        if status == 1:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 class OracleNet(torch.nn.Module):

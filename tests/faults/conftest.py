@@ -31,6 +31,32 @@ def tally():
     return write
 
 
+HARMS = ("flip", "flip", "flip", "cut", "empty", "gone", "swap")
+
+
+def harm(paths, draws):
+    """Flip a bit of one of the files, cut it, empty it, remove it, or swap it with another.
+
+    -> (how, the names of both), drawn by `draws`, a random.Random.
+    """
+    path, other = draws.sample(sorted(paths), 2)
+    how, content = draws.choice(HARMS), bytearray(path.read_bytes())
+    if how == "flip":
+        content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+    elif how == "cut":
+        del content[draws.randrange(len(content)) :]
+    elif how == "empty":
+        content.clear()
+    elif how == "swap":
+        whole = bytes(content)
+        content = other.read_bytes()
+        other.write_bytes(whole)
+    path.write_bytes(content)
+    if how == "gone":
+        path.unlink()
+    return how, path.name, other.name
+
+
 def _add(path, row, numbers):
     """Rows of several processes go into one file."""
     with open(path, "a+") as file:

@@ -27,6 +27,7 @@ from maskgit import processes  # noqa: E402
 from maskgit.cli import main as run_command  # noqa: E402
 from maskgit.evaluation import generator, tuning  # noqa: E402, F401
 from maskgit.training import trainer  # noqa: E402, F401
+from tests.conftest import leave_after  # noqa: E402
 from vqgan.files import sha256  # noqa: E402
 
 TRAIN = {
@@ -62,32 +63,24 @@ CALLS = ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir")
 """Of the file system: a kill comes before or after one of them."""
 
 
-def fork(folder, words, patch=None):
-    """A child that runs a command in a folder; its talk goes to the folder's file `said`."""
+def fork(folder, words, patch=None, talk=None):
+    """A child that runs a command in a folder; talk: a descriptor for what it says, else `said`."""
     child = os.fork()
     if child:
         return child
-    status = 1
-    try:
+
+    def work():
         os.chdir(folder)
         os.environ["MASKGIT_CACHE"] = str(folder / "cache")
-        talk = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(talk, 1)
-        os.dup2(talk, 2)
+        to = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if talk is None else talk
+        os.dup2(to, 1)
+        os.dup2(to, 2)
         if patch is not None:
             patch()
         run_command(words)
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    finally:
-        if status == 1:
-            import traceback
 
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    leave_after(work)
+    return None
 
 
 def ended(child):
@@ -236,37 +229,15 @@ def disk(scratch, count):
         yield f"{name}, {size} bytes", faults + wrong(results(folder), truth)
 
 
-def run_limited(folder, words, limit):
+def run_limited(folder, words, limit=None):
     """As `run`; talk is through a pipe, since files may not grow."""
     read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(read)
-        status = 1
-        try:
-            os.chdir(folder)
-            os.environ["MASKGIT_CACHE"] = str(folder / "cache")
-            os.dup2(write, 1)
-            os.dup2(write, 2)
-            limit()
-            run_command(words)
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        finally:
-            if status == 1:
-                import traceback
-
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+    child = fork(folder, words, limit, write)
     os.close(write)
     with os.fdopen(read, errors="replace") as file:
         talk = file.read()
-    status = ended(child)
     (folder / "said").write_text(talk)
-    return status
+    return ended(child)
 
 
 def umask(scratch, count):
@@ -314,7 +285,7 @@ def pairs(scratch, count):
         child = fork(folder, COMMANDS[first], waiting)
         while not (folder / "held").exists():
             time.sleep(0.01)
-        status = run_limited(folder, COMMANDS[second], lambda: None)
+        status = run_limited(folder, COMMANDS[second])
         line = said(folder)
         faults = [] if status == 2 and f"(pid {child} on " in line else [f"{status}: {line}"]
         if number % 3 == 2:  # a dead owner's lock is free

@@ -11,7 +11,7 @@ import torch
 from maskgit.model.backbones import make_critic
 from maskgit.pipeline.pipeline import Pipeline
 from tests.conftest import make_pipeline
-from tests.faults.conftest import cases
+from tests.faults.conftest import cases, harm
 
 pytestmark = pytest.mark.faults
 
@@ -37,26 +37,10 @@ def drawn(folder):
 
 
 def damaged(folder, scratch, draws):
-    """A copy of the folder with one file flipped, cut, emptied, removed or swapped."""
+    """A copy of the folder with harm done to it."""
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(folder, scratch)
-    path = draws.choice(sorted(p for p in scratch.rglob("*") if p.is_file()))
-    content = bytearray(path.read_bytes())
-    how = draws.choice(["flip", "flip", "flip", "cut", "empty", "gone", "swap"])
-    if how == "flip":
-        content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
-    elif how == "cut":
-        del content[draws.randrange(len(content)) :]
-    elif how == "empty":
-        content.clear()
-    elif how == "swap":
-        other = draws.choice([p for p in scratch.rglob("*") if p.is_file() and p != path])
-        content = other.read_bytes()
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content)
-    return how, path.name
+    return harm([path for path in scratch.rglob("*") if path.is_file()], draws)
 
 
 def test_no_damaged_file_draws_other_pictures(folder, tmp_path, tally):

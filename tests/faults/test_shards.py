@@ -12,7 +12,7 @@ from maskgit.data import cache
 from maskgit.data.codes import CodeDataset
 from maskgit.data.tokenization import tokenize_dataset
 from tests.data.conftest import make_tokenizer
-from tests.faults.conftest import cases
+from tests.faults.conftest import cases, harm
 
 pytestmark = pytest.mark.faults
 
@@ -62,25 +62,13 @@ def place(tmp_path, image_folder, monkeypatch):
 
 
 def damage(folder, draws):
-    """One file flipped, cut, emptied, removed, or put in the place of another."""
-    paths = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    path, other = draws.sample(paths, 2)
-    content = bytearray(path.read_bytes())
-    how = draws.choice(["flip", "flip", "flip", "cut", "cut", "empty", "gone", "swap", "copy"])
-    if how == "flip":
-        content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
-    elif how == "cut":
-        del content[draws.randrange(len(content)) :]
-    elif how == "empty":
-        content.clear()
-    elif how in ("swap", "copy"):
-        content, whole = other.read_bytes(), content
-        if how == "swap":
-            other.write_bytes(whole)
-    path.write_bytes(content)
-    if how == "gone":
-        path.unlink()
-    return how, path.name, other.name
+    """Harm to the files of a cache, also that one stands in the place of another."""
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if draws.random() < 0.9:
+        return harm(paths, draws)
+    path, other = draws.sample(sorted(paths), 2)
+    path.write_bytes(other.read_bytes())
+    return "copy", path.name, other.name
 
 
 def test_damage_is_named_or_harmless_and_mended_to_the_bit(place, tmp_path, tally):

@@ -22,9 +22,8 @@ torch.set_num_threads(1)
 
 from maskgit import config as configs  # noqa: E402
 from maskgit.pipeline.pipeline import Pipeline  # noqa: E402
-from maskgit.stopping import Stopped  # noqa: E402
 from maskgit.training import checkpoints, trainer  # noqa: E402
-from tests.conftest import free_port  # noqa: E402
+from tests.conftest import free_port, leave_after  # noqa: E402
 from vqgan.files import sha256  # noqa: E402
 from vqgan.tokenizer import Tokenizer  # noqa: E402
 
@@ -97,22 +96,14 @@ def fork(config, rank, world, port, patch):
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         }  # fmt: skip
-    status = 1
-    try:
-        if patch is not None:
-            patch()
-        trainer.train(config)
-        status = 0
-    except Stopped as stopped:
-        status = 128 + stopped.signal_number
-    finally:
-        if status == 1:
-            import traceback
+    leave_after(lambda: patched(config, patch))
+    return None
 
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+
+def patched(config, patch):
+    if patch is not None:
+        patch()
+    trainer.train(config)
 
 
 def run(config, world, patch=None, victim=0):
