@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskgit.model.passes import Passes, embed_at, modulation
 from maskgit.model.shared_levels import share_levels
+from maskgit.samplers.predictor import places_of
 from vqgan.registry import Positive, Share
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
@@ -249,10 +250,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """What `forward` gives with return_embeddings, at the chosen cells only, and for less work.
 
-        cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order.
+        cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order; or the
+        numbers of cells, (n,) int64, which an accelerator need not be asked for -> (n, dim).
         """
         x, vectors, angles = self.inputs(codes, condition, sum_embeds)
-        return embed_at(self, x, modulation(self, vectors), angles, cells.flatten(1))
+        places = places_of(cells) if cells.dtype == torch.bool else cells
+        return embed_at(self, x, modulation(self, vectors), angles, places)
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:

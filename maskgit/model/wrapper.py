@@ -30,6 +30,7 @@ from maskgit.model.masking import stratified_times
 from maskgit.model.objective import Normalization, Objective
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
 from maskgit.samplers.conditions import Condition, batch_of, leaves, where
+from maskgit.samplers.predictor import places_of
 from maskgit.schedules import ScheduleSpec, get_schedule
 from vqgan.registry import Share, choose
 
@@ -148,8 +149,9 @@ class NonAutoregressiveWrapper(nn.Module):
     ) -> Tensor:
         """The net's embeddings (batch, *grid, dim); `last`: self-condition, none for the null.
 
-        cells: bool, as the grid: only of these, (cells.sum(), dim). Without self-conditioning
-        `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
+        cells: bool, as the grid, or their numbers in row-major order, (n,) int64: only of these,
+        (n, dim). Without self-conditioning `last` is not used. A `sum_embeds` of the caller's is
+        added to, not replaced.
         """
         if self.self_cond:
             extra = self.to_self_cond(
@@ -162,7 +164,10 @@ class NonAutoregressiveWrapper(nn.Module):
         embeddings = self.net(inputs, return_embeddings=True, **conditioning)
         if inputs.ndim == 2:
             embeddings = embeddings[:, -inputs.shape[1] :]  # without what was prepended
-        return embeddings if cells is None else embeddings[cells]  # type: ignore[no-any-return]
+        if cells is None:
+            return embeddings  # type: ignore[no-any-return]
+        places = places_of(cells) if cells.dtype == torch.bool else cells
+        return embeddings.flatten(0, -2).index_select(0, places)  # type: ignore[no-any-return]
 
     def to_logits(self, embeddings: Tensor) -> Tensor:
         """(cells, dim) -> float32 (cells, num_codes); a mask token has no probability."""
@@ -312,8 +317,7 @@ class NonAutoregressiveWrapper(nn.Module):
         known = condition if condition is None else leaves(condition)[0]
         batch_size = next((len(x) for x in (known, seeds) if x is not None), batch_size or 1)
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
-        device = next(self.net.parameters()).device
-        codes = torch.full((batch_size, *grid), self.mask_id, device=device)
+        codes = torch.full((batch_size, *grid), self.mask_id)
         sampler = sampler or self.own_sampler
         fill = choose(SAMPLERS, sampler, "sampler")
         taken = inspect.signature(fill).parameters
