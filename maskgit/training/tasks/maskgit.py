@@ -16,8 +16,8 @@ from maskgit.config.sections import MaskGITConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.machine import upload
 from maskgit.model.backbones import make_backbone, make_critic
-from maskgit.model.masking import stratified_times
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import class_names_of, pipeline_folder
@@ -77,21 +77,22 @@ class MaskGITTask:
             take_weights(self.main.module, critic, "critic", classes, prefix="token_critic.")
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step; progress t is spread over the batch of all processes, as the loss is."""
+        """One step; what chance decides is drawn for the batch of all processes, which share it."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
-        total = learner.module.objective.weight_of(all_t, self.num_units)
+        whole = learner.module.draw(
+            self.config.train.batch_size, self.dataset.grid, generator(seed, step)
+        )
+        total = learner.module.objective.weight_of(whole.t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
-        for number, (batch, t) in enumerate(
-            zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
-        ):
+        mine = whole.of(slice(rank, None, world)).split(len(parts))
+        for number, (batch, draws) in enumerate(zip(parts, mine, strict=True)):
             with learner.together(number == len(parts) - 1):
-                codes, condition = (part.to(device) for part in batch)
+                codes, condition = (upload(part, device) for part in batch)
                 losses = learner.ddp(
                     codes,
                     condition=condition,
-                    t=t,
+                    draws=draws,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
                     generator=generator(seed, step, rank, number, device=device),
@@ -116,11 +117,13 @@ class MaskGITTask:
         names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
         averages = Averages(accelerator, *names)
         for number, batch in shared_batches(self.validation, most, accelerator):
-            codes, condition = (part.to(device) for part in batch)
+            codes, condition = (upload(part, device) for part in batch)
             count = len(codes)
-            draws = generator(0, number, device=device)
+            draws = generator(0, number)
             with accelerator.autocast():
-                losses = model(codes, condition=condition, generator=draws)
+                given = model.draw(count, codes.shape[1:], draws)
+                on_device = generator(0, number, 1, device=device)
+                losses = model(codes, condition=condition, draws=given, generator=on_device)
                 averages.add("validation_loss", losses.generator_loss * count, count)
                 if model.has_critic:
                     averages.add("critic_loss", losses.critic_loss * count, count)
