@@ -110,7 +110,7 @@ class CriticTask:
                 )
                 self.accelerator.backward(found)
             loss += found.detach()
-        [norm] = finish(loss, (learner, step))
+        [norm] = finish(loss, (learner, step), wait=False)
         return {"loss": loss, "gradient_norm": norm}
 
     @torch.no_grad()

@@ -101,7 +101,7 @@ class MaskGITTask:
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        [norm] = finish(sums["loss"], (learner, step))
+        [norm] = finish(sums["loss"], (learner, step), wait=False)
         return {**sums, "gradient_norm": norm}
 
     @torch.no_grad()
