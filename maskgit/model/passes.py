@@ -12,14 +12,15 @@ pass in every round nothing is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskgit.machine import upload
+from maskgit.model.graphs import graphs_of
 from maskgit.samplers.conditions import Condition, Distinct, distinct
 from maskgit.samplers.predictor import Known, places_of
 
@@ -35,6 +36,10 @@ class AdaptiveNet(Protocol):
     dropout: float
     training: bool
     flash: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+        ...
 
     def inputs(
         self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
@@ -53,6 +58,17 @@ class Modulation(NamedTuple):
     # of each block: by what its input and its output are multiplied, (batch, dim)
     blocks: list[tuple[Tensor, Tensor]]
     last: Tensor  # the same of the final norm, (batch, dim)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them, in one list."""
+        return [*(part for pair in self.blocks for part in pair), self.last]
+
+    @classmethod
+    def from_tensors(cls, tensors: Sequence[Tensor]) -> Modulation:
+        """Undo `tensors`."""
+        *parts, last = tensors
+        return cls(list(zip(parts[::2], parts[1::2], strict=True)), last)
 
     def of(self, images: Tensor) -> Modulation:
         """That of some images."""
@@ -177,7 +193,7 @@ class Passes:
         x, vectors, angles = self.net.inputs(codes, condition)
         if self.by is None or self.by[0] is not condition or len(self.by[1].last) != len(codes):
             self.by = condition, modulation(self.net, vectors)
-        by, whole = self.by[1], self._keep if self.refresh > 1 else None
+        by = self.by[1]
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
@@ -185,7 +201,7 @@ class Passes:
         if self.passes == 1 and (alike := first_alike(codes, condition, known)) is not None:
             return self._alike_once(x, by, angles, places_of(cells, total), alike)
         if before is None or is_whole:
-            return embed_at(self.net, x, by, angles, places_of(cells, total), whole), None
+            return self._whole(x, by, angles, places_of(cells, total)), None
         return self._some_at(x, by, angles, cells.flatten(1), flat != before, known), None
 
     def _alike_once(
@@ -193,11 +209,26 @@ class Passes:
     ) -> tuple[Tensor, Tensor]:
         """A whole pass where many images are equal, as at the start: each runs once, whole."""
         first, of_row = (upload(part, x.device) for part in alike)
-        size, whole = x.shape[1], self._keep if self.refresh > 1 else None
+        size = x.shape[1]
         every = torch.arange(len(first) * size, device=x.device)
-        found = embed_at(self.net, x[first], by.of(first), angles, every, whole)
+        found = self._whole(x[first], by.of(first), angles, every)
         self.kept = {layer: (k[of_row], v[of_row]) for layer, (k, v) in self.kept.items()}
         return found, of_row[places // size] * size + places % size
+
+    def _whole(self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor) -> Tensor:
+        """A pass over all cells; as a graph, if none of its keys and values are kept."""
+        graphs = None if self.refresh > 1 else graphs_of(self.net, x.device)
+        if graphs is None:
+            keep = self._keep if self.refresh > 1 else None
+            return embed_at(self.net, x, by, angles, places, keep)
+        turned = [] if angles is None else [angles]
+
+        def work(x: Tensor, places: Tensor, *rest: Tensor) -> Tensor:
+            angles, factors = rest[: len(turned)], rest[len(turned) :]
+            by = Modulation.from_tensors(factors)
+            return embed_at(self.net, x, by, angles[0] if angles else None, places)
+
+        return graphs(work, next(self.net.parameters()), [x, places, *turned, *by.tensors])
 
     def _some_at(
         self,

@@ -230,7 +230,9 @@ class NonAutoregressiveWrapper(nn.Module):
         if condition is not None:
             conditioning["condition"] = self.drop(condition, here.dropped)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            loss, logits = self.predict(codes, here, places, conditioning)
+            loss, logits = self.predict(
+                codes, here.shown, here.hidden, here.t, here.first, places, conditioning
+            )
             loss = loss / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
@@ -245,13 +247,20 @@ class NonAutoregressiveWrapper(nn.Module):
         return Losses(total, loss.detach(), judged.detach())
 
     def predict(
-        self, codes: Tensor, draws: Draws, places: Tensor, conditioning: Mapping[str, Any]
+        self,
+        codes: Tensor,
+        shown: Tensor,
+        hidden: Tensor,
+        t: Tensor,
+        first: Tensor | None,
+        places: Tensor,
+        conditioning: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor]:
         """The summed loss, and the logits at `places` (n,), of codes as the draws show them."""
-        inputs = torch.where(draws.shown < 0, codes, draws.shown)
-        last = self.self_condition(inputs, draws.first, conditioning)
+        inputs = torch.where(shown < 0, codes, shown)
+        last = self.self_condition(inputs, first, conditioning)
         logits = self.to_logits(self.embed(inputs, last, places, **conditioning))
-        return self.current.loss(logits, codes, draws.hidden, draws.t, places), logits
+        return self.current.loss(logits, codes, hidden, t, places), logits
 
     def self_condition(
         self, inputs: Tensor, seeing: Tensor | None, conditioning: Mapping[str, Any]
