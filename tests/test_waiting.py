@@ -4,16 +4,22 @@ Shown without one: on fake tensors of CUDA, which have sizes and no values, so t
 one, or makes a tensor whose size depends on values, raises.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from maskgit import SAMPLERS
+from maskgit.config.sections import TrainConfig
+from maskgit.model import draws
 from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.samplers import engine, remasking
 from maskgit.samplers.predictor import PART
+from maskgit.training.ema import EMA
+from maskgit.training.learner import Learner, finish
 from vqgan.tokenizer import Tokenizer
 
 NETS = {
@@ -24,28 +30,31 @@ NETS = {
 }
 
 
+def on_the_host(work):
+    """What the host knows of itself."""
+
+    def done(*arguments):
+        with unset_fake_temporarily():
+            return work(*arguments)
+
+    return done
+
+
 @pytest.fixture
 def fake(monkeypatch):
     """Tensors without values; what the host knows of itself it still knows."""
-
-    def on_the_host(work):
-        def done(*arguments):
-            with unset_fake_temporarily():
-                return work(*arguments)
-
-        return done
 
     for place in (engine, remasking):
         monkeypatch.setattr(place, "share_at", on_the_host(engine.share_at))
     monkeypatch.setattr(
         engine, "hidden_counts", lambda codes, mask_id: np.full(len(codes), codes[0].numel())
     )
-    with FakeTensorMode() as mode:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
 
 
-def wrapper(kind="learned", codes=64, **options):
-    with torch.device("cuda"):
+def wrapper(kind="learned", codes=64, device="cuda", **options):
+    with torch.device(device):
         sizes = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 16}
         net = Transformer(
             codebook_size=codes, grid=(4, 6), num_classes=3, **{**sizes, **NETS[kind]}
@@ -125,3 +134,55 @@ def test_no_logits_are_too_many_for_a_kernel(fake, codes):
     with Largest() as largest:
         model.generate(condition=labels, guidance=3.0, steps=2)
     assert largest.elements <= 2 * PART
+
+
+LOSSES = [
+    {},
+    {"visible_weight": 0.1, "normalization": "image"},
+    {"use_simple_mdlm_loss_weight": True},
+    {"no_replace_prob": 0.1, "random_token_prob": 0.1},
+]
+
+
+def losses_of(model, made, device):
+    codes = torch.zeros(4, 4, 6, dtype=torch.int64, device=device)
+    labels = torch.zeros(4, dtype=torch.int64, device=device)
+    return model(codes, condition=labels, draws=made)
+
+
+@pytest.fixture
+def made(fake, monkeypatch):
+    """(kind, options) -> what the host draws of a step."""
+    monkeypatch.setattr(draws, "places_of", on_the_host(draws.places_of))
+
+    def draw(kind, options):
+        with unset_fake_temporarily():
+            return wrapper(kind, device="cpu", **options).train().draw(4, (4, 6))
+
+    return draw
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("options", LOSSES)
+def test_the_losses_of_a_step(made, kind, options):
+    found = losses_of(wrapper(kind, **options).train(), made(kind, options), "cuda")
+    assert found.loss.device.type == "cuda" and found.critic_loss is not None
+
+
+@pytest.mark.parametrize("kind", ["learned", "not flash"])
+@pytest.mark.parametrize("options", LOSSES)
+def test_the_gradients_of_a_step_and_its_end(made, kind, options):
+    """On fake tensors of `meta`: torch follows gradients on CUDA with its driver only, and has no
+    fused AdamW here."""
+    model = wrapper(kind, device="meta", **options).train()
+    learned, learner = list(model.parameters()), object.__new__(Learner)
+    learner.module, learner.parameters, learner.peak = model, learned, 1.0
+    learner.ema, learner.train = EMA(model), TrainConfig(clip_norm=1.0)
+    learner.optimizer = SimpleNamespace(
+        param_groups=[{}], step=lambda: None, zero_grad=lambda set_to_none: None
+    )
+    learner.accelerator = SimpleNamespace(reduce=lambda values, how: values)
+    losses = losses_of(model, made(kind, options), "meta")
+    losses.loss.backward()
+    [norm] = finish(losses.loss, (learner, 0), wait=False)
+    assert norm.device.type == "meta" and learner.outcome.is_open

@@ -19,5 +19,6 @@ __getattr__, __dir__, __all__ = face(
         "wrapper": ["NonAutoregressiveWrapper"],
         "conditioned": ["Conditioned"],
         "draws": ["Draws"],
+        "passes": ["compiled_layers"],
     },
 )

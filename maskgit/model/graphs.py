@@ -38,10 +38,10 @@ class Graphs:
         self.known: dict[Any, Recorded] = {}
         self.pool: Any = None
 
-    def __call__(self, work: Work, weights: Tensor, given: Sequence[Tensor]) -> Tensor:
-        """work(*given), which reads the net's weights; `weights`: one of them."""
+    def __call__(self, work: Work, of: Any, weights: Tensor, given: Sequence[Tensor]) -> Tensor:
+        """work(*given), which is `of` that, and reads the net's weights; `weights`: one of them."""
         shapes = tuple((tuple(part.shape), part.dtype) for part in given)
-        key = (weights.data_ptr(), weights.dtype, weights.device, shapes)
+        key = (of, weights.data_ptr(), weights.dtype, weights.device, shapes)
         if key not in self.met:
             if len(self.met) >= MOST:
                 self.met.clear()

@@ -12,7 +12,7 @@ pass in every round nothing is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from maskgit.machine import upload
 from maskgit.model.graphs import graphs_of
+from maskgit.model.rows import linear_rows
 from maskgit.samplers.conditions import Condition, Distinct, distinct
 from maskgit.samplers.predictor import Known, places_of
 
@@ -55,36 +56,25 @@ class AdaptiveNet(Protocol):
 class Modulation(NamedTuple):
     """What the adaptive norms make of each image's condition, in every cell and round."""
 
-    # of each block: by what its input and its output are multiplied, (batch, dim)
-    blocks: list[tuple[Tensor, Tensor]]
-    last: Tensor  # the same of the final norm, (batch, dim)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All of them, in one list."""
-        return [*(part for pair in self.blocks for part in pair), self.last]
-
-    @classmethod
-    def from_tensors(cls, tensors: Sequence[Tensor]) -> Modulation:
-        """Undo `tensors`."""
-        *parts, last = tensors
-        return cls(list(zip(parts[::2], parts[1::2], strict=True)), last)
+    before: Tensor  # by what the input of each block is multiplied, and of the last norm:
+    # (batch, blocks + 1, dim)
+    after: Tensor  # by what the output of each block is multiplied: (batch, blocks, dim)
 
     def of(self, images: Tensor) -> Modulation:
         """That of some images."""
-        return Modulation(
-            [(before[images], after[images]) for before, after in self.blocks], self.last[images]
-        )
+        return Modulation(self.before[images], self.after[images])
 
 
 def modulation(net: AdaptiveNet, condition: Tensor) -> Modulation:
-    """condition: (batch, dim)."""
+    """condition: (batch, dim); by one product for all blocks."""
     layers = net.net.attn_layers
-    blocks = [
-        (norms[0].to_gamma(condition) + 1, block.to_gamma(condition).sigmoid())
-        for norms, block, _ in layers.layers
-    ]
-    return Modulation(blocks, layers.final_norm.to_gamma(condition) + 1)
+    inner = [*(norms[0].to_gamma for norms, _, _ in layers.layers), layers.final_norm.to_gamma]
+    outer = [block.to_gamma for _, block, _ in layers.layers]
+    weight = torch.cat([layer.weight for layer in (*inner, *outer)])
+    found = linear_rows(condition, weight).unflatten(1, (len(inner) + len(outer), -1))
+    before, after = found.split([len(inner), len(outer)], 1)
+    bias = torch.stack([layer.bias for layer in outer])
+    return Modulation(before + 1, (after + bias.to(after.dtype)).sigmoid())
 
 
 def embed_at(
@@ -113,10 +103,8 @@ def embed_at(
         """
         return F.embedding(image, value.float()).to(value.dtype) if is_packed else value[:, None]
 
-    for number, ((norms, block, _), (before, after)) in enumerate(
-        zip(layers.layers, by.blocks, strict=True)
-    ):
-        normed = norms[0].ln(x) * for_cells(before)
+    for number, (norms, block, _) in enumerate(layers.layers):
+        normed = norms[0].ln(x) * for_cells(by.before[:, number])
         if not hasattr(block.fn, "to_q"):
             out = block.fn(normed)
         else:
@@ -125,8 +113,22 @@ def embed_at(
                 out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
                 is_packed = True
             out = block.fn.to_out(out)
-        x = x + out * for_cells(after)
-    return layers.final_norm.ln(x) * for_cells(by.last)  # type: ignore[no-any-return]
+        x = x + out * for_cells(by.after[:, number])
+    return layers.final_norm.ln(x) * for_cells(by.before[:, -1])  # type: ignore[no-any-return]
+
+
+def compiled_layers() -> Callable[..., Tensor]:
+    """`embed_at`, compiled once for any batch and any number of places."""
+    compiled = torch.compile(embed_at)
+
+    def layers_at(
+        net: AdaptiveNet, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor
+    ) -> Tensor:
+        for tensor in (x, *by, places):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(net, x, by, angles, places)
+
+    return layers_at
 
 
 def _attention(
@@ -191,7 +193,7 @@ class Passes:
         """
         flat = codes.flatten(1)
         x, vectors, angles = self.net.inputs(codes, condition)
-        if self.by is None or self.by[0] is not condition or len(self.by[1].last) != len(codes):
+        if self.by is None or self.by[0] is not condition or len(self.by[1].after) != len(codes):
             self.by = condition, modulation(self.net, vectors)
         by = self.by[1]
         before, self.codes = self.codes, flat.clone()
@@ -217,18 +219,20 @@ class Passes:
 
     def _whole(self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor) -> Tensor:
         """A pass over all cells; as a graph, if none of its keys and values are kept."""
-        graphs = None if self.refresh > 1 else graphs_of(self.net, x.device)
+        run = getattr(self.net, "layers_at", embed_at)
+        if self.refresh > 1:
+            return embed_at(self.net, x, by, angles, places, self._keep)
+        graphs = graphs_of(self.net, x.device)
         if graphs is None:
-            keep = self._keep if self.refresh > 1 else None
-            return embed_at(self.net, x, by, angles, places, keep)
+            return run(self.net, x, by, angles, places)  # type: ignore[no-any-return]
         turned = [] if angles is None else [angles]
 
         def work(x: Tensor, places: Tensor, *rest: Tensor) -> Tensor:
-            angles, factors = rest[: len(turned)], rest[len(turned) :]
-            by = Modulation.from_tensors(factors)
-            return embed_at(self.net, x, by, angles[0] if angles else None, places)
+            *angles, before, after = rest
+            by = Modulation(before, after)
+            return run(self.net, x, by, angles[0] if angles else None, places)  # type: ignore[no-any-return]
 
-        return graphs(work, next(self.net.parameters()), [x, places, *turned, *by.tensors])
+        return graphs(work, run, next(self.net.parameters()), [x, places, *turned, *by])
 
     def _some_at(
         self,

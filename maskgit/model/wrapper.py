@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from maskgit.machine import upload
 from maskgit.model.conditioned import predictor_for
 from maskgit.model.critic import (
     TARGETS,
@@ -225,14 +226,12 @@ class NonAutoregressiveWrapper(nn.Module):
         draws = self.draw(len(codes), codes.shape[1:], generator, t) if draws is None else draws
         objective = self.current
         if normalizer is None:
-            normalizer = objective.weight_of(draws.t, codes[0].numel()).to(codes.device)
+            normalizer = upload(objective.weight_of(draws.t, codes[0].numel()), codes.device)
         places, here = draws.places(objective.everywhere, codes.device), draws.on(codes.device)
         if condition is not None:
             conditioning["condition"] = self.drop(condition, here.dropped)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            loss, logits = self.predict(
-                codes, here.shown, here.hidden, here.t, here.first, places, conditioning
-            )
+            loss, logits = self.predict(codes, here, places, conditioning)
             loss = loss / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
@@ -247,20 +246,13 @@ class NonAutoregressiveWrapper(nn.Module):
         return Losses(total, loss.detach(), judged.detach())
 
     def predict(
-        self,
-        codes: Tensor,
-        shown: Tensor,
-        hidden: Tensor,
-        t: Tensor,
-        first: Tensor | None,
-        places: Tensor,
-        conditioning: Mapping[str, Any],
+        self, codes: Tensor, draws: Draws, places: Tensor, conditioning: Mapping[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """The summed loss, and the logits at `places` (n,), of codes as the draws show them."""
-        inputs = torch.where(shown < 0, codes, shown)
-        last = self.self_condition(inputs, first, conditioning)
+        inputs = torch.where(draws.shown < 0, codes, draws.shown)
+        last = self.self_condition(inputs, draws.first, conditioning)
         logits = self.to_logits(self.embed(inputs, last, places, **conditioning))
-        return self.current.loss(logits, codes, hidden, t, places), logits
+        return self.current.loss(logits, codes, draws.hidden, draws.t, places), logits
 
     def self_condition(
         self, inputs: Tensor, seeing: Tensor | None, conditioning: Mapping[str, Any]

@@ -23,6 +23,7 @@ from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import class_names_of, pipeline_folder
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
@@ -64,6 +65,8 @@ class MaskGITTask:
             net, mask_id=self.tokenizer.codebook_size, token_critic=critic, **dict(config.loss)
         )
         self.main = Learner(wrapper, accelerator, config.train)
+        if is_compiled(config.train, accelerator.device):
+            compile_step(wrapper)
         self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
 
