@@ -98,12 +98,14 @@ class CriticTask:
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.training.train().net.eval()
-        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        all_t = stratified_times(self.config.train.batch_size, generator("times", seed, step)).to(
+            device
+        )
         loss = torch.zeros((), device=device)
         for number, (batch, t) in enumerate(
             zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
         ):
-            draws = generator(seed, step, rank, number, device=device)
+            draws = generator("mask", seed, step, rank, number, device=device)
             with learner.together(number == len(parts) - 1), self.accelerator.autocast():
                 found = self._losses(
                     self.training, batch, t=t, num_parts=len(parts), generator=draws
@@ -123,7 +125,7 @@ class CriticTask:
         averages = Averages(accelerator, "critic_loss")
         wrapper = self._wrapped(self.main.averaged).eval()
         for number, batch in shared_batches(self.validation, most, accelerator):
-            draws = generator(0, number, device=accelerator.device)
+            draws = generator("validation", number, device=accelerator.device)
             with accelerator.autocast():
                 loss = self._losses(wrapper, batch, generator=draws)
             averages.add("critic_loss", loss.double() * len(batch.data), len(batch.data))

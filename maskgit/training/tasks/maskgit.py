@@ -80,7 +80,9 @@ class MaskGITTask:
         """One step; progress t is spread over the batch of all processes, as the loss is."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        all_t = stratified_times(self.config.train.batch_size, generator(seed, step)).to(device)
+        all_t = stratified_times(self.config.train.batch_size, generator("times", seed, step)).to(
+            device
+        )
         total = learner.module.objective.weight_of(all_t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
         for number, (batch, t) in enumerate(
@@ -94,7 +96,7 @@ class MaskGITTask:
                     t=t,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
-                    generator=generator(seed, step, rank, number, device=device),
+                    generator=generator("mask", seed, step, rank, number, device=device),
                 )
                 self.accelerator.backward(losses.loss)
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
@@ -118,7 +120,7 @@ class MaskGITTask:
         for number, batch in shared_batches(self.validation, most, accelerator):
             codes, condition = (part.to(device) for part in batch)
             count = len(codes)
-            draws = generator(0, number, device=device)
+            draws = generator("validation", number, device=device)
             with accelerator.autocast():
                 losses = model(codes, condition=condition, generator=draws)
                 averages.add("validation_loss", losses.generator_loss * count, count)
