@@ -7,12 +7,19 @@ from maskgit.randomness import choices, generator, mixed_seed, permutation, unif
 
 
 def test_draws_are_functions_of_their_place():
-    assert mixed_seed(1, 2, 3) == mixed_seed(1, 2, 3) != mixed_seed(1, 3, 2)
-    assert torch.equal(
-        torch.rand(4, generator=generator(1, 2)), torch.rand(4, generator=generator(1, 2))
-    )
+    assert mixed_seed("mask", 2, 3) == mixed_seed("mask", 2, 3) != mixed_seed("mask", 3, 2)
+    one, other = (torch.rand(4, generator=generator("mask", 2)) for _ in range(2))
+    assert torch.equal(one, other)
     assert (permutation(10, 0, 1) == permutation(10, 0, 1)).all()
     assert (permutation(10, 0, 1) != permutation(10, 0, 2)).any()
+
+
+def test_other_parts_more_of_them_or_another_purpose_are_another_stream():
+    """NumPy's SeedSequence fills up with zeros, and cuts numbers into words of 32 bits."""
+    places = [(), (0,), (5,), (0, 5), (5, 0), (0, 5, 0), (0, 5, 0, 0), (-5,), (5 + 2**32,), (5, 1)]
+    seeds = [mixed_seed(purpose, *place) for purpose in ("mask", "times", "") for place in places]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
+    assert (permutation(50, 5 + 2**32, 0) != permutation(50, 5, 1)).any()
 
 
 def test_a_row_of_noise_knows_its_seed_only():

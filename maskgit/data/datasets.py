@@ -18,6 +18,7 @@ from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown
 from maskgit.processes import this_process
+from maskgit.randomness import mixed_seed
 from vqgan.files import append, replacing
 
 
@@ -136,13 +137,15 @@ class ImageDataset:
             )
             return None
 
+    def _draws(self, epoch: int, index: int) -> np.ndarray:
+        """Four numbers in [0, 1) for the transform."""
+        return np.random.default_rng(mixed_seed("augmentation", self.seed, epoch, index)).random(4)
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """keys: (index, epoch) pairs -> a Batch of images."""
         pixels, labels = [], []
         for index, epoch in keys:
-            draws = (
-                np.random.default_rng([self.seed, epoch, index]).random(4) if self.augment else None
-            )
+            draws = self._draws(epoch, index) if self.augment else None
             tries = ((index + step) % len(self) for step in range(len(self)))
             good = next(
                 ((i, image) for i in tries if (image := self.read(i, draws)) is not None), None

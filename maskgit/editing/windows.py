@@ -67,7 +67,7 @@ def fill_windows(
     for number, (rows, columns) in enumerate(places):
         place = (slice(None), rows, columns)
         drawn = (codes[place] == pipeline.model.mask_id).cpu()
-        own = mixed_seed(seed, number) if number else seed
+        own = mixed_seed("window", seed, number) if number else seed
         steps = rounds_of(sampler, int(drawn.sum()))
         for found in pipeline.watch(
             [label], [own], codes=codes[place], **{**options, "steps": steps}

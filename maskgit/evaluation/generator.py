@@ -158,7 +158,8 @@ def _see_bits(plan: Plan) -> Sets:
         if share is not None:
             codes = tokenizer.encode(to_float(share.pixels.to(device)))
             labels = torch.from_numpy(plan.validation.labels[share.numbers]).to(device)
-            draws = generator(plan.request.seed or 0, share.numbers.start, device=device)
+            seed, start = plan.request.seed or 0, share.numbers.start
+            draws = generator("bits", seed, start, device=device)
             found = model.bits(codes, condition=labels, generator=draws)[:, None].float()
         rows.append(gather_rows(found).cpu())
     if not this_process().is_main_process:

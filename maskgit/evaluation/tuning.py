@@ -181,7 +181,7 @@ class _Study:
                 break
             # a sampler of its own for each trial, so that a search that was stopped goes on alike
             self.study.sampler = optuna.samplers.TPESampler(
-                seed=mixed_seed(self.steps, number) % 2**32
+                seed=mixed_seed("trial", self.steps, number) % 2**32
             )
             trial = self.study.ask()
             settings = self._settings(trial)

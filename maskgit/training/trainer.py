@@ -183,7 +183,8 @@ class Training:
         A step that is not finite is given up, on all processes together. What came of it is asked
         of an accelerator after the next step.
         """
-        torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
+        rank = self.accelerator.process_index
+        torch.manual_seed(mixed_seed("dropout", self.config.seed, self.step, rank))
         for learner in self.task.learners.values():
             learner.keep_buffers()
         step, logs, outcome = self.step, {}, None

@@ -216,4 +216,4 @@ def evaluate_never(request):
 
 
 def test_seeds_of_trials_are_apart_from_those_of_evaluate():
-    assert tuning.FIRST_SEED > 10**6 and mixed_seed(4, 0) != mixed_seed(4, 1)
+    assert tuning.FIRST_SEED > 10**6 and mixed_seed("trial", 4, 0) != mixed_seed("trial", 4, 1)

@@ -31,15 +31,15 @@ wrapper = NonAutoregressiveWrapper(
     critic_loss_weight=world
     / 16,  # its loss is a mean over one image here, and DDP averages over processes
 )
-codes, labels = torch.randint(16, (16, 4, 6), generator=generator(1)), torch.arange(16) % 3
-t = stratified_times(16, generator(2))
+codes, labels = torch.randint(16, (16, 4, 6), generator=generator("codes", 1)), torch.arange(16) % 3
+t = stratified_times(16, generator("times", 2))
 total = wrapper.objective.weight_of(t, 24)
 ddp = DistributedDataParallel(wrapper)
 mine = range(rank, 16, world)
 # one image at a time, so that each has its own draws whatever the processes
 for number, i in enumerate(mine):
     part = slice(i, i + 1)
-    draws = generator(3, i)
+    draws = generator("mask", 3, i)
     ddp.require_backward_grad_sync = number == len(mine) - 1
     ddp(
         codes[part], condition=labels[part], t=t[part], normalizer=total / world, generator=draws

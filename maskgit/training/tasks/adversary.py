@@ -72,7 +72,8 @@ class Adversary:
         """
         if not self.options.augment:
             return images
-        draws = torch.rand(self.batch_size, NUM_DRAWS, generator=generator(self.seed, step, side))
+        own = generator("adversary's augmentation", self.seed, step, side)
+        draws = torch.rand(self.batch_size, NUM_DRAWS, generator=own)
         mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
         return augment(images, mine[number * len(images) : (number + 1) * len(images)].to(images))
 

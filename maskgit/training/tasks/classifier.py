@@ -74,9 +74,8 @@ class ClassifierTask:
         learner, device = self.main, self.accelerator.device
         total = torch.zeros((), device=device)
         for number, batch in enumerate(parts):
-            draws = generator(
-                self.config.seed, step, self.accelerator.process_index, number, device=device
-            )
+            place = (self.config.seed, step, self.accelerator.process_index, number)
+            draws = generator("augmentation", *place, device=device)
             images = shift(to_float(batch.data.to(device)), 2, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(

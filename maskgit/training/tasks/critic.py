@@ -99,11 +99,11 @@ class CriticTask:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.training.train().net.eval()
         size, grid = self.config.train.batch_size, self.dataset.grid
-        whole = self.training.draw(size, grid, generator(seed, step))
+        whole = self.training.draw(size, grid, generator("step", seed, step))
         mine = whole.of(slice(rank, None, world)).split(len(parts))
         loss = torch.zeros((), device=device)
         for number, (batch, given) in enumerate(zip(parts, mine, strict=True)):
-            draws = generator(seed, step, rank, number, device=device)
+            draws = generator("critic codes", seed, step, rank, number, device=device)
             with learner.together(number == len(parts) - 1), self.accelerator.autocast():
                 found = self._losses(
                     self.training, batch, draws=given, num_parts=len(parts), generator=draws
@@ -123,8 +123,10 @@ class CriticTask:
         averages = Averages(accelerator, "critic_loss")
         wrapper = self._wrapped(self.main.averaged).eval()
         for number, batch in shared_batches(self.validation, most, accelerator):
-            given = wrapper.draw(len(batch.data), self.dataset.grid, generator(0, number))
-            draws = generator(0, number, 1, device=accelerator.device)
+            given = wrapper.draw(
+                len(batch.data), self.dataset.grid, generator("validation", number)
+            )
+            draws = generator("critic codes", number, device=accelerator.device)
             with accelerator.autocast():
                 loss = self._losses(wrapper, batch, draws=given, generator=draws)
             averages.add("critic_loss", loss.double() * len(batch.data), len(batch.data))

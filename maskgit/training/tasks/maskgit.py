@@ -84,7 +84,7 @@ class MaskGITTask:
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         whole = learner.module.draw(
-            self.config.train.batch_size, self.dataset.grid, generator(seed, step)
+            self.config.train.batch_size, self.dataset.grid, generator("step", seed, step)
         )
         total = learner.module.objective.weight_of(whole.t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
@@ -98,7 +98,7 @@ class MaskGITTask:
                     draws=draws,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
-                    generator=generator(seed, step, rank, number, device=device),
+                    generator=generator("critic codes", seed, step, rank, number, device=device),
                 )
                 self.accelerator.backward(losses.loss)
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
@@ -122,10 +122,10 @@ class MaskGITTask:
         for number, batch in shared_batches(self.validation, most, accelerator):
             codes, condition = (upload(part, device) for part in batch)
             count = len(codes)
-            draws = generator(0, number)
+            draws = generator("validation", number)
             with accelerator.autocast():
                 given = model.draw(count, codes.shape[1:], draws)
-                on_device = generator(0, number, 1, device=device)
+                on_device = generator("critic codes", number, device=device)
                 losses = model(codes, condition=condition, draws=given, generator=on_device)
                 averages.add("validation_loss", losses.generator_loss * count, count)
                 if model.has_critic:
