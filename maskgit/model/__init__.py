@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = face(
         "wrapper": ["NonAutoregressiveWrapper"],
         "conditioned": ["Conditioned"],
         "draws": ["Draws"],
+        "graphs": ["without_graphs"],
         "passes": ["compiled_layers"],
     },
 )

@@ -6,7 +6,8 @@ once costs nothing: it is recorded when it comes again, as in the second batch o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -70,12 +71,26 @@ class Graphs:
         return Recorded(graph, kept, found)
 
 
+_off = False
+
+
+@contextmanager
+def without_graphs(off: bool = True) -> Iterator[None]:
+    """Inside, nothing is recorded or replayed: what a benchmark compares with."""
+    global _off
+    before, _off = _off, off
+    try:
+        yield
+    finally:
+        _off = before
+
+
 _of_nets: WeakKeyDictionary[nn.Module, Graphs] = WeakKeyDictionary()
 
 
 def graphs_of(net: Any, device: torch.device) -> Graphs | None:
     """Those of a net; none where there is nothing to record with, or while it trains."""
     can = device.type != "cpu" and torch.cuda.is_available() and not net.training
-    if not can or torch.is_grad_enabled():
+    if _off or not can or torch.is_grad_enabled():
         return None
     return _of_nets.setdefault(net, Graphs())
