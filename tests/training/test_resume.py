@@ -3,6 +3,7 @@ a resumed run may change, and what a new one takes from another."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from maskgit.config.sections import AdversarialConfig
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.training.checkpoints import load_latest
 from maskgit.training.trainer import Training, train
-from tests.conftest import repo
+from tests.conftest import by_processes, repo
 from tests.training.conftest import changed
 from vqgan import discriminator, quantizers
 from vqgan.weights import load_weights
@@ -62,6 +63,29 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     for name, result in results.items():
         assert result == truth, name
     assert truth["step"] == "step_00000006" and truth["leftovers"] == []
+
+
+def test_processes_go_on_from_what_the_main_one_finds_or_name_both(tmp_path):
+    driver = str(repo() / "tests" / "training" / "agreed_driver.py")
+    found = json.loads(by_processes(2, driver, tmp_path).splitlines()[-1])
+    same = {name: one for name, (one, _) in found.items() if not isinstance(one, str)}
+    assert same == {
+        "the same": 4, "one more": 4, "none": None, "the newest is broken": 2, "none suits": None,
+    }  # fmt: skip
+    for name, (one, other) in found.items():
+        own = f"{tmp_path / name}/"  # each has a folder of its own
+        assert str(one).replace(f"{own}0", f"{own}1") == str(other).replace(f"{own}0", f"{own}1")
+    hashed = r"step_0000000{} \([0-9a-f]{{12}}\)"
+    saw = {
+        "one less": (hashed.format(2), hashed.format(4)),
+        "other weights": (hashed.format(4), hashed.format(4)),
+        "only the main one": ("no checkpoint", hashed.format(4)),
+        "only the other one": (hashed.format(4), "no checkpoint"),
+    }
+    for name, (theirs, mains) in saw.items():
+        pattern = f"process 1 sees {theirs} of .* where process 0 has {mains}: it must lie on"
+        assert re.match(pattern, found[name][0]), found[name]
+    assert "none of the 1 checkpoints of" in found["all are broken"][1]
 
 
 QUANTIZERS = {
