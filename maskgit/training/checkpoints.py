@@ -123,9 +123,9 @@ def latest_good(run: Path) -> Path | None:
     return next((path for path in reversed(checkpoints(run)) if why_broken(path) is None), None)
 
 
-def load_latest(
+def find_latest(
     run: Path, suits: Callable[[dict[str, Any]], bool] = lambda state: True
-) -> Checkpoint | None:
+) -> Path | None:
     """The newest checkpoint that verifies and whose state suits, none if there is not one at all.
 
     stderr names those that do not verify, and why. ValueError if that is all of them: a run never
@@ -137,14 +137,29 @@ def load_latest(
             print(f"skipped the checkpoint {path}: {reason}", file=sys.stderr, flush=True)
             continue
         some_verify = True
-        state = json.loads((path / "state.json").read_bytes())
-        if not suits(state):
-            continue
-        tensors = {p.stem: load_file(p) for p in path.glob("*.safetensors")}
-        return Checkpoint(state["step"], tensors, state)
+        if suits(_state(path)):
+            return path
     if found and not some_verify:
         raise ValueError(
             f"none of the {len(found)} checkpoints of {run} can be read: copy one back from "
             "elsewhere, or set run=... to start a new run"
         )
     return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """All that a checkpoint holds, which `find_latest` has verified."""
+    state = _state(path)
+    tensors = {p.stem: load_file(p) for p in path.glob("*.safetensors")}
+    return Checkpoint(state["step"], tensors, state)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
+    return state
+
+
+def load_latest(run: Path) -> Checkpoint | None:
+    """What `find_latest` finds, read."""
+    path = find_latest(run)
+    return read_checkpoint(path) if path else None

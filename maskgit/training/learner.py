@@ -143,12 +143,25 @@ class Learner(Generic[Module]):
         self.module.load_state_dict(state["module"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+        own = [p for group in self.optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state["optimizer"].items():
             index, key = name.split(":")
-            moments.setdefault(int(index), {})[key] = value
+            moments.setdefault(int(index), {})[key] = laid_out_like(own[int(index)], value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """What an optimiser keeps of a parameter, on its device and with its strides; scalars as they
+    are.
+
+    Files hold row after row, weights may be channels_last, and a fused optimiser walks through
+    both as they lie in memory.
+    """
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 class Outcome:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from maskgit.config.loading import flatten, to_dict
 from maskgit.config.marks import may_change
 from maskgit.config.sections import Config
-from maskgit.training.checkpoints import Checkpoint
+from maskgit.training.checkpoints import Checkpoint, checkpoints, find_latest, read_checkpoint
+from vqgan.files import sha256
 from vqgan.registry import changes
 from vqgan.weights import load_weights
 
@@ -45,15 +47,58 @@ def check_same(old: Config, new: Config, run: str | Path) -> list[str]:
     return moved
 
 
-def check_alike_found(accelerator: Accelerator, step: int, run: Path) -> None:
-    """ValueError, on all processes, if they found checkpoints of different steps."""
-    mine = torch.tensor([step], device=accelerator.device)
-    steps = accelerator.gather(mine).tolist()
-    if len(set(steps)) > 1:
-        raise ValueError(
-            f"processes found different checkpoints of {run} (steps "
-            f"{', '.join(map(str, steps))}): it must lie on a disk that all see"
-        )
+def load_agreed(
+    accelerator: Accelerator,
+    run: Path,
+    suits: Callable[[dict[str, Any]], bool] = lambda state: True,
+) -> Checkpoint | None:
+    """The newest checkpoint that verifies and suits, as the main process finds it, on all of them.
+
+    On all processes together: what `find_latest` raises, and ValueError if one of them does not see
+    that very checkpoint, or sees one where the main process sees none.
+    """
+    told: list[Any] = [None, None, None]
+    if accelerator.is_main_process:
+        try:
+            path = find_latest(run, suits)
+            told = [path is not None, _named(path or _newest(run)), None]
+        except (ValueError, OSError) as error:
+            told[2] = error
+    is_found, named, raised = broadcast_object_list(told)
+    if raised is not None:
+        raise raised
+    path = run / "checkpoints" / named.step
+    seen = gather_object([_named(path if path.is_dir() else _newest(run))])
+    for rank, mine in enumerate(seen):
+        if mine != named:
+            raise ValueError(
+                f"process {rank} sees {mine} of {run} where process 0 has {named}: "
+                "it must lie on a disk that all see"
+            )
+    return read_checkpoint(path) if is_found else None
+
+
+class Named(NamedTuple):
+    """A checkpoint as processes tell each other of it."""
+
+    step: str = "no checkpoint"  # the name of its folder
+    manifest: str = ""  # the sha256 of its manifest, which has that of each file
+
+    def __str__(self) -> str:
+        return f"{self.step} ({self.manifest[:12]})" if self.manifest else self.step
+
+
+def _named(path: Path | None) -> Named:
+    if path is None:
+        return Named()
+    try:
+        return Named(path.name, sha256(path / "manifest.json"))
+    except OSError as error:
+        return Named(path.name, type(error).__name__)
+
+
+def _newest(run: Path) -> Path | None:
+    return next(reversed(checkpoints(run)), None)
 
 
 def check_made_of(found: Checkpoint, task: Any, moved: Sequence[str], run: Path) -> None:

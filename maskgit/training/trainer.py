@@ -28,18 +28,12 @@ from maskgit.processes import held
 from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
-from maskgit.training.checkpoints import (
-    Checkpoint,
-    checkpoints,
-    clean,
-    load_latest,
-    save_checkpoint,
-)
+from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import Outcome, learning_rate_at
 from maskgit.training.meter import Meter
 from maskgit.training.metrics_log import MetricsLog
-from maskgit.training.resume import check_alike_found, check_made_of, check_same
+from maskgit.training.resume import check_made_of, check_same, load_agreed
 from maskgit.training.tasks import TASKS, Task
 from maskgit.training.tasks.preview import show
 
@@ -95,8 +89,7 @@ class Training:
 
     def _resume(self, moved: Sequence[str]) -> int:
         """Load the newest checkpoint that verifies -> its step, 0 without one."""
-        found = load_latest(self.folder)
-        check_alike_found(self.accelerator, found.step if found else 0, self.folder)
+        found = load_agreed(self.accelerator, self.folder)
         if found is None:
             if self.config.init_from is not None:
                 self.task.take_weights(Path(self.config.init_from))
@@ -226,7 +219,11 @@ class Training:
 
     def _go_back(self, reason: str) -> None:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
-        found = load_latest(self.folder, lambda state: not guard.Guard(state.get("guard")).in_doubt)
+        found = load_agreed(
+            self.accelerator,
+            self.folder,
+            lambda state: not guard.Guard(state.get("guard")).in_doubt,
+        )
         if found is None or self.guard.went_back:
             raise guard.diverged(self.folder, self.step, self.train, reason)
         if self.is_main:

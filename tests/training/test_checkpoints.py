@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from maskgit.training.checkpoints import checkpoints, clean, load_latest, save_checkpoint
+from maskgit.training.checkpoints import (
+    checkpoints,
+    clean,
+    find_latest,
+    load_latest,
+    save_checkpoint,
+)
 
 
 def save(run, step, keep=2):
@@ -103,5 +109,5 @@ def test_a_manifest_that_names_nothing_proves_nothing(tmp_path, manifest):
 def test_a_whole_checkpoint_that_does_not_suit_is_passed_over_and_not_called_unreadable(tmp_path):
     for step in (5, 10):
         save(tmp_path, step)
-    assert load_latest(tmp_path, lambda state: state["note"] == 5).step == 5
-    assert load_latest(tmp_path, lambda state: False) is None
+    assert find_latest(tmp_path, lambda state: state["note"] == 5).name == "step_00000005"
+    assert find_latest(tmp_path, lambda state: False) is None

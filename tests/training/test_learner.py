@@ -3,10 +3,11 @@ import signal
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from maskgit.model.transformer import Transformer
 from maskgit.training.ema import EMA
-from maskgit.training.learner import Outcome, decayed, learning_rate_at
+from maskgit.training.learner import Learner, Outcome, decayed, learning_rate_at
 from tests.training.conftest import changed
 
 
@@ -53,3 +54,45 @@ def test_the_average_is_left_alone_by_a_step_that_an_accelerator_leaves_out():
     ema.update(torch.tensor(True))
     other.update()
     assert torch.allclose(ema.module.weight, other.module.weight) and ema.n_averaged == 2
+
+
+class Layouts(torch.nn.Module):
+    """Parameters that lie in memory in every way, and a scalar."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.plain = torch.nn.Conv2d(3, 4, 3)
+        self.turned = torch.nn.Parameter(torch.randn(5, 3).T)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def loss(self, x):
+        return (self.conv(x) + self.plain(x)).square().mean() * self.scale + self.turned.sum()
+
+
+def states_of(learner):
+    return learner.optimizer.state_dict()["state"].values()
+
+
+def test_every_state_lies_in_memory_as_its_parameter_does(tiny_configs):
+    """A fused AdamW walks through parameter and moments as they lie."""
+    train = tiny_configs[0].train
+    one, other = (Learner(Layouts(), Accelerator(), train) for _ in range(2))
+    one.module.loss(torch.randn(2, 3, 8, 8)).backward()
+    one.apply(0)
+    as_written = {
+        part: {name: value.clone(memory_format=torch.contiguous_format) for name, value in values.items()}
+        for part, values in one.state().items()
+    }  # fmt: skip
+    other.load_state(as_written, "run")
+    own = [p for group in other.optimizer.param_groups for p in group["params"]]
+    assert len(list(states_of(other))) == len(own) == 6
+    for parameter, state, before in zip(own, states_of(other), states_of(one), strict=True):
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert state[key].stride() == parameter.stride()
+            assert torch.equal(state[key], before[key])
+        assert state["step"] == 1
+    for averaged, parameter in zip(
+        other.averaged.parameters(), other.module.parameters(), strict=True
+    ):
+        assert averaged.stride() == parameter.stride()

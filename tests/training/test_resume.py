@@ -3,6 +3,7 @@ a resumed run may change, and what a new one takes from another."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from maskgit.config.loading import parse, to_dict
 from maskgit.config.sections import AdversarialConfig
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.training.checkpoints import load_latest
-from maskgit.training.trainer import train
-from tests.conftest import repo
+from maskgit.training.trainer import Training, train
+from tests.conftest import by_processes, repo
 from tests.training.conftest import changed
+from vqgan import discriminator, quantizers
 from vqgan.weights import load_weights
 
 
@@ -51,6 +53,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     vqgan = vqgan.model_copy(
         update={"loss": vqgan.loss.model_copy(update={"adversarial": AdversarialConfig(**judge)})}
     )
+    vqgan = changed(vqgan, model={"channels_last": processes == 2})
     results = drive(tmp_path, vqgan if task == "tokenizer" else generator, processes)
     truth = results.pop("undisturbed")
     assert truth.pop("ended") == 0
@@ -60,6 +63,83 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     for name, result in results.items():
         assert result == truth, name
     assert truth["step"] == "step_00000006" and truth["leftovers"] == []
+
+
+def test_processes_go_on_from_what_the_main_one_finds_or_name_both(tmp_path):
+    driver = str(repo() / "tests" / "training" / "agreed_driver.py")
+    found = json.loads(by_processes(2, driver, tmp_path).splitlines()[-1])
+    same = {name: one for name, (one, _) in found.items() if not isinstance(one, str)}
+    assert same == {
+        "the same": 4, "one more": 4, "none": None, "the newest is broken": 2, "none suits": None,
+    }  # fmt: skip
+    for name, (one, other) in found.items():
+        own = f"{tmp_path / name}/"  # each has a folder of its own
+        assert str(one).replace(f"{own}0", f"{own}1") == str(other).replace(f"{own}0", f"{own}1")
+    hashed = r"step_0000000{} \([0-9a-f]{{12}}\)"
+    saw = {
+        "one less": (hashed.format(2), hashed.format(4)),
+        "other weights": (hashed.format(4), hashed.format(4)),
+        "only the main one": ("no checkpoint", hashed.format(4)),
+        "only the other one": (hashed.format(4), "no checkpoint"),
+    }
+    for name, (theirs, mains) in saw.items():
+        pattern = f"process 1 sees {theirs} of .* where process 0 has {mains}: it must lie on"
+        assert re.match(pattern, found[name][0]), found[name]
+    assert "none of the 1 checkpoints of" in found["all are broken"][1]
+
+
+QUANTIZERS = {
+    "vq": {"codebook_size": 16, "codebook_dim": 4},
+    "rvq": {"codebook_size": 16, "codebook_dim": 4},
+    "sim_vq": {"codebook_size": 16, "codebook_dim": 4},
+    "fsq": {"levels": [4, 4]},
+    "lfq": {"codebook_size": 16},
+    "bsq": {"codebook_size": 16},
+}
+DISCRIMINATORS = {
+    "patchgan": {"name": "patchgan", "width": 8, "num_layers": 1},
+    "stylegan": {"name": "stylegan", "width": 8},
+}
+
+
+def test_every_quantizer_and_discriminator_is_tried():
+    assert QUANTIZERS.keys() == quantizers.QUANTIZERS.keys()
+    assert DISCRIMINATORS.keys() == discriminator.DISCRIMINATORS.keys()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("judge", DISCRIMINATORS)
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_tokenizer_goes_on_with_the_same_bits(
+    tiny_configs, monkeypatch, quantizer, judge, channels_last
+):
+    options = {"name": quantizer, **QUANTIZERS[quantizer]}
+    adversarial = {"discriminator": DISCRIMINATORS[judge], "start_step": 1, "lecam": 0.1}
+    config = changed(
+        tiny_configs[0],
+        model={"quantizer": options, "channels_last": channels_last},
+        loss={"adversarial": adversarial},
+        train={"eval_every": 9, "learning_rate": 1e-2},
+    )
+    train(config)
+    other, real = changed(config, run=config.run + "-killed"), Training.one_step
+
+    def killed(training, parts):
+        if training.step == 3:
+            raise ProcessLookupError("killed")
+        real(training, parts)
+
+    with monkeypatch.context() as patch, pytest.raises(ProcessLookupError):
+        patch.setattr(Training, "one_step", killed)
+        train(other)
+    assert load_latest(Path(other.run)).step == 2
+    train(other)
+    one, two = (load_latest(Path(run.run)).tensors for run in (config, other))
+    assert one.keys() == two.keys()
+    for name, tensors in one.items():
+        assert tensors.keys() == two[name].keys()
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, two[name][key]), (name, key)
 
 
 @pytest.fixture
