@@ -104,6 +104,7 @@ class Steps:
 
         def step() -> None:
             draws = self.wrapper.draw(batch, grid, generator("benchmark", self.number))
+            torch.compiler.cudagraph_mark_step_begin()
             losses = self.learner.ddp(
                 upload(codes, device), condition=upload(labels, device), draws=draws
             )

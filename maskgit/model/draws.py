@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskgit.machine import upload
@@ -27,6 +28,7 @@ class Draws:
     t: Tensor  # (batch,) float32, progress
     hidden: Tensor  # bool (batch, *grid), what is to be predicted
     shown: Tensor  # int64 (batch, *grid), what the net is shown of each cell; -1 for its own code
+    room: Tensor  # int64 (batch,), how many cells may be hidden of each image, whatever the step
     dropped: Tensor | None  # bool (batch,), whose condition is the null; none: of no image
     first: Tensor | None  # bool (batch,), who sees a first pass of its own; none: all
 
@@ -43,6 +45,12 @@ class Draws:
         """All of them on a device, which is not waited for."""
         return self._each(lambda part: upload(part, device))
 
+    def of_hidden(self, rows: Tensor, everywhere: bool) -> Tensor:
+        """Of rows at `places`, those of the hidden cells."""
+        if everywhere:
+            return rows.index_select(0, self.places(False, rows.device))
+        return rows[: len(places_of(self.hidden))]  # without what fills up
+
     def _each(self, work: Callable[[Tensor], Tensor]) -> Draws:
         found: dict[str, Any] = {}
         for field in fields(self):
@@ -50,11 +58,17 @@ class Draws:
             found[field.name] = None if part is None else work(part)
         return Draws(**found)
 
-    def places(self, everywhere: bool, device: torch.device) -> Tensor:
-        """The numbers of the hidden cells, or of all, in row-major order: (n,) int64."""
+    def places(self, everywhere: bool, device: torch.device, filled_up: bool = False) -> Tensor:
+        """The numbers of the hidden cells, or of all, in row-major order: (n,) int64.
+
+        filled_up: with -1, which is no cell, so that they are as many in every step.
+        """
         if everywhere:
             return torch.arange(self.hidden.numel(), device=device)
-        return upload(places_of(self.hidden), device)
+        found = places_of(self.hidden)
+        if filled_up:
+            found = F.pad(found, (0, max(0, int(self.room.sum()) - len(found))), value=-1)
+        return upload(found, device)
 
 
 class Training(Protocol):
@@ -88,6 +102,8 @@ def draw(
     own = torch.full(tuple(shape), -1, device=device)
     shown, hidden = model.current.hide(own, t, model.mask_id, generator)
 
+    room = model.current.most_hidden(t, hidden[0].numel())
+
     def coins(share: float, tossed: bool) -> Tensor | None:
         if not (tossed and model.training):
             return None
@@ -95,4 +111,6 @@ def draw(
 
     drops = model.condition_dropout > 0 and hasattr(model.net, "null")
     dropped = coins(model.condition_dropout, drops)
-    return Draws(t, hidden, shown, dropped, coins(model.self_cond_train_prob, model.self_cond))
+    return Draws(
+        t, hidden, shown, room, dropped, coins(model.self_cond_train_prob, model.self_cond)
+    )

@@ -91,12 +91,20 @@ class Objective:
         """The weights of all cells of each image together: (batch,)."""
         return num_hidden + (num_cells - num_hidden) * self.visible_weight
 
+    def most_hidden(self, t: Tensor, num_cells: int) -> Tensor:
+        """How many cells of each image of a batch are hidden at most, (batch,), wherever its t lies
+        in its stratum: the same in all steps."""
+        if self.mdlm:
+            return torch.full_like(t, num_cells, dtype=torch.int64)
+        first = (t.double() * len(t)).floor() / len(t)
+        return count_hidden(self.schedule, first, num_cells)
+
     def loss(
         self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor, places: Tensor
     ) -> Tensor:
         """The summed and weighted cross-entropy.
 
-        logits: (n, num_codes), of the cells `places` (n,) that cost anything.
+        logits: (n, num_codes), of the cells `places` (n,) that cost anything; -1 is no cell.
         """
         if self.mdlm:
             weights = mdlm_weight(self.schedule, t).float()
@@ -104,6 +112,7 @@ class Objective:
             weights = 1 / self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
         else:
             weights = torch.ones_like(t, dtype=torch.float32)
+        is_cell, places = places >= 0, places.clamp(min=0)
         truth = codes.flatten().index_select(0, places)
         losses = F.cross_entropy(
             logits, truth, reduction="none", label_smoothing=self.label_smoothing
@@ -111,4 +120,5 @@ class Objective:
         of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(
             hidden, 1.0, self.visible_weight
         )
-        return (losses * of_cells.flatten().index_select(0, places)).sum()
+        counts = of_cells.flatten().index_select(0, places)
+        return (losses * torch.where(is_cell, counts, 0.0)).sum()

@@ -122,6 +122,7 @@ class NonAutoregressiveWrapper(nn.Module):
         self.token_critic: nn.Module | None = token_critic
         self.self_critic = SelfCritic(dim) if self_token_critic else None
         self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target
+        self.is_compiled = False  # places are then filled up, so that all steps have one shape
         self.can_mask_prev_unmasked = can_mask_prev_unmasked is not False
 
     @property
@@ -227,7 +228,8 @@ class NonAutoregressiveWrapper(nn.Module):
         objective = self.current
         if normalizer is None:
             normalizer = upload(objective.weight_of(draws.t, codes[0].numel()), codes.device)
-        places, here = draws.places(objective.everywhere, codes.device), draws.on(codes.device)
+        places = draws.places(objective.everywhere, codes.device, self.is_compiled)
+        here = draws.on(codes.device)
         if condition is not None:
             conditioning["condition"] = self.drop(condition, here.dropped)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
@@ -235,9 +237,7 @@ class NonAutoregressiveWrapper(nn.Module):
             loss = loss / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
-        logits = logits.detach()
-        if objective.everywhere:
-            logits = logits.index_select(0, draws.places(False, codes.device))
+        logits = draws.of_hidden(logits.detach(), objective.everywhere)
         drawn = draw_at(logits, generator_sample_temperature, generator)
         composed = compose(codes, here.hidden, drawn)
         targets = critic_targets(codes, composed, here.hidden, self.critic_target)
@@ -251,7 +251,8 @@ class NonAutoregressiveWrapper(nn.Module):
         """The summed loss, and the logits at `places` (n,), of codes as the draws show them."""
         inputs = torch.where(draws.shown < 0, codes, draws.shown)
         last = self.self_condition(inputs, draws.first, conditioning)
-        logits = self.to_logits(self.embed(inputs, last, places, **conditioning))
+        cells = places.clamp(min=0)
+        logits = self.to_logits(self.embed(inputs, last, cells, **conditioning))
         return self.current.loss(logits, codes, draws.hidden, draws.t, places), logits
 
     def self_condition(

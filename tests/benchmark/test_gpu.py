@@ -30,7 +30,7 @@ TINY = Scale(
 @pytest.fixture
 def quick(monkeypatch, tiny_sides):
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda work: real(work, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda work, mode=None: real(work, backend="eager"))
 
 
 def test_every_part_has_its_rows_and_is_written_down(quick, tmp_path):

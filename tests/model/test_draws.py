@@ -66,3 +66,23 @@ def test_a_step_is_the_same_with_its_draws_made_before(wrapper):
     made = wrapper.draw(8, GRID, draws(1))
     here = wrapper(codes, condition=labels, generator=draws(1)).loss
     assert torch.equal(wrapper(codes, condition=labels, draws=made).loss, here)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_filled_up_all_steps_have_as_many_places_and_the_same_gradient(schedule):
+    """Also of the parts of each process: what fills up weighs nothing."""
+    model, cpu, sizes = ours(schedule=schedule).train(), torch.device("cpu"), set()
+    codes = torch.randint(16, (8, *GRID), generator=draws())
+    for seed in range(5):
+        whole = model.draw(8, GRID, draws(seed))
+        for part in whole.of(slice(1, None, 2)).split(2)[:1]:
+            sizes.add(len(part.places(False, cpu, True)))
+            assert len(part.places(False, cpu, True)) >= len(part.places(False, cpu))
+        gradients = []
+        for filled_up in (False, True):
+            model.is_compiled = filled_up
+            model(codes, draws=whole).loss.backward()
+            gradients.append([p.grad for p in model.parameters()])
+            model.zero_grad()
+        assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*gradients, strict=True))
+    assert len(sizes) == 1

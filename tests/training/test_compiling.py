@@ -30,7 +30,11 @@ def test_one_graph_gives_every_step(options, monkeypatch, capsys):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda work: real(work, backend=counter, fullgraph=True))
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda work, mode: real(work, backend=counter, fullgraph=True, dynamic=False),
+    )
     plain, compiled = ours(**options).train(), ours(**options).train()
     compiled.load_state_dict(plain.state_dict())
     compile_step(compiled)

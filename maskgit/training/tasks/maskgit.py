@@ -89,6 +89,7 @@ class MaskGITTask:
         total = learner.module.objective.weight_of(whole.t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
         mine = whole.of(slice(rank, None, world)).split(len(parts))
+        torch.compiler.cudagraph_mark_step_begin()  # what an earlier step left may be overwritten
         for number, (batch, draws) in enumerate(zip(parts, mine, strict=True)):
             with learner.together(number == len(parts) - 1):
                 codes, condition = (upload(part, device) for part in batch)
