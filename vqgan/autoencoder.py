@@ -16,11 +16,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqgan.normalization import GroupNorm
 
-def _norm(channels: int) -> nn.GroupNorm:
+
+def _norm(channels: int) -> GroupNorm:
     """Group norm of up to 32 groups, that divide the channels and leave each at least 4."""
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):

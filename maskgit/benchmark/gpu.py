@@ -119,11 +119,16 @@ def tokenizing(bench: Bench) -> Iterator[Row]:
     if isinstance(spec, str):
         spec = cast(TokenizerConfig, load(spec)).model.model_dump()
     torch.manual_seed(0)
-    model = Tokenizer(image_size=scale.image_size, channels=3, **spec).to(bench.device).eval()
+    model = Tokenizer(image_size=scale.image_size, channels=3, **spec).to(bench.device)
     shape = (scale.images, 3, scale.image_size, scale.image_size)
     images = torch.rand(shape, device=bench.device) * 2 - 1
-    for how in ("fp32", "bf16"):
-        bf16 = torch.autocast(bench.device.type, torch.bfloat16, enabled=how == "bf16")
+    yield from _tokenizer_training(bench, model.train(), images[: max(1, scale.images // 4)])
+    model.eval()
+    for how in ("fp32", "bf16", "bf16, compiled"):
+        if how == "bf16, compiled":
+            model.encoder.compile()
+            model.decoder.compile()
+        bf16 = torch.autocast(bench.device.type, torch.bfloat16, enabled=how != "fp32")
         with torch.no_grad(), bf16:
             codes = model.encode(images)
             works = {
@@ -139,7 +144,6 @@ def tokenizing(bench: Bench) -> Iterator[Row]:
                 row: Row = {"part": "tokenizing", "what": what, "how": how, "batch": scale.images}
                 row |= {"ms": 1e3 * seconds, "images/s": scale.images / seconds}
                 yield row | {"GiB": memory[0]}
-    yield from _tokenizer_training(bench, model.train(), images[: max(1, scale.images // 4)])
 
 
 def _tokenizer_training(bench: Bench, model: Tokenizer, images: Tensor) -> Iterator[Row]:
