@@ -47,7 +47,7 @@ def bits(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """An unbiased estimate, for each image, of an upper bound on -log2 p(codes) / N: (batch,)
-    float64, bits a code.
+    float64 on the CPU, bits a code.
 
     The bound is MDLM's (arXiv:2406.07524, eq. 10): w(t) times the summed cross-entropy of
     independently hidden cells, over N. With the linear schedule the number m of hidden cells is
@@ -57,14 +57,14 @@ def bits(
     batch, in random order. A perfect model's value is the entropy of the data. Set eval mode.
     """
     num_cells = codes[0].numel()
-    t = stratified_times(len(codes), generator).to(codes.device).double()
-    t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()]
+    t = stratified_times(len(codes), generator).to(codes.device)
+    t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()].cpu().double()
     num_hidden = 1 + (t * num_cells).floor().long().clamp(max=num_cells - 1)
-    hidden = hide_exactly(codes, num_hidden, generator)
+    hidden = hide_exactly(codes, num_hidden.to(codes.device), generator)
     inputs = codes.masked_fill(hidden, model.mask_id)
     last = model.self_condition(inputs, generator, conditioning)
     logits = model.to_logits(model.embed(inputs, last, hidden, **conditioning))
-    losses = F.cross_entropy(logits, codes[hidden], reduction="none").double()
-    sums = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
-    sums.index_add_(0, hidden.nonzero()[:, 0], losses)
+    losses = F.cross_entropy(logits, codes[hidden], reduction="none").cpu().double()
+    sums = torch.zeros(len(codes), dtype=torch.float64)
+    sums.index_add_(0, hidden.nonzero()[:, 0].cpu(), losses)
     return sums / num_hidden / math.log(2)
