@@ -82,6 +82,18 @@ def usual_batch() -> int:
     return 100 if cpu_only() else 500
 
 
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, which is not waited for: through pinned memory, but where it is
+    shared.
+
+    A tensor that is there already stays as it is.
+    """
+    here = tensor.device.type == "cpu" and device.type != "cpu"
+    if not here or cpu_only() or torch.backends.mps.is_available():
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def peak_memory() -> float:
     """The most memory this process has held, in MiB.
 

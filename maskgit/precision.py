@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from maskgit.machine import seconds_of
@@ -61,3 +63,11 @@ def dtype_of(precision: str) -> torch.dtype:
     if precision == "auto":
         return PRECISIONS[best_precision()]
     return choose(PRECISIONS, precision, "precision")
+
+
+def uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast as it is around, without its cache of converted weights."""
+    kind = device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), cache_enabled=False)

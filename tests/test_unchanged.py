@@ -1,5 +1,5 @@
 """A refactor changes no number: losses, codes, edits and `evaluate` numbers, as of commit 71d6214;
-those that are drawn by seeds, as of when each purpose got a stream of its own.
+those that are drawn by seeds, as of when a step's draws were made for its whole batch.
 
 python -m tests.test_unchanged numbers.json  (what tests/golden/numbers.json holds)
 MASKGIT_EXACT=numbers.json pytest tests/test_unchanged.py  (bit for bit, on the same machine)

@@ -5,6 +5,7 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "gpu": ["run_gpu"],
         "speed": ["QUICK", "run_benchmark"],
         "parts": ["Plan"],
         "quality": ["run_quality"],

@@ -150,6 +150,8 @@ class TrainConfig(Section):
     mixed_precision: Annotated[
         Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)
     ] = "auto"
+    # of a generator's step; auto: long trainings on accelerators
+    compile: Annotated[bool | Literal["auto"], MAY_CHANGE] = "auto"
     log_every: Annotated[Positive, MAY_CHANGE] = 10
     eval_every: Annotated[Positive, MAY_CHANGE] = 250
     preview_every: Annotated[Positive, MAY_CHANGE] = 250

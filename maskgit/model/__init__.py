@@ -15,8 +15,11 @@ __getattr__, __dir__, __all__ = face(
             "spec_of",
         ],
         "transformer": ["FLASH_FROM", "Transformer"],
-        "wrapper": ["Losses", "NonAutoregressiveWrapper"],
+        "objective": ["Losses"],
+        "wrapper": ["NonAutoregressiveWrapper"],
         "conditioned": ["Conditioned"],
-        "masking": ["stratified_times"],
+        "draws": ["Draws"],
+        "graphs": ["without_graphs"],
+        "passes": ["compiled_layers"],
     },
 )

@@ -24,7 +24,8 @@ SHAPE = ("codebook_size", "grid", "num_classes", "codes_per_cell", "code_levels"
 class Backbone(Protocol):
     """An nn.Module with the surface that NonAutoregressiveWrapper, Pipeline and the tasks ask for.
 
-    It may also offer `embed_at(codes, cells, condition)`, embeddings of some cells only, and
+    It may also offer `embed_at(codes, cells, condition)`, embeddings of some cells only (bool, or
+    their numbers in row-major order, int64), and
     `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker.
     """
 

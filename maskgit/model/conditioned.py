@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from maskgit.machine import upload
 from maskgit.model.likelihood import Predicting
-from maskgit.model.passes import distinct
-from maskgit.samplers.conditions import Condition, each, some
-from maskgit.samplers.guidance import Guided
-from maskgit.samplers.predictor import Predictor
+from maskgit.model.passes import first_alike
+from maskgit.samplers.conditions import Condition, some
+from maskgit.samplers.guidance import Guided, Mix
+from maskgit.samplers.predictor import PART, Known, Predictor, places_of
 
 
 class MaskedModel(Predicting, Protocol):
@@ -20,6 +22,11 @@ class MaskedModel(Predicting, Protocol):
 
     net: Any  # with the surface that the wrapper names
     self_cond: bool
+
+    @property
+    def num_codes(self) -> int:
+        """The codes that exist."""
+        ...
 
     @property
     def null_embed(self) -> Tensor:
@@ -43,6 +50,7 @@ class Conditioned:
     def __init__(self, model: MaskedModel, batch: int, conditioning: Mapping[str, Any]) -> None:
         self.model, self.batch, self.conditioning = model, batch, conditioning
         self.mask_id = model.mask_id
+        self.device = next(model.net.parameters()).device
         self.last: Tensor | None = None
         self.is_first = True
         has_passes = (
@@ -85,7 +93,7 @@ class Conditioned:
         codes: Tensor,
         condition: Condition | None,
         cells: Tensor,
-        mix: Callable[[Tensor], Tensor] | None = None,
+        mix: Mix | None = None,
     ) -> Tensor:
         """codes: (one or more times batch, *grid) -> float32 (cells.sum(), num_codes), or what
         `mix` makes of them.
@@ -93,7 +101,35 @@ class Conditioned:
         mix: rows -> rows, weighted means of them; where the head is linear it gets the embeddings,
         so that the head runs on its result only.
         """
-        embeddings, number = self._embed_at(codes, condition, cells)
+        embeddings, number = self._embed_at(codes, condition, cells, None)
+        return self._logits(embeddings, number, mix)
+
+    def parts_at(
+        self,
+        codes: Tensor,
+        condition: Condition | None,
+        cells: Tensor,
+        mix: Mix | None = None,
+        known: Known | None = None,
+        sides: int = 1,
+    ) -> Iterator[Tensor]:
+        """The same rows in parts of about PART logits; codes: `sides` times a batch."""
+        embeddings, number = self._embed_at(codes, condition, cells, known)
+        rows = len(embeddings) if number is None else len(number)
+        size, step = rows // sides, max(1, PART // (sides * self.model.num_codes))
+        if size <= step:
+            yield self._logits(embeddings, number, mix)
+            return
+        for start in range(0, size, step):
+            part = slice(start, start + step)
+            if number is None:
+                taken = embeddings.unflatten(0, (sides, size))[:, part].flatten(0, 1)
+            else:
+                taken = embeddings[number.view(sides, size)[:, part].flatten()]
+            yield self._logits(taken, None, mix and partial(mix, part=part))
+
+    def _logits(self, embeddings: Tensor, number: Tensor | None, mix: Mix | None) -> Tensor:
+        """number: (n,) which of the embeddings is each row's, if not its own."""
         if mix is not None and isinstance(self.model.net.to_logits, nn.Linear):
             rows = embeddings if number is None else embeddings[number]
             mixed: Tensor = self.model.to_logits(mix(rows).to(rows.dtype))
@@ -103,13 +139,14 @@ class Conditioned:
         return logits if mix is None else mix(logits)
 
     def _embed_at(
-        self, codes: Tensor, condition: Condition | None, cells: Tensor
+        self, codes: Tensor, condition: Condition | None, cells: Tensor, known: Known | None
     ) -> tuple[Tensor, Tensor | None]:
         """Embeddings, and each cell's index among them; none where they are in row-major order."""
         if self.passes is not None:
-            return self.passes.rows_at(codes, condition, cells)  # type: ignore[no-any-return]
+            return self.passes.rows_at(codes, condition, cells, known)  # type: ignore[no-any-return]
+        places = places_of(cells, None if known is None else known.total)
         if not self.model.self_cond:
-            return self._alike_once(codes, condition, cells)
+            return self._alike_once(codes, condition, places, known)
         last = self.last
         if last is not None and len(last) != len(codes):  # guidance begins or ends in this round
             last = torch.cat((last, last))[: len(codes)]
@@ -118,23 +155,34 @@ class Conditioned:
         asked = cells.flatten(1).any(1).view(-1, *[1] * codes.ndim)
         null = self.model.null_embed.expand_as(embeddings)
         self.last = torch.where(asked, embeddings, null if last is None else last)
-        return embeddings[cells], None
+        return embeddings.flatten(0, -2).index_select(0, places), None
 
     def _alike_once(
-        self, codes: Tensor, condition: Condition | None, cells: Tensor
+        self, codes: Tensor, condition: Condition | None, places: Tensor, known: Known | None
     ) -> tuple[Tensor, Tensor | None]:
         """In the first round all grids are hidden: equal grids and conditions run once."""
         is_first, self.is_first = self.is_first, False
-        if not is_first or self.conditioning:
-            return self.model.embed(codes, cells=cells, **self._for(len(codes), condition)), None
-        alike = distinct(codes, condition)
-        asked, number = alike.asked(cells)
-        given = {} if condition is None else {"condition": some(condition, alike.first)}
-        return self.model.embed(codes[alike.first], cells=asked, **given), number
+        alike = None
+        if is_first and not self.conditioning:
+            alike = first_alike(codes, condition, known)
+        if alike is None:
+            given = self._for(len(codes), condition)
+            return self.model.embed(codes, cells=places, **given), None
+        first, of_row = (upload(part, codes.device) for part in alike)
+        given = {} if condition is None else {"condition": some(condition, first)}
+        embeddings = self.model.embed(codes[first], **given).flatten(0, -2)
+        size = codes[0].numel()
+        return embeddings, of_row[places // size] * size + places % size
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As a Predictor."""
         return self.logits_at(codes, None, cells)
+
+    def logits_in_parts(
+        self, codes: Tensor, cells: Tensor, r: float, known: Known
+    ) -> Iterator[Tensor]:
+        """As a Predictor, the same rows one part after another."""
+        return self.parts_at(codes, None, cells, None, known)
 
     def scores_at(self, codes: Tensor, condition: Condition | None, own: bool) -> Tensor:
         """Logits of full grids by the token critic, or by the net's `own`: (batch, *grid)."""
@@ -168,5 +216,4 @@ def predictor_for(
     predictor = Conditioned(model, len(codes), conditioning)
     if condition is None:
         return predictor
-    there = each(lambda part: part.to(codes.device), condition)
-    return Guided(predictor, there, scale=guidance)
+    return Guided(predictor, condition, scale=guidance)

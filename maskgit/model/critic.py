@@ -19,9 +19,7 @@ TARGETS = get_args(Target)
 
 def compose(codes: Tensor, hidden: Tensor, drawn: Tensor) -> Tensor:
     """codes with `drawn` (hidden.sum(),) written on the cells `hidden`: (batch, *grid) int64."""
-    composed = codes.clone()
-    composed[hidden] = drawn
-    return composed
+    return codes.masked_scatter(hidden, drawn)
 
 
 def critic_targets(
@@ -52,16 +50,12 @@ class SelfCritic(nn.Module):
         return self.to_logit(embeddings)[..., 0]
 
 
-def draw_at(
-    logits: Tensor, temperature: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
-    """One code a row, at that row's temperature.
+def draw_at(logits: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+    """One code a row: (cells, codes) -> (cells,) int64.
 
-    logits: (cells, codes), temperature: (cells,) -> (cells,) int64.
+    The first of exponential clocks, each as quick as its code is likely: no device is asked whether
+    the probabilities are some, as torch.multinomial does.
     """
-    probs = (logits.float() / temperature[:, None].clamp_min(1e-3)).softmax(-1)
-    return (
-        torch.multinomial(probs, 1, generator=generator)[:, 0]
-        if len(probs)
-        else probs.new_empty(0).long()
-    )
+    probs = (logits.float() / max(temperature, 1e-3)).softmax(-1)
+    clocks = torch.empty_like(probs).exponential_(generator=generator)
+    return (probs / clocks).argmax(-1)

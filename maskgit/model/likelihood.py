@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskgit.machine import upload
 from maskgit.model.masking import hide_exactly, stratified_times
+from maskgit.samplers.predictor import places_of
+from vqgan.devices import widest_float
 
 
 class Predicting(Protocol):
@@ -19,7 +22,7 @@ class Predicting(Protocol):
     mask_id: int
 
     def self_condition(
-        self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
+        self, inputs: Tensor, seeing: Tensor | None, conditioning: Mapping[str, Any]
     ) -> Tensor | None:
         """What a pass is conditioned on, beside the conditioning."""
         ...
@@ -47,7 +50,7 @@ def bits(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """An unbiased estimate, for each image, of an upper bound on -log2 p(codes) / N: (batch,)
-    float64 on the CPU, bits a code.
+    float64 (or the device's widest), bits a code.
 
     The bound is MDLM's (arXiv:2406.07524, eq. 10): w(t) times the summed cross-entropy of
     independently hidden cells, over N. With the linear schedule the number m of hidden cells is
@@ -56,15 +59,18 @@ def bits(
     the same expectation, whatever schedule was trained, and less variance. m is stratified over the
     batch, in random order. A perfect model's value is the entropy of the data. Set eval mode.
     """
-    num_cells = codes[0].numel()
-    t = stratified_times(len(codes), generator).to(codes.device)
-    t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()].cpu().double()
+    num_cells, device = codes[0].numel(), codes.device
+    t = stratified_times(len(codes), generator).double()
+    t = t[torch.rand(len(t), generator=generator, device=t.device).argsort()]
     num_hidden = 1 + (t * num_cells).floor().long().clamp(max=num_cells - 1)
-    hidden = hide_exactly(codes, num_hidden.to(codes.device), generator)
-    inputs = codes.masked_fill(hidden, model.mask_id)
-    last = model.self_condition(inputs, generator, conditioning)
-    logits = model.to_logits(model.embed(inputs, last, hidden, **conditioning))
-    losses = F.cross_entropy(logits, codes[hidden], reduction="none").cpu().double()
-    sums = torch.zeros(len(codes), dtype=torch.float64)
-    sums.index_add_(0, hidden.nonzero()[:, 0].cpu(), losses)
+    unknown = torch.empty(codes.shape, device=t.device)
+    hidden = hide_exactly(unknown, num_hidden, generator)
+    places, num_hidden = upload(places_of(hidden), device), upload(num_hidden, device)
+    inputs = codes.masked_fill(upload(hidden, device), model.mask_id)
+    last = model.self_condition(inputs, None, conditioning)
+    logits = model.to_logits(model.embed(inputs, last, places, **conditioning))
+    truth = codes.flatten().index_select(0, places)
+    losses = F.cross_entropy(logits, truth, reduction="none").to(widest_float(device))
+    sums = torch.zeros(len(codes), dtype=losses.dtype, device=device)
+    sums.index_add_(0, places // num_cells, losses)
     return sums / num_hidden / math.log(2)

@@ -41,7 +41,9 @@ def hide_exactly(
 ) -> Tensor:
     """Exactly `num_hidden[i]` cells of image i, every set of so many alike: bool (batch, *grid)."""
     noise = torch.rand(codes.flatten(1).shape, generator=generator, device=codes.device)
-    return (noise.argsort(1).argsort(1) < num_hidden[:, None]).view_as(codes)
+    ranks = torch.arange(noise.shape[1], device=codes.device)
+    hidden = torch.zeros(noise.shape, dtype=torch.bool, device=codes.device)
+    return hidden.scatter_(1, noise.argsort(1), ranks < num_hidden[:, None]).view_as(codes)
 
 
 def hide_independently(

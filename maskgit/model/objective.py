@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,14 @@ from maskgit.schedules import Schedule, mdlm_weight
 
 Normalization = Literal["cell", "image"]
 NORMALIZATIONS = get_args(Normalization)
+
+
+class Losses(NamedTuple):
+    """What a training forward returns; the same fields as x-transformers'."""
+
+    loss: Tensor  # what to differentiate, scalar
+    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached
+    critic_loss: Tensor | None  # scalar, detached; none without a critic
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,10 @@ class Objective:
             codes, hidden, mask_id=mask_id, num_codes=mask_id, **noise, generator=generator
         )
 
-    def counted(self, hidden: Tensor) -> Tensor:
-        """The cells that cost anything: hidden ones, or all."""
-        return torch.ones_like(hidden) if self.visible_weight else hidden
+    @property
+    def everywhere(self) -> bool:
+        """Whether all cells cost something, not the hidden ones alone."""
+        return bool(self.visible_weight)
 
     def weight_of(self, t: Tensor, num_cells: int) -> Tensor:
         """The divisor of the loss of images at t (batch,): their cells' weights, or the images."""
@@ -82,10 +91,20 @@ class Objective:
         """The weights of all cells of each image together: (batch,)."""
         return num_hidden + (num_cells - num_hidden) * self.visible_weight
 
-    def loss(self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
+    def most_hidden(self, t: Tensor, num_cells: int) -> Tensor:
+        """How many cells of each image of a batch are hidden at most, (batch,), wherever its t lies
+        in its stratum: the same in all steps."""
+        if self.mdlm:
+            return torch.full_like(t, num_cells, dtype=torch.int64)
+        first = (t.double() * len(t)).floor() / len(t)
+        return count_hidden(self.schedule, first, num_cells)
+
+    def loss(
+        self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor, places: Tensor
+    ) -> Tensor:
         """The summed and weighted cross-entropy.
 
-        logits: (counted(hidden).sum(), num_codes), in row-major order.
+        logits: (n, num_codes), of the cells `places` (n,) that cost anything; -1 is no cell.
         """
         if self.mdlm:
             weights = mdlm_weight(self.schedule, t).float()
@@ -93,11 +112,13 @@ class Objective:
             weights = 1 / self._cell_weights(hidden.flatten(1).sum(1), hidden[0].numel())
         else:
             weights = torch.ones_like(t, dtype=torch.float32)
-        cells = self.counted(hidden)
+        is_cell, places = places >= 0, places.clamp(min=0)
+        truth = codes.flatten().index_select(0, places)
         losses = F.cross_entropy(
-            logits, codes[cells], reduction="none", label_smoothing=self.label_smoothing
+            logits, truth, reduction="none", label_smoothing=self.label_smoothing
         )
         of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(
             hidden, 1.0, self.visible_weight
         )
-        return (losses * of_cells[cells]).sum()
+        counts = of_cells.flatten().index_select(0, places)
+        return (losses * torch.where(is_cell, counts, 0.0)).sum()

@@ -12,14 +12,18 @@ pass in every round nothing is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from maskgit.samplers.conditions import Condition, numbers
+from maskgit.machine import upload
+from maskgit.model.graphs import graphs_of
+from maskgit.model.rows import linear_rows
+from maskgit.samplers.conditions import Condition, Distinct, distinct
+from maskgit.samplers.predictor import Known, places_of
 
 Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells,
@@ -33,6 +37,10 @@ class AdaptiveNet(Protocol):
     dropout: float
     training: bool
     flash: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+        ...
 
     def inputs(
         self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
@@ -48,25 +56,25 @@ class AdaptiveNet(Protocol):
 class Modulation(NamedTuple):
     """What the adaptive norms make of each image's condition, in every cell and round."""
 
-    # of each block: by what its input and its output are multiplied, (batch, dim)
-    blocks: list[tuple[Tensor, Tensor]]
-    last: Tensor  # the same of the final norm, (batch, dim)
+    before: Tensor  # by what the input of each block is multiplied, and of the last norm:
+    # (batch, blocks + 1, dim)
+    after: Tensor  # by what the output of each block is multiplied: (batch, blocks, dim)
 
     def of(self, images: Tensor) -> Modulation:
         """That of some images."""
-        return Modulation(
-            [(before[images], after[images]) for before, after in self.blocks], self.last[images]
-        )
+        return Modulation(self.before[images], self.after[images])
 
 
 def modulation(net: AdaptiveNet, condition: Tensor) -> Modulation:
-    """condition: (batch, dim)."""
+    """condition: (batch, dim); by one product for all blocks."""
     layers = net.net.attn_layers
-    blocks = [
-        (norms[0].to_gamma(condition) + 1, block.to_gamma(condition).sigmoid())
-        for norms, block, _ in layers.layers
-    ]
-    return Modulation(blocks, layers.final_norm.to_gamma(condition) + 1)
+    inner = [*(norms[0].to_gamma for norms, _, _ in layers.layers), layers.final_norm.to_gamma]
+    outer = [block.to_gamma for _, block, _ in layers.layers]
+    weight = torch.cat([layer.weight for layer in (*inner, *outer)])
+    found = linear_rows(condition, weight).unflatten(1, (len(inner) + len(outer), -1))
+    before, after = found.split([len(inner), len(outer)], 1)
+    bias = torch.stack([layer.bias for layer in outer])
+    return Modulation(before + 1, (after + bias.to(after.dtype)).sigmoid())
 
 
 def embed_at(
@@ -74,17 +82,16 @@ def embed_at(
     x: Tensor,
     by: Modulation,
     angles: Tensor | None,
-    asked: Tensor,
+    places: Tensor,
     keep: Keep | None = None,
 ) -> Tensor:
-    """All layers of a Transformer. x: (batch, m, dim), asked: bool (batch, m) -> (asked.sum(),
-    dim), row by row.
+    """All layers of a Transformer. x: (batch, m, dim), places: (n,) numbers of cells in them, row
+    by row -> (n, dim).
 
     The same as x-transformers' own pass at these cells, up to rounding: what follows the last
     attention is done for them alone. angles: rotary ones, (1 or batch, m, dim_head).
     """
-    layers, places = net.net.attn_layers, asked.flatten().nonzero()[:, 0]
-    image = places // asked.shape[1]
+    layers, image = net.net.attn_layers, places // x.shape[1]
     last = max(number for number, layer in enumerate(layers.layers) if hasattr(layer[1].fn, "to_q"))
     is_packed = False
 
@@ -96,10 +103,8 @@ def embed_at(
         """
         return F.embedding(image, value.float()).to(value.dtype) if is_packed else value[:, None]
 
-    for number, ((norms, block, _), (before, after)) in enumerate(
-        zip(layers.layers, by.blocks, strict=True)
-    ):
-        normed = norms[0].ln(x) * for_cells(before)
+    for number, (norms, block, _) in enumerate(layers.layers):
+        normed = norms[0].ln(x) * for_cells(by.before[:, number])
         if not hasattr(block.fn, "to_q"):
             out = block.fn(normed)
         else:
@@ -108,8 +113,22 @@ def embed_at(
                 out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
                 is_packed = True
             out = block.fn.to_out(out)
-        x = x + out * for_cells(after)
-    return layers.final_norm.ln(x) * for_cells(by.last)  # type: ignore[no-any-return]
+        x = x + out * for_cells(by.after[:, number])
+    return layers.final_norm.ln(x) * for_cells(by.before[:, -1])  # type: ignore[no-any-return]
+
+
+def compiled_layers() -> Callable[..., Tensor]:
+    """`embed_at`, compiled once for any batch and any number of places."""
+    compiled = torch.compile(embed_at)
+
+    def layers_at(
+        net: AdaptiveNet, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor
+    ) -> Tensor:
+        for tensor in (x, *by, places):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(net, x, by, angles, places)
+
+    return layers_at
 
 
 def _attention(
@@ -136,35 +155,6 @@ def _attention(
     return fn.merge_heads(out)  # type: ignore[no-any-return]
 
 
-class Distinct(NamedTuple):
-    """The images of a batch that differ from all before them."""
-
-    first: Tensor  # (distinct,) the place of each in the batch
-    of_row: Tensor  # (batch,) which of them each image is equal to
-
-    def asked(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """cells: bool (batch, *grid) -> what the distinct ones are asked for, bool (distinct,
-        *grid), and which of these, in row-major order, is each of the cells: (cells.sum(),)."""
-        row, *place = cells.nonzero(as_tuple=True)
-        where = (self.of_row[row], *place)
-        asked = torch.zeros_like(cells[self.first])
-        asked[where] = True
-        return asked, (asked.flatten().cumsum(0) - 1).view_as(asked)[where]
-
-
-def distinct(codes: Tensor, condition: Condition | None) -> Distinct:
-    """Of grids (batch, h, w) with their conditions."""
-    rows = codes.flatten(1)
-    if condition is not None:
-        rows = torch.cat((rows, numbers(condition)), 1)
-    _, of_row = torch.unique(rows, dim=0, return_inverse=True)
-    first = of_row.new_full((int(of_row.max()) + 1,), len(rows))
-    return Distinct(
-        first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"),
-        of_row,
-    )
-
-
 EVEN = 8
 """Cells are run in multiples of this: with remainders, attention varies in its last bits."""
 
@@ -189,7 +179,11 @@ class Passes:
         return rows if number is None else rows[number]
 
     def rows_at(
-        self, codes: Tensor, condition: Condition | None, cells: Tensor
+        self,
+        codes: Tensor,
+        condition: Condition | None,
+        cells: Tensor,
+        known: Known | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """What differs in that, and which of these rows is each cell's: (cells.sum(),), or none if
         they are as asked.
@@ -197,51 +191,99 @@ class Passes:
         A whole pass, too, if the batch is of another size than the last one (guidance begins or
         ends). The factors of adaptive norms are computed anew only for another condition.
         """
-        flat, asked = codes.flatten(1), cells.flatten(1)
+        flat = codes.flatten(1)
         x, vectors, angles = self.net.inputs(codes, condition)
-        if self.by is None or self.by[0] is not condition or len(self.by[1].last) != len(codes):
+        if self.by is None or self.by[0] is not condition or len(self.by[1].after) != len(codes):
             self.by = condition, modulation(self.net, vectors)
-        by, whole = self.by[1], self._keep if self.refresh > 1 else None
+        by = self.by[1]
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
         self.passes += 1
-        # at the start all grids are hidden: those with the same condition run once
-        if self.passes == 1:
-            alike = distinct(codes, condition)
-            asked, number = alike.asked(asked)
-            found = embed_at(self.net, x[alike.first], by.of(alike.first), angles, asked, whole)
-            self.kept = {
-                layer: (k[alike.of_row], v[alike.of_row]) for layer, (k, v) in self.kept.items()
-            }
-            return found, number
+        total = None if known is None else known.total
+        if self.passes == 1 and (alike := first_alike(codes, condition, known)) is not None:
+            return self._alike_once(x, by, angles, places_of(cells, total), alike)
         if before is None or is_whole:
-            return embed_at(self.net, x, by, angles, asked, whole), None
-        wanted = asked | (flat != before)
-        most = int(wanted.sum(1).max())
+            return self._whole(x, by, angles, places_of(cells, total)), None
+        return self._some_at(x, by, angles, cells.flatten(1), flat != before, known), None
+
+    def _alike_once(
+        self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor, alike: Distinct
+    ) -> tuple[Tensor, Tensor]:
+        """A whole pass where many images are equal, as at the start: each runs once, whole."""
+        first, of_row = (upload(part, x.device) for part in alike)
+        size = x.shape[1]
+        every = torch.arange(len(first) * size, device=x.device)
+        found = self._whole(x[first], by.of(first), angles, every)
+        self.kept = {layer: (k[of_row], v[of_row]) for layer, (k, v) in self.kept.items()}
+        return found, of_row[places // size] * size + places % size
+
+    def _whole(self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor) -> Tensor:
+        """A pass over all cells; as a graph, if none of its keys and values are kept."""
+        run = getattr(self.net, "layers_at", embed_at)
+        if self.refresh > 1:
+            return embed_at(self.net, x, by, angles, places, self._keep)
+        graphs = graphs_of(self.net, x.device)
+        if graphs is None:
+            return run(self.net, x, by, angles, places)  # type: ignore[no-any-return]
+        turned = [] if angles is None else [angles]
+
+        def work(x: Tensor, places: Tensor, *rest: Tensor) -> Tensor:
+            *angles, before, after = rest
+            by = Modulation(before, after)
+            return run(self.net, x, by, angles[0] if angles else None, places)  # type: ignore[no-any-return]
+
+        return graphs(work, run, next(self.net.parameters()), [x, places, *turned, *by])
+
+    def _some_at(
+        self,
+        x: Tensor,
+        by: Modulation,
+        angles: Tensor | None,
+        asked: Tensor,
+        changed: Tensor,
+        known: Known | None,
+    ) -> Tensor:
+        """A pass over the cells that are asked for, or have changed: bool (batch, cells)."""
+        wanted = asked | changed
+        most = known.most if known is not None else None
+        most = int(wanted.sum(1).max()) if most is None else most
         if not most:
-            return x.new_empty(0, x.shape[-1]), None
-        most = min(flat.shape[1], -(-most // EVEN) * EVEN)
+            return x.new_empty(0, x.shape[-1])
+        most = min(x.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        # rows with fewer cells are filled up with others, which stay as they were
-        own = wanted.gather(1, places)
         first = next(iter(self.kept.values()))[0]
         batch, heads, total = first.shape[:3]
         of_head = torch.arange(batch * heads, device=first.device).view(batch, heads, 1) * total
         rows = (of_head + places[:, None]).flatten()  # of all keys, one after the other
-        mine = own[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]
-        rows = rows[mine]
+        # rows with fewer cells are filled up with others, which stay as they were
+        own = wanted.gather(1, places)[:, None].expand(-1, heads, -1).reshape(-1, 1)
 
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             for old, side in zip(self.kept[layer], (k, v), strict=True):
-                old.view(-1, old.shape[-1]).index_copy_(
-                    0, rows, side.reshape(-1, side.shape[-1]).index_select(0, mine)
-                )
+                flat = old.view(-1, old.shape[-1])
+                new = torch.where(own, side.reshape(-1, flat.shape[1]), flat.index_select(0, rows))
+                flat.index_copy_(0, rows, new)
             return self.kept[layer]
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
-        return embed_at(self.net, taken, by, turns, asked.gather(1, places), keep), None
+        chosen = places_of(asked.gather(1, places), None if known is None else known.total)
+        return embed_at(self.net, taken, by, turns, chosen, keep)
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         self.kept[layer] = (k.contiguous(), v.contiguous())
         return self.kept[layer]
+
+
+def first_alike(codes: Tensor, condition: Condition | None, known: Known | None) -> Distinct | None:
+    """Which images of a first round are equal, if any are, and if that can be known here.
+
+    On the host of all grids with their conditions; elsewhere only of blank ones.
+    """
+    found = None if known is None else known.alike
+    if codes.device.type == "cpu":
+        found = distinct(codes, condition)
+    elif condition is None and known is not None and known.blank:
+        zeros = torch.zeros(len(codes), dtype=torch.int64)
+        found = Distinct(zeros[:1], zeros)
+    return found if found is not None and len(found.first) < len(codes) else None

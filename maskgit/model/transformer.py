@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
 
 from maskgit.model.passes import Passes, embed_at, modulation
+from maskgit.model.rows import make_row_invariant
 from maskgit.model.shared_levels import share_levels
+from maskgit.samplers.predictor import places_of
 from vqgan.registry import Positive, Share
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from x_transformers import Encoder, TransformerWrapper
     from x_transformers.x_transformers import apply_rotary_pos_emb
-
-MIN_ROWS = 16
-"""Below 8 rows the CPU's matrix product takes another path; its last bit may differ (AVX-512)."""
-
 
 FLASH_FROM = 128
 """Cells from which torch's fused attention is used; below, plain attention is faster on the CPU
@@ -34,22 +31,6 @@ POSITIONS = get_args(Positions)
 
 ADAPTIVE = {"use_adaptive_layernorm": True, "use_adaptive_layerscale": True}
 """The norms of the layers: the condition scales what goes in, and gates what comes out."""
-
-
-class RowInvariantLinear(nn.Linear):
-    """A linear layer whose rows do not depend on their number: it pads up to MIN_ROWS.
-
-    It makes image i of a batch bit-identical to the same image alone (on the CPU; see
-    tests/pipeline/test_pipeline.py).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., in_features) -> (..., out_features)."""
-        rows = x.shape[:-1].numel()
-        if self.training or rows >= MIN_ROWS or not rows:
-            return super().forward(x)
-        padded = F.pad(x.reshape(rows, -1), (0, 0, 0, MIN_ROWS - rows))
-        return super().forward(padded)[:rows].view(*x.shape[:-1], self.out_features)
 
 
 def rotary_angles(
@@ -75,13 +56,6 @@ def rotary_angles(
     rows, columns = (axis.repeat_interleave(2, dim=1) for axis in axes)
     both = (rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1))
     return torch.cat(both, dim=-1).flatten(0, 1)[None]
-
-
-def _make_row_invariant(module: nn.Module) -> None:
-    """Turn every plain linear layer inside into a RowInvariantLinear; names and parameters stay."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = RowInvariantLinear
 
 
 def _check_positions(positions: str, dim_head: int) -> None:
@@ -165,7 +139,7 @@ class Transformer(nn.Module):
             use_abs_pos_emb=positions == "learned",
             attn_layers=layers,
         )
-        _make_row_invariant(self)
+        make_row_invariant(self)
         if code_levels:
             self._share_levels(code_levels)
 
@@ -249,10 +223,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """What `forward` gives with return_embeddings, at the chosen cells only, and for less work.
 
-        cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order.
+        cells: bool (batch, height, width) -> (cells.sum(), dim), in row-major order; or the
+        numbers of cells, (n,) int64, which an accelerator need not be asked for -> (n, dim).
         """
         x, vectors, angles = self.inputs(codes, condition, sum_embeds)
-        return embed_at(self, x, modulation(self, vectors), angles, cells.flatten(1))
+        places = places_of(cells) if cells.dtype == torch.bool else cells
+        return embed_at(self, x, modulation(self, vectors), angles, places)
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:

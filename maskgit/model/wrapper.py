@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from maskgit.machine import upload
 from maskgit.model.conditioned import predictor_for
 from maskgit.model.critic import (
     TARGETS,
@@ -25,21 +26,15 @@ from maskgit.model.critic import (
     critic_targets,
     draw_at,
 )
+from maskgit.model.draws import Draws, draw
 from maskgit.model.likelihood import bits
-from maskgit.model.masking import stratified_times
-from maskgit.model.objective import Normalization, Objective
+from maskgit.model.objective import Losses, Normalization, Objective
+from maskgit.precision import uncached_autocast
 from maskgit.samplers import SAMPLERS, critic_of, rounds_of
-from maskgit.samplers.conditions import Condition, batch_of, leaves, where
+from maskgit.samplers.conditions import Condition, leaves, where
+from maskgit.samplers.predictor import places_of
 from maskgit.schedules import ScheduleSpec, get_schedule
 from vqgan.registry import Share, choose
-
-
-class Losses(NamedTuple):
-    """What a training forward returns; the same fields as x-transformers'."""
-
-    loss: Tensor  # what to differentiate, scalar
-    generator_loss: Tensor  # the cross-entropy of the codes, scalar, detached
-    critic_loss: Tensor | None  # scalar, detached; none without a critic
 
 
 class NonAutoregressiveWrapper(nn.Module):
@@ -127,12 +122,18 @@ class NonAutoregressiveWrapper(nn.Module):
         self.token_critic: nn.Module | None = token_critic
         self.self_critic = SelfCritic(dim) if self_token_critic else None
         self.critic_loss_weight, self.critic_target = critic_loss_weight, critic_target
+        self.is_compiled = False  # places are then filled up, so that all steps have one shape
         self.can_mask_prev_unmasked = can_mask_prev_unmasked is not False
 
     @property
     def num_codes(self) -> int:
         """The codes that exist: ids below the mask token."""
         return self.mask_id
+
+    @property
+    def current(self) -> Objective:
+        """The objective of this mode, training or eval."""
+        return self.objective if self.training else self.objective.evaluated
 
     @property
     def has_critic(self) -> bool:
@@ -148,8 +149,9 @@ class NonAutoregressiveWrapper(nn.Module):
     ) -> Tensor:
         """The net's embeddings (batch, *grid, dim); `last`: self-condition, none for the null.
 
-        cells: bool, as the grid: only of these, (cells.sum(), dim). Without self-conditioning
-        `last` is not used. A `sum_embeds` of the caller's is added to, not replaced.
+        cells: bool, as the grid, or their numbers in row-major order, (n,) int64: only of these,
+        (n, dim). Without self-conditioning `last` is not used. A `sum_embeds` of the caller's is
+        added to, not replaced.
         """
         if self.self_cond:
             extra = self.to_self_cond(
@@ -162,7 +164,10 @@ class NonAutoregressiveWrapper(nn.Module):
         embeddings = self.net(inputs, return_embeddings=True, **conditioning)
         if inputs.ndim == 2:
             embeddings = embeddings[:, -inputs.shape[1] :]  # without what was prepended
-        return embeddings if cells is None else embeddings[cells]  # type: ignore[no-any-return]
+        if cells is None:
+            return embeddings  # type: ignore[no-any-return]
+        places = places_of(cells) if cells.dtype == torch.bool else cells
+        return embeddings.flatten(0, -2).index_select(0, places)  # type: ignore[no-any-return]
 
     def to_logits(self, embeddings: Tensor) -> Tensor:
         """(cells, dim) -> float32 (cells, num_codes); a mask token has no probability."""
@@ -179,11 +184,19 @@ class NonAutoregressiveWrapper(nn.Module):
             raise ValueError(
                 "this wrapper has no such critic: give it a token_critic or self_token_critic=True"
             )
-        return (
-            critic(self.embed(codes, **conditioning))
-            if own
-            else critic(codes, **conditioning).view_as(codes)
-        )
+        if own:
+            return critic(self.embed(codes, **conditioning))
+        return critic(codes, **conditioning).view_as(codes)
+
+    def draw(
+        self,
+        num_images: int,
+        grid: Sequence[int],
+        generator: torch.Generator | None = None,
+        t: Tensor | None = None,
+    ) -> Draws:
+        """What chance decides of each image of a step; t: (num_images,), stratified by default."""
+        return draw(self, (num_images, *grid), generator, t)
 
     def forward(
         self,
@@ -193,6 +206,7 @@ class NonAutoregressiveWrapper(nn.Module):
         generator_sample_temperature: float = 1.0,
         *,
         condition: Condition | None = None,
+        draws: Draws | None = None,
         t: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         num_parts: int = 1,
@@ -202,72 +216,66 @@ class NonAutoregressiveWrapper(nn.Module):
         """codes: (batch, *grid) int64 in [0, num_codes) -> Losses. condition: of each image
         (samplers.conditions).
 
-        t: (batch,) progress of each image, drawn stratified by default. normalizer: what the summed
-        loss is divided by, when this call is one part of a larger step (see `objective.weight_of`);
-        by default this call's own weight. num_parts: in how many equal calls the step is made; the
-        critic's loss, a mean, is divided by it. conditioning (`embed_ids`, `context`, `sum_embeds`,
-        ...) is passed to the net, and to the critic, as it is. only_train_critic: no gradient
-        reaches the generator through its own loss.
+        draws: what chance decides, drawn here by default. t: (batch,) progress of each image, drawn
+        stratified by default. normalizer: what the summed loss is divided by, when this call is one
+        part of a larger step (see `objective.weight_of`); by default this call's own weight.
+        num_parts: in how many equal calls the step is made; the critic's loss, a mean, is divided
+        by it. generator: of what is drawn here, and of the critic's codes. conditioning
+        (`embed_ids`, `context`, `sum_embeds`, ...) is passed to the net, and to the critic, as it
+        is. only_train_critic: no gradient reaches the generator through its own loss.
         """
-        if t is None:
-            t = stratified_times(len(codes), generator)
-        t = t.to(codes.device)
-        objective = self.objective if self.training else self.objective.evaluated
-        inputs, hidden = objective.hide(codes, t, self.mask_id, generator)
+        draws = self.draw(len(codes), codes.shape[1:], generator, t) if draws is None else draws
+        objective = self.current
+        if normalizer is None:
+            normalizer = upload(objective.weight_of(draws.t, codes[0].numel()), codes.device)
+        places = draws.places(objective.everywhere, codes.device, self.is_compiled)
+        here = draws.on(codes.device)
         if condition is not None:
-            conditioning["condition"] = self.drop(condition, generator)
+            conditioning["condition"] = self.drop(condition, here.dropped)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            last = self.self_condition(inputs, generator, conditioning)
-            counted = objective.counted(hidden)
-            logits = self.to_logits(self.embed(inputs, last, counted, **conditioning))
-            normalizer = (
-                objective.weight_of(t, codes[0].numel()) if normalizer is None else normalizer
-            )
-            loss = objective.loss(logits, codes, hidden, t) / normalizer
+            loss, logits = self.predict(codes, here, places, conditioning)
+            loss = loss / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
-        temperatures = torch.full((len(codes),), generator_sample_temperature, device=codes.device)
-        drawn = draw_at(
-            logits.detach()[hidden[counted]], temperatures[hidden.nonzero()[:, 0]], generator
-        )
-        composed = compose(codes, hidden, drawn)
-        targets = critic_targets(codes, composed, hidden, self.critic_target)
+        logits = draws.of_hidden(logits.detach(), objective.everywhere)
+        drawn = draw_at(logits, generator_sample_temperature, generator)
+        composed = compose(codes, here.hidden, drawn)
+        targets = critic_targets(codes, composed, here.hidden, self.critic_target)
         judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
         total = judged if only_train_critic else loss + self.critic_loss_weight * judged
         return Losses(total, loss.detach(), judged.detach())
 
-    def self_condition(
-        self, inputs: Tensor, generator: torch.Generator | None, conditioning: Mapping[str, Any]
-    ) -> Tensor | None:
-        """What the second pass is conditioned on: first-pass embeddings, or the null for some
-        images in training.
+    def predict(
+        self, codes: Tensor, draws: Draws, places: Tensor, conditioning: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """The summed loss, and the logits at `places` (n,), of codes as the draws show them."""
+        inputs = torch.where(draws.shown < 0, codes, draws.shown)
+        last = self.self_condition(inputs, draws.first, conditioning)
+        cells = places.clamp(min=0)
+        logits = self.to_logits(self.embed(inputs, last, cells, **conditioning))
+        return self.current.loss(logits, codes, draws.hidden, draws.t, places), logits
 
-        One coin an image; in eval mode all see the first pass.
+    def self_condition(
+        self, inputs: Tensor, seeing: Tensor | None, conditioning: Mapping[str, Any]
+    ) -> Tensor | None:
+        """What the second pass is conditioned on: embeddings of a first one, which some images
+        see, bool (batch,), by default all; others the null.
+
+        None without self-conditioning.
         """
         if not self.self_cond:
             return None
-        with torch.no_grad():
+        # a weight that autocast converts without gradient must not be what the second pass gets
+        with torch.no_grad(), uncached_autocast(inputs.device):
             first = self.embed(inputs, **conditioning)
-        if not self.training:
+        if seeing is None:
             return first
-        coins = (
-            torch.rand(len(inputs), generator=generator, device=inputs.device)
-            < self.self_cond_train_prob
-        )
-        return torch.where(coins.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
+        return torch.where(seeing.view(-1, *[1] * (inputs.ndim)), first, self.null_embed)
 
-    def drop(self, condition: Condition, generator: torch.Generator | None = None) -> Condition:
-        """While training, the null for a share `condition_dropout` of images, by coins.
-
-        A net without `null` gets its condition as it is.
-        """
-        if not self.condition_dropout or not self.training or not hasattr(self.net, "null"):
+    def drop(self, condition: Condition, dropped: Tensor | None) -> Condition:
+        """The null in place of the condition of some images, bool (batch,); none: as it is."""
+        if dropped is None:
             return condition
-        device = leaves(condition)[0].device
-        dropped = (
-            torch.rand(batch_of(condition), generator=generator, device=device)
-            < self.condition_dropout
-        )
         return where(dropped, self.net.null(condition), condition)
 
     def bits(
@@ -312,8 +320,7 @@ class NonAutoregressiveWrapper(nn.Module):
         known = condition if condition is None else leaves(condition)[0]
         batch_size = next((len(x) for x in (known, seeds) if x is not None), batch_size or 1)
         grid = getattr(self.net, "grid", (self.net.max_seq_len,))
-        device = next(self.net.parameters()).device
-        codes = torch.full((batch_size, *grid), self.mask_id, device=device)
+        codes = torch.full((batch_size, *grid), self.mask_id)
         sampler = sampler or self.own_sampler
         fill = choose(SAMPLERS, sampler, "sampler")
         taken = inspect.signature(fill).parameters

@@ -19,9 +19,19 @@ from vqgan.registry import options_of, split
 __getattr__, _, _others = face(
     __name__,
     {
-        "conditions": ["Condition", "batch_of", "each", "leaves", "numbers", "some", "where"],
-        "guidance": ["GUIDANCE_SCHEDULES", "Guided"],
-        "predictor": ["Filled", "Watched"],
+        "conditions": [
+            "Condition",
+            "Distinct",
+            "batch_of",
+            "distinct",
+            "each",
+            "leaves",
+            "numbers",
+            "some",
+            "where",
+        ],
+        "guidance": ["GUIDANCE_SCHEDULES", "Guided", "Mix"],
+        "predictor": ["PART", "Filled", "Known", "Watched", "places_of"],
     },
 )
 __all__ = [

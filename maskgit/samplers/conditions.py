@@ -8,7 +8,7 @@ guidance and the wrapper do with one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,3 +61,27 @@ def numbers(condition: Condition) -> Tensor:
         for part in parts
     ]
     return torch.cat(whole, 1)
+
+
+def on_host(condition: Condition) -> bool:
+    """Whether its numbers can be read without asking an accelerator."""
+    return all(part.device.type == "cpu" for part in leaves(condition))
+
+
+class Distinct(NamedTuple):
+    """The images of a batch that differ from all before them."""
+
+    first: Tensor  # (distinct,) the place of each in the batch
+    of_row: Tensor  # (batch,) which of them each image is equal to
+
+
+def distinct(grids: Tensor | None, condition: Condition | None) -> Distinct:
+    """Of grids (batch, h, w) with their conditions, or of either alone."""
+    parts = [] if grids is None else [grids.flatten(1)]
+    rows = torch.cat([*parts, *([] if condition is None else [numbers(condition)])], 1)
+    _, of_row = torch.unique(rows, dim=0, return_inverse=True)
+    first = of_row.new_full((int(of_row.max()) + 1,), len(rows))
+    return Distinct(
+        first.scatter_reduce_(0, of_row, torch.arange(len(rows), device=rows.device), "amin"),
+        of_row,
+    )

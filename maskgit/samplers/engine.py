@@ -7,25 +7,27 @@ depends on its own seed and the round only, whatever else is in the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from maskgit.machine import upload
 from maskgit.randomness import uniforms
-from maskgit.samplers.predictor import Predictor
+from maskgit.samplers.predictor import Known, Predictor, logits_in_parts, places_of
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 from vqgan.registry import Positive, Share
 
 
 class Drawn(NamedTuple):
-    """Codes drawn for some cells."""
+    """Codes drawn for some cells: a row for each, or for a policy a grid, with 0 elsewhere."""
 
-    codes: Tensor  # (cells,) int64
-    log_probs: Tensor  # (cells,) float32, of the code under what it was drawn from
+    codes: Tensor  # (cells,) or (batch, *grid), int64
+    log_probs: Tensor  # the same, float32: of the code under what it was drawn from
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -79,9 +81,25 @@ def gumbel(u: Tensor) -> Tensor:
     return -torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-16)))
 
 
+Counts = np.ndarray
+"""(batch,) int64, on the host: no round asks a device how many cells it draws."""
+Plan = Callable[[Counts], Iterator[tuple[float, Counts]]]
+"""Hidden cells at the start -> of each round its progress r and how many stay hidden."""
+
+
+def hidden_counts(codes: Tensor, mask_id: int) -> Counts:
+    """How many cells of each grid are hidden: asked once, of the host if the codes lie there."""
+    return (codes == mask_id).flatten(1).sum(1).cpu().numpy()
+
+
+def share_at(schedule: Schedule, r: float) -> float:
+    """What of a grid is hidden at progress r."""
+    return schedule(torch.tensor(r, dtype=torch.float64)).item()
+
+
 def num_hidden_after(
-    schedule: Schedule, steps: int, num_hidden: Tensor
-) -> Iterator[tuple[float, Tensor]]:
+    schedule: Schedule, steps: int, num_hidden: Counts
+) -> Iterator[tuple[float, Counts]]:
     """(r, how many cells stay hidden) for each round that does something (MaskGIT's decoder).
 
     num_hidden: (batch,) at the start. floor(N0 gamma(r)), but every round reveals at least one cell
@@ -90,21 +108,15 @@ def num_hidden_after(
     left = num_hidden
     for k in range(steps):
         r = (k + 1) / steps
-        wanted = (
-            (num_hidden.double() * schedule(torch.tensor(r, dtype=torch.float64)).item() + 1e-9)
-            .floor()
-            .long()
-        )
-        wanted = torch.minimum(wanted.clamp(min=1), left - 1).clamp(min=0)
-        left = torch.zeros_like(left) if k == steps - 1 else wanted
+        wanted = np.floor(num_hidden * share_at(schedule, r) + 1e-9).astype(np.int64)
+        wanted = np.minimum(wanted.clip(min=1), left - 1).clip(min=0)
+        left = np.zeros_like(left) if k == steps - 1 else wanted
         yield r, left
         if not left.any():
             return
 
 
-def counted(
-    schedule: ScheduleSpec, steps: int
-) -> Callable[[Tensor], Iterator[tuple[float, Tensor]]]:
+def counted(schedule: ScheduleSpec, steps: int) -> Plan:
     """The rounds of a sampler whose numbers of cells follow the schedule."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -129,16 +141,29 @@ def none(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
     return torch.zeros_like(cells)
 
 
+def as_hidden(before: Counts, after: Counts) -> Counts:
+    """A policy that draws every hidden cell draws so many."""
+    return before
+
+
+def as_revealed(before: Counts, after: Counts) -> Counts:
+    """A policy that hides nothing again draws so many."""
+    return before - after
+
+
 class Policy(NamedTuple):
     """What makes a sampler: which hidden cells a round draws, and which known ones it hides again.
 
     cells(hidden, now) -> bool (batch, h, w), a part of `hidden`; hide(codes, cells, drawn, now) ->
     bool (batch, h, w), with the codes drawn at `cells` in their places. `hide` is not asked where
-    nothing may stay hidden.
+    nothing may stay hidden. counts(before, after): how many cells are drawn where so many are
+    hidden before and after a round, on the host; none where that is left to chance, so that an
+    accelerator answers for all cells rather than be asked.
     """
 
     cells: Callable[[Tensor, Round], Tensor] = all_hidden
     hide: Callable[[Tensor, Tensor, Drawn, Round], Tensor] = none
+    counts: Callable[[Counts, Counts], Counts] | None = None
 
 
 Rounds = Annotated[int, Gt(0), Le(2**16)]
@@ -177,7 +202,7 @@ def fill(
     seeds: Sequence[int],
     policy: Policy,
     *,
-    rounds: Callable[[Tensor], Iterator[tuple[float, Tensor]]],
+    rounds: Plan,
     temperature: Ramp = 1.0,
     top_k: Positive | None = None,
     top_p: Share | None = None,
@@ -185,40 +210,87 @@ def fill(
 ) -> Iterator[Tensor]:
     """Fill the hidden cells of codes (batch, h, w), and yield the grid after each round.
 
-    rounds: (batch,) hidden cells at the start -> (r, how many stay hidden) of each round. The net
-    is asked for the cells that the policy draws, and not at all where it draws none. refresh: in
-    every n-th round the net runs on the whole grid, in the others only on the cells that are drawn
-    or have changed (maskgit.model.passes); 1 is exact. Rounds that draw nothing count then, too, so
-    that an image does not depend on what others of its batch draw.
+    The codes may lie on the host, where they are counted; the predictor's device is asked nothing,
+    unless the policy's counts are unknown and refresh > 1. The net is asked for the cells that the
+    policy draws, and not at all where it draws none. refresh: in every n-th round the net runs on
+    the whole grid, in the others only on the cells that are drawn or have changed
+    (maskgit.model.passes); 1 is exact. Rounds that draw nothing count then, too, so that an image
+    does not depend on what others of its batch draw.
     """
-    if refresh < 1:
-        raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")
-    if refresh > 1:
-        make = getattr(predictor, "cached", None)
-        if make is None:
-            raise ValueError("this model is run whole in every round: refresh can only be 1")
-        predictor = make(refresh)
+    predictor = _refreshed(predictor, refresh)
     if (top_k is not None and top_k < 1) or (top_p is not None and not 0 <= top_p <= 1):
         raise ValueError(f"top_k is at least 1 and top_p lies in [0, 1], not {top_k} and {top_p}")
     _check_ramp(temperature, "temperature")
-    codes = codes.clone()
-    at_start = (codes == predictor.mask_id).flatten(1).sum(1)
-    if not at_start.any():
+    before = hidden_counts(codes, predictor.mask_id)
+    codes = upload(codes, device_of(predictor, codes))
+    if not before.any():
         return
-    for k, (r, num_hidden) in enumerate(rounds(at_start)):
-        u_code, u_policy = uniforms(seeds, k, (2, codes[0].numel())).to(codes.device).unbind(1)
-        now = Round(r, num_hidden, u_policy)
+    blank, changed = bool((before == codes[0].numel()).all()), np.zeros_like(before)
+    for k, (r, after) in enumerate(rounds(before)):
+        noise = uniforms(seeds, k, (2, codes[0].numel()))
+        u_code, u_policy = upload(noise, codes.device).unbind(1)
+        now = Round(r, upload(torch.from_numpy(after), codes.device), u_policy)
         cells = policy.cells(codes == predictor.mask_id, now)
-        if cells.any() or refresh > 1:
-            logits = predictor.logits(codes, cells, r)
-            u = u_code[cells.flatten(1)]
-            drawn = draw(logits, u, temperature=ramp_at(temperature, r), top_k=top_k, top_p=top_p)
-            codes[cells] = drawn.codes
-        else:
-            drawn = Drawn(codes.new_empty(0), u_code.new_empty(0).float())
-        if num_hidden.any():
-            codes[policy.hide(codes, cells, drawn, now)] = predictor.mask_id
-        yield codes.clone()
+        asked, counts = _asked(policy, cells, before, after)
+        known = Known(int(counts.sum()), None, blank)
+        if policy.counts is not None:
+            known = known._replace(most=int((counts + changed).max()))
+        drawn = Drawn(codes, torch.zeros(codes.shape, device=codes.device))
+        if known.total or refresh > 1:
+            drawing = {"temperature": ramp_at(temperature, r), "top_k": top_k, "top_p": top_p}
+            drawn = _drawn_at(predictor, codes, asked, u_code, now, known, drawing)
+            codes = torch.where(cells, drawn.codes, codes)
+        if after.any():
+            codes = codes.masked_fill(policy.hide(codes, cells, drawn, now), predictor.mask_id)
+        before, changed, blank = after, before - after, False
+        yield codes
+
+
+def device_of(predictor: Predictor, codes: Tensor) -> torch.device:
+    """Where a predictor computes; where the codes are, if it does not say."""
+    return getattr(predictor, "device", None) or codes.device
+
+
+def _refreshed(predictor: Predictor, refresh: int) -> Predictor:
+    """The predictor, with a whole pass in every `refresh`-th round only."""
+    if refresh < 1:
+        raise ValueError(f"refresh is at least 1 (every round runs the whole grid), not {refresh}")
+    if refresh == 1:
+        return predictor
+    make = getattr(predictor, "cached", None)
+    if make is None:
+        raise ValueError("this model is run whole in every round: refresh can only be 1")
+    return make(refresh)  # type: ignore[no-any-return]
+
+
+def _asked(policy: Policy, cells: Tensor, before: Counts, after: Counts) -> tuple[Tensor, Counts]:
+    """Which cells the net is asked for, bool (batch, *grid), and how many of each image."""
+    count = as_hidden if policy.cells is all_hidden else policy.counts
+    if count is not None:
+        return cells, count(before, after)
+    if cells.device.type == "cpu":
+        return cells, cells.flatten(1).sum(1).numpy()
+    return torch.ones_like(cells), np.full(len(cells), cells[0].numel())
+
+
+def _drawn_at(
+    predictor: Predictor,
+    codes: Tensor,
+    asked: Tensor,
+    u: Tensor,
+    now: Round,
+    known: Known,
+    drawing: Mapping[str, Any],
+) -> Drawn:
+    """Codes for the asked cells, as grids; u: (batch, cells)."""
+    noise = u.flatten().index_select(0, places_of(asked, known.total))
+    found, start = [], 0
+    for logits in logits_in_parts(predictor, codes, asked, now.r, known):
+        found.append(draw(logits, noise[start : start + len(logits)], **drawing))
+        start += len(logits)
+    rows = found[0] if len(found) == 1 else Drawn(*map(torch.cat, zip(*found, strict=True)))
+    grids = torch.zeros_like(codes), torch.zeros(codes.shape, device=codes.device)
+    return Drawn(*(grid.masked_scatter(asked, row) for grid, row in zip(grids, rows, strict=True)))
 
 
 Sampler = Callable[..., Iterator[Tensor]]

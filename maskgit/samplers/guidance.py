@@ -8,7 +8,7 @@ MaskBit's S is s - 1, aMUSEd's S is s.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from functools import partial
 from typing import Annotated, Any, Protocol, cast
@@ -17,7 +17,9 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from maskgit.samplers.conditions import Condition, joined
+from maskgit.machine import upload
+from maskgit.samplers.conditions import Condition, distinct, each, joined, on_host
+from maskgit.samplers.predictor import Known, places_of
 from vqgan.registry import choose, split
 
 
@@ -43,6 +45,11 @@ GUIDANCE_SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
+Mix = Callable[..., Tensor]
+"""(rows, part) -> what is made of them: `rows` are those of several sides, one side after the
+other, `part` the slice of a side's rows that they are, by default all."""
+
+
 class ConditionalNet(Protocol):
     """What guidance needs of a model, such as maskgit.model.Conditioned."""
 
@@ -57,12 +64,13 @@ class ConditionalNet(Protocol):
         codes: Tensor,
         condition: Condition,
         cells: Tensor,
-        mix: Callable[[Tensor], Tensor] | None = None,
+        mix: Mix | None = None,
     ) -> Tensor:
         """codes: (batch, h, w), cells: bool (batch, h, w) -> (cells.sum(), codebook_size).
 
         mix: rows -> rows, weighted means of them, which the logits are put through last, or what a
-        linear head gets.
+        linear head gets. It may also offer `parts_at(codes, condition, cells, mix, known, sides)`,
+        the same rows in parts; and `device`, where it computes.
         """
         ...
 
@@ -89,21 +97,30 @@ class Guided:
         mixed_with: tuple[Condition, Tensor] | None = None,
     ) -> None:
         self.net, self.scale = net, scale
-        self.sides, self.share = [condition], cast(Tensor | None, None)
+        self.mask_id = net.mask_id
+        self.device: torch.device | None = getattr(net, "device", None)
+        sides, self.share = [condition], cast(Tensor | None, None)
         if mixed_with is not None:
             other, share = mixed_with
             if bool((share == 1).all()):
-                self.sides = [other]
+                sides = [other]
             elif bool((share > 0).any()):
-                self.sides, self.share = [condition, other], share
+                sides, self.share = [condition, other], self._there(share)
         away = net.null(condition) if negative is None else negative
-        self.condition = joined(self.sides)
-        self.guided_condition = joined((*self.sides, away))
-        self.many = len(self.sides)
-        self.mask_id = net.mask_id
+        both = joined(sides), joined((*sides, away))
+        self.many = len(sides)
+        self.sides = [self._there(side) for side in sides]
+        self.condition, self.guided_condition = map(self._there, both)
+        # told apart where they lie; what was given on an accelerator is not asked for
+        self.alike = [distinct(None, side) if on_host(side) else None for side in both]
         name, options = split(schedule, "guidance schedule")
         self.schedule = partial(choose(GUIDANCE_SCHEDULES, name, "guidance schedule"), **options)
         self.interval = interval
+
+    def _there(self, condition: Condition) -> Condition:
+        """Where the net computes."""
+        device = self.device
+        return condition if device is None else each(lambda part: upload(part, device), condition)
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """codes: (batch, h, w), cells: bool (batch, h, w) -> float32 (cells.sum(), codebook_size)
@@ -111,26 +128,41 @@ class Guided:
 
         All sides run as one batch, and none without the condition where the scale is 1.
         """
+        return torch.cat([*self.logits_in_parts(codes, cells, r, None)])
+
+    def logits_in_parts(
+        self, codes: Tensor, cells: Tensor, r: float, known: Known | None
+    ) -> Iterator[Tensor]:
+        """The same rows one part after another, as many at once as memory is meant for."""
         scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
-        condition = self.condition if scale == 1 else self.guided_condition
-        many = self.many if scale == 1 else self.many + 1
-        if many == 1:
-            return self.net.logits_at(codes, condition, cells).float()
-        share = None if self.share is None else self._at(self.share, cells)
+        is_guided = scale != 1
+        condition = self.guided_condition if is_guided else self.condition
+        many = self.many + is_guided
+        share = None if self.share is None else self._at(self.share, cells, known)
 
-        def guided(sides: Tensor) -> Tensor:
-            c, *others = sides.float().chunk(many)
+        def guided(rows: Tensor, part: slice = slice(None)) -> Tensor:
+            c, *others = rows.float().chunk(many)
             if share is not None:
-                c = torch.lerp(c, others[0], share)
-            return c if scale == 1 else torch.lerp(others[-1], c, scale)
+                c = torch.lerp(c, others[0], share[part])
+            return torch.lerp(others[-1], c, scale) if is_guided else c
 
-        both = torch.cat([codes] * many), condition, torch.cat([cells] * many)
-        return self.net.logits_at(*both, guided).float()
+        asked = torch.cat([codes] * many), condition, torch.cat([cells] * many)
+        mix = guided if many > 1 else None
+        parts_at = getattr(self.net, "parts_at", None)
+        if parts_at is None:
+            yield self.net.logits_at(*asked, mix).float()
+            return
+        if known is not None:
+            alike = self.alike[is_guided] if known.blank else None
+            known = known._replace(total=known.total * many, alike=alike)
+        for logits in parts_at(*asked, mix, known, many):
+            yield logits.float()
 
     @staticmethod
-    def _at(share: Tensor, cells: Tensor) -> Tensor:
+    def _at(share: Tensor, cells: Tensor, known: Known | None) -> Tensor:
         """(batch,) -> that of each cell, (cells.sum(), 1)."""
-        return share.view(-1, 1, 1).expand_as(cells)[cells][:, None]
+        places = places_of(cells, None if known is None else known.total)
+        return share.index_select(0, places // cells[0].numel())[:, None]
 
     def cached(self, refresh: int) -> Guided:
         """The same, with a whole pass in every `refresh`-th round only.

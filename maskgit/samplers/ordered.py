@@ -9,22 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskgit.machine import upload
 from maskgit.randomness import uniforms
-from maskgit.samplers.engine import Policy, Ramp, Round, Rounds, counted, fill, highest
+from maskgit.samplers.engine import (
+    Policy,
+    Ramp,
+    Round,
+    Rounds,
+    as_revealed,
+    counted,
+    device_of,
+    fill,
+    highest,
+)
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import ScheduleSpec
 from vqgan.registry import Positive, Share
 
 
-def _in_order(place: Tensor) -> Policy:
+def _in_order(predictor: Predictor, codes: Tensor, place: Tensor) -> Policy:
     """Draw hidden cells in a fixed order, nothing else; place: (batch, cells), low = early."""
+    early = upload(-place.double(), device_of(predictor, codes))
 
     def next_cells(hidden: Tensor, now: Round) -> Tensor:
         left = hidden.flatten(1)
-        waiting = place.to(left.device).double().masked_fill(~left, torch.inf)
-        return highest(-waiting, left.sum(1) - now.num_hidden).view_as(hidden)
+        waiting = early.masked_fill(~left, -torch.inf)
+        return highest(waiting, left.sum(1) - now.num_hidden).view_as(hidden)
 
-    return Policy(cells=next_cells)
+    return Policy(cells=next_cells, counts=as_revealed)
 
 
 ORDER_ROUND = 2**32
@@ -55,9 +67,8 @@ def random(
         "top_p": top_p,
         "refresh": refresh,
     }
-    yield from fill(
-        predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing
-    )
+    policy = _in_order(predictor, codes, place)
+    yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)
 
 
 def radical_inverse(n: int, base: int) -> float:
@@ -122,6 +133,5 @@ def halton(
         "top_p": top_p,
         "refresh": refresh,
     }
-    yield from fill(
-        predictor, codes, seeds, _in_order(place), rounds=counted(schedule, steps), **drawing
-    )
+    policy = _in_order(predictor, codes, place)
+    yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)

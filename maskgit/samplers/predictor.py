@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from maskgit.samplers.conditions import Distinct
+
+PART = 2**27
+"""Logits that are held at once, about: half a GiB in float32, and less than a kernel can index."""
+
+
+class Known(NamedTuple):
+    """What the host knows of the cells that a round asks for, so that no device is asked."""
+
+    total: int  # how many there are
+    # at most so many of an image are asked for, or have changed since the last round
+    most: int | None = None
+    blank: bool = False  # whether nothing is known yet in any of the grids
+    alike: Distinct | None = None  # of the blank grids, which have the same condition
+
+
+def places_of(cells: Tensor, total: int | None = None) -> Tensor:
+    """The numbers of the chosen cells in row-major order: bool (batch, *grid) -> (total,) int64.
+
+    total: cells.sum(), if the host knows it: an accelerator then need not be waited for.
+    """
+    flat = cells.flatten()
+    if total is None or flat.device.type == "cpu":
+        return flat.nonzero()[:, 0]
+    return flat.nonzero_static(size=total)[:, 0]
+
+
+def logits_in_parts(
+    predictor: Predictor, codes: Tensor, cells: Tensor, r: float, known: Known
+) -> Iterable[Tensor]:
+    """The predictor's logits, a part of the rows at a time where it can."""
+    in_parts = getattr(predictor, "logits_in_parts", None)
+    if in_parts is None:
+        return [predictor.logits(codes, cells, r)]
+    return in_parts(codes, cells, r, known)  # type: ignore[no-any-return]
 
 
 class Filled(NamedTuple):
@@ -29,14 +66,28 @@ class Watched:
         self.predictor = self.predictor.cached(refresh)
         return self
 
+    @property
+    def device(self) -> torch.device | None:
+        """The predictor's."""
+        return getattr(self.predictor, "device", None)
+
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """As the predictor's own."""
-        logits: Tensor = self.predictor.logits(codes, cells, r)
+        return self._remember(codes, cells, self.predictor.logits(codes, cells, r))
+
+    def logits_in_parts(
+        self, codes: Tensor, cells: Tensor, r: float, known: Known
+    ) -> Iterator[Tensor]:
+        """The same, in one."""
+        parts = logits_in_parts(self.predictor, codes, cells, r, known)
+        yield self._remember(codes, cells, torch.cat([*parts]))
+
+    def _remember(self, codes: Tensor, cells: Tensor, logits: Tensor) -> Tensor:
         if self.probabilities is None:
             self.probabilities = torch.full(
                 (*codes.shape, logits.shape[-1]), torch.nan, device=codes.device
             )
-        self.probabilities[cells] = logits.float().softmax(-1)
+        self.probabilities.masked_scatter_(cells[..., None], logits.float().softmax(-1))
         return logits
 
     def confidence(self, codes: Tensor) -> Tensor:
@@ -58,6 +109,9 @@ class Predictor(Protocol):
 
     def logits(self, codes: Tensor, cells: Tensor, r: float) -> Tensor:
         """Logits at the chosen cells only.
+
+        It may also offer `logits_in_parts(codes, cells, r, known)`, the same rows one part after
+        another, which is then asked; and `device`, where it computes.
 
         codes: (batch, h, w) int64; cells: bool (batch, h, w); r: progress in (0, 1] after this
         round -> (cells.sum(), codebook_size), row-major in `cells`, without the mask token.

@@ -6,10 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from maskgit.samplers.engine import Drawn, Policy, Ramp, Round, Rounds, fill
+from maskgit.machine import upload
+from maskgit.samplers.engine import (
+    Counts,
+    Drawn,
+    Policy,
+    Ramp,
+    Round,
+    Rounds,
+    device_of,
+    fill,
+    share_at,
+)
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
 from vqgan.registry import Positive, Share, choose
@@ -65,12 +77,13 @@ def remask(
     _check(steps, eta, refine, level)
     known_share = partial(_known_share, get_schedule(schedule), refine, level)
     sigma_of = choose(REMASKING, kind, "remasking")
-    given = codes != predictor.mask_id
-    probs = torch.ones(codes.shape, device=codes.device)  # of the cells drawn so far
-    sigma = torch.zeros(codes.shape, dtype=torch.float64, device=codes.device)  # of this round
+    device = device_of(predictor, codes)
+    given = upload(codes != predictor.mask_id, device)
+    probs = torch.ones(codes.shape, device=device)  # of the cells drawn so far
+    sigma = torch.zeros(codes.shape, dtype=torch.float64, device=device)  # of this round
 
     def draw_some(hidden: Tensor, now: Round) -> Tensor:
-        if not now.num_hidden.any():  # the last round, whatever the schedule leaves there
+        if now.r == 1:  # the last round, whatever the schedule leaves there
             return hidden
         known = ~hidden & ~given
         before, after = known_share(now.r - 1 / steps), known_share(now.r)
@@ -87,7 +100,7 @@ def remask(
         return hidden & (now.u < chance[:, None]).view_as(hidden)
 
     def hide_some(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
-        probs[cells] = drawn.log_probs.exp()
+        probs.copy_(torch.where(cells, drawn.log_probs.exp(), probs))
         return now.u.view_as(cells) < sigma
 
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -113,10 +126,10 @@ def _check(steps: int, eta: float, refine: tuple[float, float] | None, level: fl
         )
 
 
-def _by_chance(steps: int, at_start: Tensor) -> Iterator[tuple[float, Tensor]]:
+def _by_chance(steps: int, at_start: Counts) -> Iterator[tuple[float, Counts]]:
     """The rounds of coins: how many stay hidden is known of the last one only, none."""
     for k in range(steps):
-        yield (k + 1) / steps, at_start if k < steps - 1 else torch.zeros_like(at_start)
+        yield (k + 1) / steps, at_start if k < steps - 1 else np.zeros_like(at_start)
 
 
 def _known_share(
@@ -127,7 +140,7 @@ def _known_share(
 
     def rising(part: float) -> float:
         part = 1.0 if part > 1 - 1e-9 else max(part, 0.0)
-        return 1 - gamma(torch.tensor(part, dtype=torch.float64)).item()
+        return 1 - share_at(gamma, part)
 
     if refine is None:
         return rising(r)

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskgit.machine import upload
 from maskgit.samplers.engine import (
     Drawn,
     Policy,
     Ramp,
     Round,
     Rounds,
+    as_hidden,
     counted,
+    device_of,
     falling,
     fill,
     gumbel,
@@ -51,9 +54,9 @@ def confidence(
     choice = falling(choice_temperature, "choice_temperature")
 
     def least_confident(codes: Tensor, cells: Tensor, drawn: Drawn, now: Round) -> Tensor:
-        there = cells.flatten(1)
-        scores = torch.full(there.shape, -torch.inf, device=codes.device)
-        scores[there] = -(drawn.log_probs + ramp_at(choice, now.r) * gumbel(now.u[there]).float())
+        noise = ramp_at(choice, now.r) * gumbel(now.u).float()
+        scores = -(drawn.log_probs.flatten(1) + noise)
+        scores = scores.masked_fill(~cells.flatten(1), -torch.inf)
         return highest(scores, now.num_hidden).view_as(codes)
 
     drawing: dict[str, Any] = {
@@ -63,7 +66,8 @@ def confidence(
         "refresh": refresh,
     }
     rounds = counted(schedule, steps)
-    yield from fill(predictor, codes, seeds, Policy(hide=least_confident), rounds=rounds, **drawing)
+    policy = Policy(hide=least_confident, counts=as_hidden)
+    yield from fill(predictor, codes, seeds, policy, rounds=rounds, **drawing)
 
 
 def _most_suspect(
@@ -78,7 +82,12 @@ def _most_suspect(
         scores = scores.masked_fill((~cells if keep_known else given).flatten(1), -torch.inf)
         return highest(scores, now.num_hidden).view_as(codes)
 
-    return Policy(hide=most_suspect)
+    return Policy(hide=most_suspect, counts=as_hidden)
+
+
+def _given(predictor: Predictor, codes: Tensor) -> Tensor:
+    """The cells known at the start, where the predictor computes."""
+    return upload(codes != predictor.mask_id, device_of(predictor, codes))
 
 
 def critic(
@@ -102,7 +111,7 @@ def critic(
     logit + noise scale times uniform noise in [-1/2, 1/2), as in Muse's code; a single noise scale
     falls to 0. The critic does not run after the last round.
     """
-    policy = _most_suspect(predictor.scores, codes != predictor.mask_id, noise_scale, keep_known)
+    policy = _most_suspect(predictor.scores, _given(predictor, codes), noise_scale, keep_known)
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)
 
@@ -122,8 +131,6 @@ def self_critic(
 ) -> Iterator[Tensor]:
     """As `critic`, with the generator as its own critic: one head on its embeddings, one more pass
     a round."""
-    policy = _most_suspect(
-        predictor.self_scores, codes != predictor.mask_id, noise_scale, keep_known
-    )
+    policy = _most_suspect(predictor.self_scores, _given(predictor, codes), noise_scale, keep_known)
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)

@@ -10,5 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "tasks": ["TASKS", "Task"],
         "checkpoints": ["checkpoints", "why_broken"],
         "metrics_log": ["read_metrics"],
+        "compiling": ["compile_step"],
+        "learner": ["Learner", "finish"],
     },
 )

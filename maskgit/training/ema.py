@@ -32,14 +32,26 @@ class EMA(nn.Module):
         self._buffers_of_both = list(zip(_places(self.module), _places(module), strict=True))
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take the followed module's weights in."""
+    def update(self, finite: Tensor | None = None) -> None:
+        """Take the followed module's weights in; finite: bool (), without which nothing changes.
+
+        An update that an accelerator leaves out is counted until `take_back`.
+        """
         n = int(self.n_averaged)
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+        if finite is None:
+            torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+        else:
+            apart = torch._foreach_sub(self._followed, self._averaged)
+            torch._foreach_mul_(apart, finite * (1 - decay))
+            torch._foreach_add_(self._averaged, apart)
         for (own, name), (theirs, same_name) in self._buffers_of_both:
             own[name].copy_(theirs[same_name])
         self.n_averaged += 1
+
+    def take_back(self) -> None:
+        """The last update was left out."""
+        self.n_averaged -= 1
 
 
 def _places(module: nn.Module) -> list[tuple[dict[str, Any], str]]:

@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskgit.config.sections import TrainConfig
 from maskgit.data.datasets import Dataset
+from maskgit.data.order import StepOrder
 from maskgit.training.checkpoints import latest_good
 from maskgit.training.learner import Learner, learning_rate_at
 from vqgan.files import append
@@ -84,10 +85,11 @@ def diverged(run: Path, step: int, train: TrainConfig, reason: str) -> FloatingP
 
 
 def note_given_up(
-    path: Path, step: int, reason: str, dataset: Dataset, keys: Sequence[tuple[int, int]]
+    run: Path, step: int, reason: str, dataset: Dataset, train: TrainConfig, seed: int
 ) -> None:
     """Add a line of JSON: the step, why, and the names of its images (of codes, their rows)."""
-    source = getattr(dataset, "source", None)
+    path, source = run / "given_up.jsonl", getattr(dataset, "source", None)
+    [keys] = StepOrder(len(dataset), train.batch_size, seed=seed, start=step, stop=step + 1)
     names = [source.name(index) if source else f"row {index}" for index, _ in keys]
     print(f"gave up step {step}: {reason}; its images are in {path}", file=sys.stderr, flush=True)
     append(path, json.dumps({"step": step, "reason": reason, "images": names}))

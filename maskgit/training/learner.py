@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -12,6 +13,7 @@ from torch.nn.utils import parametrize
 from torch.optim import AdamW
 
 from maskgit.config.sections import TrainConfig
+from maskgit.stopping import stop_requested
 from maskgit.training.ema import EMA
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Learner(Generic[Module]):
             [g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True
         )
         self.ddp: nn.Module = accelerator.prepare(module)
-        self.loss = math.nan  # of the last step, over all processes
+        self.outcome: Outcome | None = None  # of the last step
 
     @property
     def averaged(self) -> Module:
@@ -92,7 +94,7 @@ class Learner(Generic[Module]):
 
     @torch.no_grad()
     def give_up(self) -> None:
-        """Undo what a step did before it was found not to be finite."""
+        """Undo what a step did before it was found, on the host, not to be finite."""
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, kept in zip(self.module.buffers(), self._kept, strict=True):
             buffer.copy_(kept)
@@ -100,18 +102,25 @@ class Learner(Generic[Module]):
         if (forget := getattr(self.module, "forget", None)) is not None:
             forget()
 
+    def left_out(self) -> None:
+        """The last step changed nothing, as an accelerator found out itself."""
+        if self.ema is not None:
+            self.ema.take_back()
+
     def clip(self) -> Tensor:
         """Scale the gradient down to clip_norm; returns the norm that it had."""
         return torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clip_norm)
 
-    def apply(self, step: int) -> None:
-        """Step, average, clear."""
+    def apply(self, step: int, finite: Tensor | None = None) -> None:
+        """Step, average, clear; finite: bool (), without which nothing changes."""
+        if finite is not None:
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.train, self.peak)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update()
+            self.ema.update(finite)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that a resumed run needs: named tensors in "module", "ema" and "optimizer"."""
@@ -124,8 +133,13 @@ class Learner(Generic[Module]):
         ema = {} if self.ema is None else {"ema": self.ema.state_dict()}
         return {"module": self.module.state_dict(), "optimizer": moments, **ema}
 
-    def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Undo `state`."""
+    def load_state(self, state: dict[str, dict[str, Tensor]], run: str) -> None:
+        """Undo `state`; ValueError, with the name of the run, if it is of another model."""
+        if state["module"].keys() != self.module.state_dict().keys():
+            raise ValueError(
+                f"the checkpoint of {run} is of a model that this version of maskgit builds "
+                "differently: set run=... to start a new run; what was trained can still be sampled"
+            )
         self.module.load_state_dict(state["module"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
@@ -150,20 +164,60 @@ def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def finish(loss: Tensor, *turns: tuple[Learner[Any], int]) -> list[Tensor]:
+class Outcome:
+    """Of a step, over all processes: its loss, and whether all was finite, when that is asked.
+
+    An accelerator is asked for it once it has the work of the next step.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        """values: the loss, the norm of each gradient, and whether a process was told to stop."""
+        self.values, self.done = values.detach(), None
+        self.is_open = values.device.type != "cpu"
+        if self.is_open and torch.accelerator.is_available():
+            self.values = self.values.to("cpu", non_blocking=True)
+            self.done = torch.Event(device=values.device)
+            self.done.record()
+
+    @property
+    def loss(self) -> float:
+        """FloatingPointError if it, or a gradient, is not finite."""
+        loss, *norms, _ = self._read()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        if not all(map(math.isfinite, norms)):
+            raise FloatingPointError("the gradient is not finite")
+        return loss
+
+    @property
+    def stop(self) -> int:
+        """The signal that this process, or another one, was told to stop by; 0 for none."""
+        return (stop_requested() or signal.SIGTERM) if self._read()[-1] else 0
+
+    def _read(self) -> list[float]:
+        if self.done is not None:
+            self.done.synchronize()
+        return self.values.tolist()  # type: ignore[no-any-return]
+
+
+def finish(loss: Tensor, *turns: tuple[Learner[Any], int], wait: bool = True) -> list[Tensor]:
     """End a step: clip all gradients, and then, if everything is finite, apply them.
 
     loss: of this process; turns: learners, each with the step of its own clock. Returns the norms.
-    FloatingPointError, on all processes together, before any weight is changed.
+    FloatingPointError, on all processes together, before any weight is changed. wait: false for
+    modules without buffers; then an accelerator finds out itself that a step must change nothing,
+    and the first learner's `outcome` says so.
     """
     norms, first = [learner.clip() for learner, _ in turns], turns[0][0]
-    values = torch.stack([loss.detach().float(), *(norm.float() for norm in norms)])
-    found = first.accelerator.reduce(values, "mean").tolist()
-    if not math.isfinite(found[0]):
-        raise FloatingPointError(f"the loss is {found[0]}")
-    if not all(map(math.isfinite, found)):
-        raise FloatingPointError("the gradient is not finite")
-    first.loss = found[0]
+    stop = torch.full((), float(stop_requested()), device=loss.device)
+    values = torch.stack([loss.detach().float(), *(norm.float() for norm in norms), stop])
+    values = first.accelerator.reduce(values, "mean")
+    first.outcome = Outcome(values)
+    finite = None
+    if wait or not first.outcome.is_open:
+        _ = first.outcome.loss
+    else:
+        finite = values.isfinite().all()
     for learner, step in turns:
-        learner.apply(step)
+        learner.apply(step, finite)
     return norms

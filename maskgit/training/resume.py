@@ -64,9 +64,9 @@ def load_agreed(
             told = [path is not None, _named(path or _newest(run)), None]
         except (ValueError, OSError) as error:
             told[2] = error
-    is_found, named, why_not = broadcast_object_list(told)
-    if why_not is not None:
-        raise why_not
+    is_found, named, raised = broadcast_object_list(told)
+    if raised is not None:
+        raise raised
     path = run / "checkpoints" / named.step
     seen = gather_object([_named(path if path.is_dir() else _newest(run))])
     for rank, mine in enumerate(seen):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +30,8 @@ from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, with_precision
-from maskgit.training.learner import learning_rate_at
+from maskgit.training.learner import Outcome, learning_rate_at
+from maskgit.training.meter import Meter
 from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.resume import check_made_of, check_same, load_agreed
 from maskgit.training.tasks import TASKS, Task
@@ -76,10 +77,10 @@ class Training:
             save(config, self.folder / "config.yaml")
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
-        self.sums: dict[str, Tensor] = {}
+        self.first = next(iter(self.task.learners.values()))
+        self.open: deque[tuple[int, dict[str, Tensor], Outcome]] = deque()  # not asked for yet
+        self.meter, self.stop = Meter(), 0  # the signal that any process heard, of steps asked for
         self.since, self.steps_since = time.perf_counter(), 0
-        # of what is in `sums`: a discriminator joins between two logs
-        self.counts: Counter[str] = Counter()
 
     @property
     def is_main(self) -> bool:
@@ -99,15 +100,8 @@ class Training:
 
     def _load(self, found: Checkpoint) -> None:
         for name, learner in self.task.learners.items():
-            own = learner.state()
-            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
-            if state["module"].keys() != own["module"].keys():
-                raise ValueError(
-                    f"the checkpoint of {self.folder} is of a model that this version of maskgit "
-                    "builds differently: "
-                    "set run=... to start a new run; what was trained can still be sampled"
-                )
-            learner.load_state(state)
+            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()}
+            learner.load_state(state, str(self.folder))
         self.guard = guard.Guard(found.state.get("guard"))
         self.evaluated = found.state.get("evaluated", found.step)
 
@@ -179,40 +173,49 @@ class Training:
     def one_step(self, parts: list[Any]) -> None:
         """One step; the global generators are seeded too, since our dependencies draw from them.
 
-        A step that is not finite is given up, on all processes together.
+        A step that is not finite is given up, on all processes together. What came of it is asked
+        of an accelerator after the next step.
         """
         rank = self.accelerator.process_index
         torch.manual_seed(mixed_seed("dropout", self.config.seed, self.step, rank))
         for learner in self.task.learners.values():
             learner.keep_buffers()
+        step, logs, outcome = self.step, {}, None
+        self.step, self.steps_since = step + 1, self.steps_since + 1
         try:
-            logs = self.task.update(self.step, parts)
+            logs = self.task.update(step, parts)
+            outcome = self.first.outcome
         except FloatingPointError as error:
-            self._give_up(str(error))
-            is_lost, reason = self.guard.gave_up(), str(error)
-        else:
-            loss = next(iter(self.task.learners.values())).loss
-            is_lost, reason = self.guard.passed(loss), f"the loss is {loss:.4g}"
-            for key, value in logs.items():
-                self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
-                self.counts[key] += 1
-        self.step += 1
-        self.steps_since += 1
-        if is_lost:
-            self._go_back(reason)
+            for learner in self.task.learners.values():
+                learner.give_up()
+            self._close(step, str(error))
+        if outcome is not None:
+            self.open.append((step, logs, outcome))
+            self._settle(int(outcome.is_open))
 
-    def _give_up(self, reason: str) -> None:
-        """Leave all weights as they were before this step, and note its images."""
-        for learner in self.task.learners.values():
-            learner.give_up()
+    def _settle(self, left: int = 0) -> None:
+        """Ask what came of the last steps, but for so many."""
+        while len(self.open) > left:
+            step, logs, outcome = self.open.popleft()
+            try:
+                loss = outcome.loss
+            except FloatingPointError as error:
+                for learner in self.task.learners.values():
+                    learner.left_out()
+                self._close(step, str(error))
+                continue
+            self.meter.add(logs)
+            self.stop = outcome.stop
+            if self.guard.passed(loss):
+                self._go_back(f"the loss is {loss:.4g}")
+
+    def _close(self, step: int, reason: str) -> None:
+        """A step changed nothing: note its images, and go back if it is one too many."""
         if self.is_main:
-            train, here = self.train, self.step
-            [keys] = StepOrder(
-                len(self.task.dataset), train.batch_size, seed=self.config.seed, start=here,
-                stop=here + 1,
-            )  # fmt: skip
-            path = self.folder / "given_up.jsonl"
-            guard.note_given_up(path, here, reason, self.task.dataset, keys)
+            config, dataset = self.config, self.task.dataset
+            guard.note_given_up(self.folder, step, reason, dataset, self.train, config.seed)
+        if self.guard.gave_up():
+            self._go_back(reason)
 
     def _go_back(self, reason: str) -> None:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
@@ -224,12 +227,10 @@ class Training:
         if found is None or self.guard.went_back:
             raise guard.diverged(self.folder, self.step, self.train, reason)
         if self.is_main:
-            print(
-                f"diverged at step {self.step} ({reason}): going on from the weights of step "
-                f"{found.step}",
-                file=sys.stderr,
-                flush=True,
-            )
+            here = f"diverged at step {self.step} ({reason})"
+            there = f"going on from the weights of step {found.step}"
+            print(f"{here}: {there}", file=sys.stderr, flush=True)
+        self.open.clear()
         self._load(found)
         self.guard.go_back()
 
@@ -240,9 +241,13 @@ class Training:
         before the preview, which may fail.
         """
         train, last = self.train, self.step == self.train.steps
+        alone = self.accelerator.num_processes == 1
+        stop = stop_requested() if alone else self.stop
+        every = (train.log_every, train.eval_every, train.save_every, train.preview_every)
+        if last or stop or not all(self.step % number for number in every):
+            self._settle()
         if self.step % guard.CHECK_EVERY == 0:
             guard.check_alike(self.accelerator, self.task.learners, self.step)
-        stop = self.stop_signal()
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
         if (self.step % train.eval_every == 0 or last) and not stop:
@@ -271,21 +276,18 @@ class Training:
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
         seconds = time.perf_counter() - self.since
-        means = {
-            key: self.accelerator.reduce(value / self.counts[key], "mean").item()
-            for key, value in self.sums.items()
-        }
+        means = self.meter.means(self.accelerator)
+        is_new = bool(means)  # unless all steps were given up
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         means["peak_memory_mib"] = peak_memory()
         means["learning_rate"] = learning_rate_at(
             self.step - 1, self.train, self.train.learning_rate
         )
-        if self.sums:  # unless all steps were given up
+        if is_new:
             self._write(means)
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.sums, self.counts, self.steps_since = {}, Counter(), 0
-        self.since = time.perf_counter()
+        self.since, self.steps_since = time.perf_counter(), 0
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
         values = self.task.evaluate()

@@ -18,6 +18,7 @@ def test_what_a_resumed_run_may_set_anew(task):
         "keep",
         "max_eval_images",
         "trackers",
+        "compile",
         "learning_rate",
         "clip_norm",
     ]

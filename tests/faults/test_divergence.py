@@ -123,24 +123,43 @@ def test_a_loss_that_grows_tenfold_goes_back(tiny_configs, monkeypatch, capsys):
     assert "diverged at step 48" in said and "going on from the weights of step 25" in said
 
 
-def test_a_generator_skips_bad_steps_too(tiny_configs, monkeypatch):
+def test_a_generator_skips_bad_steps_too(tiny_configs, monkeypatch, tmp_path):
+    """And so it does where what came of a step is asked after the next one, as of an accelerator:
+    it ends with the same weights."""
     vqgan, generator = tiny_configs
     train(vqgan)
     tokenize_dataset(vqgan.run, generator.codes)
     from maskgit.model.wrapper import NonAutoregressiveWrapper
+    from maskgit.training import learner
 
-    real, calls = NonAutoregressiveWrapper.forward, []
+    real, ends = NonAutoregressiveWrapper.forward, []
+    for late in (False, True):
+        calls = []
 
-    def forward(self, codes, **keywords):
-        losses = real(self, codes, **keywords)
-        calls.append(self.training)
-        bad = self.training and calls.count(True) == 3
-        return losses._replace(loss=losses.loss * float("nan")) if bad else losses
+        def forward(self, codes, calls=calls, **keywords):
+            losses = real(self, codes, **keywords)
+            calls.append(self.training)
+            bad = self.training and calls.count(True) == 3
+            return losses._replace(loss=losses.loss * float("nan")) if bad else losses
 
-    monkeypatch.setattr(NonAutoregressiveWrapper, "forward", forward)
-    train(generator)
-    [row] = given_up(generator.run)
-    assert row["step"] == 2 and row["images"][0].startswith("row ")
+        class Outcome(learner.Outcome):
+            def __init__(self, values, late=late):
+                super().__init__(values)
+                self.is_open = late
+
+        run, steps = str(tmp_path / f"late_{late}"), generator.train.steps
+        with monkeypatch.context() as patch:
+            patch.setattr(NonAutoregressiveWrapper, "forward", forward)
+            patch.setattr(learner, "Outcome", Outcome)
+            train(generator.model_copy(update={"run": run}))
+        [row] = given_up(run)
+        assert row["step"] == 2 and row["images"][0].startswith("row ")
+        found = load_latest(Path(run)).tensors
+        assert found["maskgit.optimizer"]["0:step"] == steps - 1 > 3, "one was not made"
+        assert found["maskgit.ema"]["n_averaged"] == steps - 1
+        ends.append({f"{file}/{key}": v for file, part in found.items() for key, v in part.items()})
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.allclose(value, ends[1][key], atol=2e-4) for key, value in ends[0].items())
 
 
 def test_a_bad_batch_of_one_process_is_given_up_by_all(tiny_configs, tmp_path, tally):

@@ -101,7 +101,7 @@ def test_an_ideal_critic_is_the_posterior_that_a_cell_was_drawn(oracle):
     codes = draw_joint(oracle, 400_000)
     hidden = hide_exactly(codes, torch.full((len(codes),), 2), draws(1))
     logits = OracleNet(oracle)(codes.masked_fill(hidden, 3))[hidden]
-    composed = compose(codes, hidden, draw_at(logits, torch.ones(len(logits)), draws(2)))
+    composed = compose(codes, hidden, draw_at(logits, 1.0, draws(2)))
     targets = critic_targets(codes, composed, hidden, "hidden").flatten(1)
     index = (composed.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1)
     sets = [mask for mask in all_grids(2, 4).bool() if mask.sum() == 2]

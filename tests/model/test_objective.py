@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from maskgit.model.masking import count_hidden, hide_exactly, stratified_times
 from maskgit.model.objective import NORMALIZATIONS
 from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.samplers.predictor import places_of
 from tests.conftest import OracleNet, all_grids
 from tests.model.conftest import draws, theirs
 
@@ -22,12 +23,9 @@ def loss_of(wrapper, embeddings, codes, hidden):
     """The mean cross-entropy of given embeddings: over hidden cells and weighted visible ones, or
     over images."""
     objective, weight = wrapper.objective, wrapper.objective.visible_weight
-    total = objective.loss(
-        wrapper.to_logits(embeddings[objective.counted(hidden)]),
-        codes,
-        hidden,
-        torch.zeros(len(codes)),
-    )
+    counted = torch.ones_like(hidden) if objective.everywhere else hidden
+    logits, places = wrapper.to_logits(embeddings[counted]), places_of(counted)
+    total = objective.loss(logits, codes, hidden, torch.zeros(len(codes)), places)
     return total / (
         len(codes)
         if objective.normalization == "image"

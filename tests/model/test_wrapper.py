@@ -73,9 +73,10 @@ def test_self_conditioning_starts_as_none():
 def test_labels_are_dropped_in_training_only_one_coin_an_image():
     wrapper = ours(condition_dropout=0.3)
     labels = torch.ones(20_000, dtype=torch.int64)
-    dropped = wrapper.drop(labels, draws())
+    dropped = wrapper.drop(labels, wrapper.draw(len(labels), (1, 1), draws()).dropped)
     assert (dropped == 3).double().mean().item() == pytest.approx(0.3, abs=0.015)
-    assert torch.equal(wrapper.eval().drop(labels, draws()), labels)
+    assert wrapper.eval().draw(len(labels), (1, 1), draws()).dropped is None
+    assert torch.equal(wrapper.drop(labels, None), labels)
 
 
 def test_every_parameter_gets_a_gradient():

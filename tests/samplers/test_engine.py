@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ def test_a_temperature_may_rise_or_fall():
 def test_counts_follow_the_schedule(steps, num_cells, name):
     gamma = get_schedule(name)
     left = num_cells
-    for k, (r, hidden) in enumerate(num_hidden_after(gamma, steps, torch.tensor([num_cells]))):
+    for k, (r, hidden) in enumerate(num_hidden_after(gamma, steps, np.array([num_cells]))):
         wanted = int(num_cells * gamma(torch.tensor(r, dtype=torch.float64)).item() + 1e-9)
         last = k == steps - 1
         assert hidden.item() == (0 if last else max(0, min(max(wanted, 1), left - 1)))
@@ -32,7 +33,7 @@ def test_counts_follow_the_schedule(steps, num_cells, name):
 
 def test_the_cosine_schedule_of_maskgit():
     """256 cells in 8 rounds, as Google's code reveals them."""
-    hidden = [n.item() for _, n in num_hidden_after(get_schedule("cosine"), 8, torch.tensor([256]))]
+    hidden = [n.item() for _, n in num_hidden_after(get_schedule("cosine"), 8, np.array([256]))]
     assert hidden == [251, 236, 212, 181, 142, 97, 49, 0]
 
 

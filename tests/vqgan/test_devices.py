@@ -52,9 +52,9 @@ def test_sums_of_values_and_of_bits_are_made_elsewhere(device, monkeypatch):
     model = SimpleNamespace(
         mask_id=16,
         self_condition=lambda *_: None,
-        embed=lambda inputs, last, hidden: inputs[hidden],
+        embed=lambda inputs, last, places: inputs.flatten()[places],
     )
     model.to_logits = lambda cells: cells[:, None].float().expand(-1, 16)
     codes = torch.zeros(3, 4, 4, dtype=torch.int64, device=device)
     found = bits(model, codes, {})
-    assert found.shape == (3,) and found.dtype == torch.float64 and found.device.type == "cpu"
+    assert found.shape == (3,) and found.dtype == torch.float32 and found.device.type == "cuda"

@@ -15,8 +15,13 @@ MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all, several times over."""
 
 
+def _is_there(*arguments: object, **options: object) -> None:
+    """The codebook's initialisation where there is nothing to do: the library asks the device."""
+
+
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
     """Let the first training step restart all codes from its batch, if it restarts any."""
+    vq._codebook.init_embed_ = _is_there  # type: ignore[method-assign]
     if vq._codebook.has_dead_code_replacement:
         vq._codebook.cluster_size.zero_()
         vq._codebook.embed_avg.zero_()

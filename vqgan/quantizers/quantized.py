@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
+import torch
 import torch.distributed as dist
 from annotated_types import Ge, Le
 from torch import Tensor
@@ -26,10 +27,15 @@ def is_distributed() -> bool:
 
 
 def check_range(codes: Tensor, codebook_size: int) -> None:
-    """The library decodes a code outside the codebook silently; we do not."""
-    if codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
+    """The library decodes a code outside the codebook silently; we do not.
+
+    ValueError, or on an accelerator, which is not waited for, its own failed assertion.
+    """
+    wanted = f"codes must lie in [0, {codebook_size})"
+    if codes.device.type != "cpu":
+        torch._assert_async(((codes >= 0) & (codes < codebook_size)).all(), wanted)
+    elif codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
         raise ValueError(
-            f"codes must lie in [0, {codebook_size}), "
-            f"found {codes.min().item()} to {codes.max().item()}"
+            f"{wanted}, found {codes.min().item()} to {codes.max().item()}"
             " (is a cell still hidden?)"
         )

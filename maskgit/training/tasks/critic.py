@@ -17,8 +17,8 @@ from maskgit.config.sections import CriticConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.machine import upload
 from maskgit.model.backbones import SHAPE, make_critic
-from maskgit.model.masking import stratified_times
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import class_names_of, pipeline_folder
@@ -74,7 +74,7 @@ class CriticTask:
 
     def _losses(self, wrapper: NonAutoregressiveWrapper, batch: Batch, **keywords: Any) -> Tensor:
         """The critic's loss on a batch."""
-        codes, condition = (part.to(self.accelerator.device) for part in batch)
+        codes, condition = (upload(part, self.accelerator.device) for part in batch)
         temperature = self.config.loss.temperature
         return cast(
             Tensor,
@@ -94,25 +94,23 @@ class CriticTask:
         take_weights(self.main.module, folder / "critic.safetensors", "critic", classes)
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step; progress t is spread over the whole batch of all processes."""
+        """One step; what chance decides is drawn for the batch of all processes, which share it."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.training.train().net.eval()
-        all_t = stratified_times(self.config.train.batch_size, generator("times", seed, step)).to(
-            device
-        )
+        size, grid = self.config.train.batch_size, self.dataset.grid
+        whole = self.training.draw(size, grid, generator("step", seed, step))
+        mine = whole.of(slice(rank, None, world)).split(len(parts))
         loss = torch.zeros((), device=device)
-        for number, (batch, t) in enumerate(
-            zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
-        ):
-            draws = generator("mask", seed, step, rank, number, device=device)
+        for number, (batch, given) in enumerate(zip(parts, mine, strict=True)):
+            draws = generator("critic codes", seed, step, rank, number, device=device)
             with learner.together(number == len(parts) - 1), self.accelerator.autocast():
                 found = self._losses(
-                    self.training, batch, t=t, num_parts=len(parts), generator=draws
+                    self.training, batch, draws=given, num_parts=len(parts), generator=draws
                 )
                 self.accelerator.backward(found)
             loss += found.detach()
-        [norm] = finish(loss, (learner, step))
+        [norm] = finish(loss, (learner, step), wait=False)
         return {"loss": loss, "gradient_norm": norm}
 
     @torch.no_grad()
@@ -125,9 +123,12 @@ class CriticTask:
         averages = Averages(accelerator, "critic_loss")
         wrapper = self._wrapped(self.main.averaged).eval()
         for number, batch in shared_batches(self.validation, most, accelerator):
-            draws = generator("validation", number, device=accelerator.device)
+            given = wrapper.draw(
+                len(batch.data), self.dataset.grid, generator("validation", number)
+            )
+            draws = generator("critic codes", number, device=accelerator.device)
             with accelerator.autocast():
-                loss = self._losses(wrapper, batch, generator=draws)
+                loss = self._losses(wrapper, batch, draws=given, generator=draws)
             averages.add("critic_loss", loss.double() * len(batch.data), len(batch.data))
         return averages.means()
 

@@ -16,13 +16,14 @@ from maskgit.config.sections import MaskGITConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.machine import upload
 from maskgit.model.backbones import make_backbone, make_critic
-from maskgit.model.masking import stratified_times
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import class_names_of, pipeline_folder
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
+from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
@@ -64,6 +65,8 @@ class MaskGITTask:
             net, mask_id=self.tokenizer.codebook_size, token_critic=critic, **dict(config.loss)
         )
         self.main = Learner(wrapper, accelerator, config.train)
+        if is_compiled(config.train, accelerator.device):
+            compile_step(wrapper)
         self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
 
@@ -77,32 +80,32 @@ class MaskGITTask:
             take_weights(self.main.module, critic, "critic", classes, prefix="token_critic.")
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step; progress t is spread over the batch of all processes, as the loss is."""
+        """One step; what chance decides is drawn for the batch of all processes, which share it."""
         learner, seed, device = self.main, self.config.seed, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        all_t = stratified_times(self.config.train.batch_size, generator("times", seed, step)).to(
-            device
+        whole = learner.module.draw(
+            self.config.train.batch_size, self.dataset.grid, generator("step", seed, step)
         )
-        total = learner.module.objective.weight_of(all_t, self.num_units)
+        total = learner.module.objective.weight_of(whole.t, self.num_units)
         sums = {"loss": torch.zeros((), device=device)}
-        for number, (batch, t) in enumerate(
-            zip(parts, all_t[rank::world].chunk(len(parts)), strict=True)
-        ):
+        mine = whole.of(slice(rank, None, world)).split(len(parts))
+        torch.compiler.cudagraph_mark_step_begin()  # what an earlier step left may be overwritten
+        for number, (batch, draws) in enumerate(zip(parts, mine, strict=True)):
             with learner.together(number == len(parts) - 1):
-                codes, condition = (part.to(device) for part in batch)
+                codes, condition = (upload(part, device) for part in batch)
                 losses = learner.ddp(
                     codes,
                     condition=condition,
-                    t=t,
+                    draws=draws,
                     normalizer=total / world,  # DDP averages over processes what should be summed
                     num_parts=len(parts),
-                    generator=generator("mask", seed, step, rank, number, device=device),
+                    generator=generator("critic codes", seed, step, rank, number, device=device),
                 )
                 self.accelerator.backward(losses.loss)
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        [norm] = finish(sums["loss"], (learner, step))
+        [norm] = finish(sums["loss"], (learner, step), wait=False)
         return {**sums, "gradient_norm": norm}
 
     @torch.no_grad()
@@ -118,11 +121,13 @@ class MaskGITTask:
         names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
         averages = Averages(accelerator, *names)
         for number, batch in shared_batches(self.validation, most, accelerator):
-            codes, condition = (part.to(device) for part in batch)
+            codes, condition = (upload(part, device) for part in batch)
             count = len(codes)
-            draws = generator("validation", number, device=device)
+            draws = generator("validation", number)
             with accelerator.autocast():
-                losses = model(codes, condition=condition, generator=draws)
+                given = model.draw(count, codes.shape[1:], draws)
+                on_device = generator("critic codes", number, device=device)
+                losses = model(codes, condition=condition, draws=given, generator=on_device)
                 averages.add("validation_loss", losses.generator_loss * count, count)
                 if model.has_critic:
                     averages.add("critic_loss", losses.critic_loss * count, count)
