@@ -15,6 +15,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
+from vqgan.devices import widest_float
 from vqgan.registry import OneOf, check, choose, split
 
 Schedule = Callable[[Tensor], Tensor]
@@ -99,10 +100,10 @@ def mdlm_weight(schedule: Schedule, t: Tensor) -> Tensor:
     """-gamma'(t) / gamma(t) > 0, MDLM's weight on the sum of hidden cells, in our clock: (batch,).
 
     (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the
-    data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 -
-    END]; the schedule's slope is taken by automatic differentiation, so that any differentiable
-    callable will do.
+    data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In the device's widest
+    float, t clamped to [END, 1 - END]; the schedule's slope is taken by automatic differentiation,
+    so that any differentiable callable will do.
     """
-    t = t.double().clamp(END, 1 - END)
+    t = t.to(widest_float(t.device)).clamp(END, 1 - END)
     gamma, slope = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))  # type: ignore[misc]
     return -slope / gamma

@@ -1,8 +1,13 @@
+import os
+import subprocess
+import sys
 import time
 
+import pytest
 import torch
 
 from maskgit.machine import on_threads, one_thread_each, peak_memory, seconds_of
+from tests.conftest import repo
 
 
 def test_threads_are_as_before_afterwards():
@@ -27,3 +32,38 @@ def test_every_part_is_worked_on_one_thread_in_order():
 def test_time_and_memory_are_measured():
     assert 0.02 <= seconds_of(lambda: time.sleep(0.02)) < 5
     assert peak_memory() > 10
+
+
+HELD = """
+import os, sys, torch
+from maskgit import machine
+from maskgit.data.datasets import Batch
+from maskgit.data.order import batches
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+class Decoding:
+    def __len__(self):
+        return 1
+    def __getitems__(self, keys):
+        before = held()
+        pieces = [torch.ones(2**18) for _ in range(300)]  # 300 MiB, a piece too small to be mapped
+        del pieces
+        return Batch(torch.tensor([held() - before]), torch.zeros(1))
+
+machine.cpu_only = lambda: sys.argv[1] == "cpu"
+machine.keep_freed_memory()
+for workers in (0, 1):
+    [batch] = batches(Decoding(), [[(0, 0)]], workers=workers)
+    print(batch.data.item())
+"""
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("another", False)])
+def test_freed_memory_is_kept_by_the_process_on_cpus_and_never_by_its_workers(device, kept):
+    command = [sys.executable, "-c", HELD, device]
+    environment = {**os.environ, "PYTHONPATH": str(repo())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    here, worker = map(float, done.stdout.split())
+    assert (here > 250) is kept and worker < 30

@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -72,3 +73,14 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
         cwd=away,
     )
     assert str(tmp_path / "env") in where.stdout
+
+
+@pytest.mark.parametrize("path", sorted((repo() / "scripts").glob("*.py")), ids=lambda p: p.name)
+def test_a_data_worker_that_is_spawned_does_not_run_the_command_again(path, monkeypatch):
+    """It imports the script that its parent was started with, under another name."""
+    called = []
+    monkeypatch.setattr("maskgit.cli.main", lambda words=None: called.append(words))
+    for name, calls in (("__mp_main__", 0), ("__main__", 1)):
+        runpy.run_path(str(path), run_name=name)
+        runpy.run_path(str(repo() / "maskgit" / "__main__.py"), run_name=name)
+        assert len(called) == 2 * calls

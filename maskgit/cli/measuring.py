@@ -11,6 +11,7 @@ import typer
 from maskgit.cli.derived import spread
 from maskgit.cli.options import (
     BatchSize,
+    Computing,
     Features,
     Judge,
     Precision,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from maskgit.evaluation.request import Evaluation
 
 
-@app.command()
+@app.command(cls=Computing)
 @spread
 def evaluate(
     run: Annotated[
@@ -108,7 +109,7 @@ def _results_folder(run: Path | None) -> Path:
     return (run.parent if run.is_file() else run) / "evaluation"
 
 
-@app.command()
+@app.command(cls=Computing)
 def tune(
     run: RunArgument,
     sampler: Annotated[
@@ -143,7 +144,7 @@ def tune(
         print(path)
 
 
-@app.command()
+@app.command(cls=Computing)
 def compare(
     run: RunArgument,
     samplers: Annotated[
@@ -269,7 +270,7 @@ class Trainings:
         return run_tokenizers(self.data, minutes, self.seeds, self.count, out, self.weights, lines)
 
 
-@app.command()
+@app.command(cls=Computing)
 @spread
 def benchmark(
     what: Annotated[

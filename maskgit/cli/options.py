@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+
+class Computing(TyperCommand):
+    """A command that computes: on CPUs, its process keeps the memory that it frees."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Once its words are known to be right, and no help was asked for."""
+        from maskgit.machine import keep_freed_memory
+
+        keep_freed_memory()
+        return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="maskgit",
