@@ -201,7 +201,8 @@ class Timing:
         float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")
     ] = None
     longest: Annotated[
-        float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")
+        float | None,
+        typer.Option(help="A part ends after so many seconds, 240 by default; of gpu, all."),
     ] = None
     quick: Annotated[
         bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")
@@ -211,7 +212,7 @@ class Timing:
         """One accelerator -> tables."""
         from maskgit.benchmark.gpu import run_gpu
 
-        return run_gpu(out)
+        return run_gpu(out, longest=self.longest)
 
     def run(self, parts: list[str], out: Path) -> str:
         """Time the parts -> tables."""
