@@ -3,6 +3,7 @@
 CUDA_VISIBLE_DEVICES=0 python -m pytest tests/test_accelerator.py
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.training.checkpoints import load_latest
+from maskgit.training.launch import make_accelerator
 from maskgit.training.trainer import Training, train
 from tests.training.conftest import changed
 from vqgan.normalization import GroupNorm
@@ -63,35 +65,51 @@ def test_replayed_rounds_draw_the_same_codes_and_nothing_waits(sampler, no_waits
     assert torch.equal(model.generate(seeds=range(6), **options), wanted)
 
 
-def test_a_generator_trains_alike_compiled_and_not_and_resumes(tiny_configs, tmp_path, no_waits):
+def gone_on(config, tmp_path):
+    """-> the tensors of a training, and of one that lost its second half and made it again."""
+    halves = {**LONG, "steps": 8, "save_every": 4}
+    config = changed(config, train={**config.train.model_dump(), **halves})
+    config = config.model_copy(update={"run": str(tmp_path / "whole")})
+    train(config)
+    again = config.model_copy(update={"run": str(tmp_path / "again")})
+    shutil.copytree(config.run, again.run)
+    shutil.rmtree(Path(again.run) / "checkpoints" / "step_00000008")
+    train(again)
+    return [load_latest(Path(run)).tensors for run in (config.run, again.run)]
+
+
+def assert_alike(first, second, atol):
+    for part, values in first.items():
+        for key, value in values.items():
+            other = second[part][key].float()
+            assert torch.allclose(value.float(), other, atol=atol), (part, key)
+
+
+@pytest.fixture
+def generator(tiny_configs):
+    """The config of a generator, whose codes are there."""
     vqgan, generator = tiny_configs
     train(changed(vqgan, train=LONG))
     tokenize_dataset(vqgan.run, generator.codes)
-    generator, ends = changed(generator, model={"dropout": 0.0}), {}
+    return changed(generator, model={"dropout": 0.0})
+
+
+def test_a_generator_trains_alike_compiled_and_in_parts_and_goes_on(generator, tmp_path):
+    ends = {}
     for name, own in {
-        "eager": {"steps": 8},
-        "compiled": {"steps": 8, "compile": True},
-        "resumed": {"steps": 4},
-        "parts": {"steps": 8, "compile": True, "accumulate": 2},
+        "eager": {},
+        "compiled": {"compile": True},
+        "parts": {"compile": True, "accumulate": 2},
     }.items():
-        run = str(tmp_path / name)
-        config = changed(generator, train={**LONG, "mixed_precision": "no", **own})
-        config = config.model_copy(update={"run": run})
-        train(config)
-        if name == "resumed":
-            train(changed(config, train={**LONG, "mixed_precision": "no", "steps": 8}))
-        ends[name] = load_latest(tmp_path / name).tensors["maskgit.module"]
-    for name in ("compiled", "resumed", "parts"):
-        for key, value in ends["eager"].items():
-            assert torch.allclose(value, ends[name][key], atol=2e-3), (name, key)
+        config = changed(generator, train={**LONG, "steps": 8, **own})
+        train(config.model_copy(update={"run": str(tmp_path / name)}))
+        ends[name] = load_latest(tmp_path / name).tensors
+    assert_alike(ends["eager"], ends["compiled"], 2e-3)
+    assert_alike(ends["eager"], ends["parts"], 2e-3)
+    assert_alike(*gone_on(generator, tmp_path), 1e-4)
 
 
-def test_a_step_of_the_trainer_waits_for_nothing(tiny_configs, tmp_path, no_waits):
-    from maskgit.training.launch import make_accelerator
-
-    vqgan, generator = tiny_configs
-    train(changed(vqgan, train=LONG))
-    tokenize_dataset(vqgan.run, generator.codes)
+def test_a_step_of_the_trainer_waits_for_nothing(generator, tmp_path, no_waits):
     config = changed(generator, train={**LONG, "steps": 50, "mixed_precision": "bf16"})
     training = Training(config, make_accelerator(config.train, tmp_path))
     batch = [training.task.dataset.__getitems__([(i, 0) for i in range(8)])]
@@ -106,22 +124,12 @@ def test_a_step_of_the_trainer_waits_for_nothing(tiny_configs, tmp_path, no_wait
 def test_a_tokenizer_goes_on_as_it_would_have(
     tiny_configs, tmp_path, channels_last, mixed_precision
 ):
-    ends = []
-    for name, turns in {"whole": (8,), "halves": (4, 8)}.items():
-        for steps in turns:
-            options = {**LONG, "steps": steps, "mixed_precision": mixed_precision}
-            config = changed(tiny_configs[0], train=options, model={"channels_last": channels_last})
-            train(config.model_copy(update={"run": str(tmp_path / name)}))
-        ends.append(load_latest(tmp_path / name).tensors)
-    for part, values in ends[0].items():
-        for key, value in values.items():
-            assert torch.allclose(value.float(), ends[1][part][key].float(), atol=5e-3), (part, key)
+    model = {"channels_last": channels_last}
+    config = changed(tiny_configs[0], model=model, train={"mixed_precision": mixed_precision})
+    assert_alike(*gone_on(config, tmp_path), 5e-3)
 
 
-def test_bad_steps_are_left_out_by_the_device(tiny_configs, tmp_path, monkeypatch):
-    vqgan, generator = tiny_configs
-    train(changed(vqgan, train=LONG))
-    tokenize_dataset(vqgan.run, generator.codes)
+def test_bad_steps_are_left_out_by_the_device(generator, monkeypatch):
     real, calls = NonAutoregressiveWrapper.forward, []
 
     def forward(self, codes, **keywords):
