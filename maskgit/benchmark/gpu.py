@@ -79,7 +79,7 @@ def _trained(
         if seconds is None:
             break
         row: Row = {"part": "training", "net": name, "how": how, "batch": batch}
-        row |= {"ms": 1e3 * seconds, "tokens/s": round(batch * scale.side**2 / seconds)}
+        row |= {"ms": 1e3 * seconds, "thousand tokens/s": batch * scale.side**2 / seconds / 1e3}
         row |= {"share of peak": batch * work / seconds / bench.peak, "GiB": memory[0]}
         found = [*found[:1], row]
     yield from found

@@ -46,7 +46,7 @@ def test_every_part_has_its_rows_and_is_written_down(quick, tmp_path):
         ("small", "compiled", 4),
         ("small", "compiled", 2),
     ]
-    assert all(row["share of peak"] > 0 and row["tokens/s"] > 0 for row in trained)
+    assert all(row["share of peak"] > 0 and row["thousand tokens/s"] > 0 for row in trained)
     sampled = [row for row in rows if row["part"] == "sampling"]
     assert len(sampled) == 2 * (1 + 2 + 1 + 1 + 1)
     kinds = [(row["what"], row["how"]) for row in rows if row["part"] == "tokenizing"]
