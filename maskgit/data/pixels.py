@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +126,18 @@ class Transform:
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} is too long and thin to be resized")
             image = image.resize((width, height), Image.Resampling.LANCZOS)
-        x, y = int((image.width - size) * right), int((image.height - size) * down)
+        x, y = _offset(image.width - size, right), _offset(image.height - size, down)
         pixels = np.asarray(image.crop((x, y, x + size, y + size)))
         if self.flip and mirror < 0.5:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(
             pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
         )
+
+
+def _offset(room: int, draw: float) -> int:
+    """One of 0 .. room, all alike for a draw that is uniform in [0, 1); of .5, room // 2."""
+    return max(0, math.ceil((room + 1) * draw) - 1)
 
 
 def to_float(images: Tensor) -> Tensor:

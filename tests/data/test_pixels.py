@@ -135,3 +135,18 @@ def test_deep_grey_has_one_scale_for_all_images():
 def test_what_lies_outside_the_scale_is_refused(values, kind, said):
     with pytest.raises(ValueError, match=said):
         to_mode(deep(values, kind), 1)
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 5])
+def test_random_crops_begin_everywhere_and_plain_ones_in_the_middle(room):
+    """Of pictures whose pixels are their columns' numbers."""
+    pixels = np.tile(np.arange(8 + room, dtype=np.uint8), (8, 1))
+    transform = Transform(8, 1, crop="random", max_scale=1.0)
+    draws = np.random.default_rng(0).random(4000)
+    starts = [transform(Image.fromarray(pixels), np.array([0, u, 0, 1]))[0, 0, 0] for u in draws]
+    counts = np.bincount(starts, minlength=room + 1)
+    assert len(counts) == room + 1
+    assert (abs(counts - 4000 / (room + 1)) < 5 * (4000 / (room + 1)) ** 0.5).all()
+    turned = transform(Image.fromarray(pixels.T.copy()), np.array([0, 0, 1 - 1e-12, 1]))
+    assert turned[0, 0, 0] == room
+    assert transform(Image.fromarray(pixels))[0, 0, 0] == room // 2
