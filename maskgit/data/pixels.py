@@ -90,9 +90,6 @@ def to_mask(image: Image.Image) -> Tensor:
 PLAIN = (0.0, 0.5, 0.5, 1.0)
 """The draws of a view that is not augmented: not enlarged, the centre, not mirrored."""
 
-MIRRORED = (0.0, 0.5, 0.5, 0.0)
-"""The same, mirrored."""
-
 
 @dataclass(frozen=True)
 class Transform:
