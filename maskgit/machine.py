@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # gl
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
 """Memory that is freed stays with the process, up to 2 GiB."""
 LEAN = {M_MMAP_MAX: 2**16, M_MMAP_THRESHOLD: 2**22, M_TRIM_THRESHOLD: 2**23, M_TOP_PAD: 2**17}
-"""No more than 8 MiB of it: near what glibc itself comes to where images are decoded."""
+"""8 MiB of it: near what glibc itself comes to where images are decoded."""
 _kept = False
 
 

@@ -1,7 +1,9 @@
+import re
 import runpy
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -84,3 +86,14 @@ def test_a_data_worker_that_is_spawned_does_not_run_the_command_again(path, monk
         runpy.run_path(str(path), run_name=name)
         runpy.run_path(str(repo() / "maskgit" / "__main__.py"), run_name=name)
         assert len(called) == 2 * calls
+
+
+def test_the_floors_that_are_tried_are_those_that_are_allowed():
+    """`make floors` installs the lowest version of each library that pyproject.toml names."""
+    project = tomllib.loads((repo() / "pyproject.toml").read_text())["project"]
+    allowed = [re.split(r">=|,", one)[:2] for one in project["dependencies"]]
+    lines = (repo() / "constraints-floors.txt").read_text().splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert tried.keys() == {name for name, _ in allowed}
+    for name, floor in allowed:
+        assert f"{tried[name]}.".startswith(f"{floor}."), name

@@ -50,6 +50,12 @@ Seed = Annotated[int, typer.Option(help="Seed of the first image; the next ones 
 Precision = Annotated[
     str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")
 ]
+DrawingPrecision = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the generator's weights: fp32, bf16, or auto; by default fp32 on CPUs, else auto."
+    ),
+]
 Features = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,6 @@ run that was killed at any moment ends with the weights of one that was not, bit
 from __future__ import annotations
 
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, with_precision
 from maskgit.training.learner import Outcome, learning_rate_at
-from maskgit.training.meter import Meter
+from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.resume import check_made_of, check_same, load_agreed
 from maskgit.training.tasks import TASKS, Task
@@ -80,7 +79,7 @@ class Training:
         self.first = next(iter(self.task.learners.values()))
         self.open: deque[tuple[int, dict[str, Tensor], Outcome]] = deque()  # not asked for yet
         self.meter, self.stop = Meter(), 0  # the signal that any process heard, of steps asked for
-        self.since, self.steps_since = time.perf_counter(), 0
+        self.watch, self.steps_since = Stopwatch(), 0
 
     @property
     def is_main(self) -> bool:
@@ -141,6 +140,7 @@ class Training:
         )  # fmt: skip
         with bar:
             self._catch_up(bar)
+            self.watch.lap()
             while self.step < self.train.steps:
                 self.one_step(self._next(parts))
                 bar.update()
@@ -251,12 +251,15 @@ class Training:
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
         if (self.step % train.eval_every == 0 or last) and not stop:
-            self._evaluate(bar)
+            with self.watch.paused():
+                self._evaluate(bar)
             stop = self.stop_signal()
         if (self.step % train.save_every == 0 and not self.guard.in_doubt) or last or stop:
-            self._save()
+            with self.watch.paused():
+                self._save()
         if (self.step % train.preview_every == 0 or last) and not stop:
-            self._preview()
+            with self.watch.paused():
+                self._preview()
             stop = self.stop_signal()
         if stop:
             if self.saved != self.step:
@@ -275,10 +278,9 @@ class Training:
 
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
-        seconds = time.perf_counter() - self.since
-        means = self.meter.means(self.accelerator)
+        means = self.meter.means(self.accelerator)  # which waits for the steps
+        seconds, images = self.watch.lap(), self.steps_since * self.train.batch_size
         is_new = bool(means)  # unless all steps were given up
-        images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         means["peak_memory_mib"] = peak_memory()
         means["learning_rate"] = learning_rate_at(
@@ -287,7 +289,7 @@ class Training:
         if is_new:
             self._write(means)
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.since, self.steps_since = time.perf_counter(), 0
+        self.steps_since = 0
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
         values = self.task.evaluate()
@@ -298,7 +300,6 @@ class Training:
         if self.is_main:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
             bar.write(f"{self.folder.name} step {self.step}: {shown}", file=sys.stderr)
-        self.since = time.perf_counter()
 
     def _write(self, values: dict[str, float]) -> None:
         if self.is_main:
@@ -315,7 +316,6 @@ class Training:
                 save_png(picture, self.picture)
                 show(picture, self.step, self.accelerator.trackers)
         self.accelerator.wait_for_everyone()
-        self.since = time.perf_counter()
 
     def _save(self) -> None:
         """A checkpoint and the exported weights, by the main process while the others wait.
@@ -344,4 +344,3 @@ class Training:
             self.task.export()
         self.saved = self.step
         self.accelerator.wait_for_everyone()
-        self.since = time.perf_counter()
