@@ -75,6 +75,7 @@ class Learner(Generic[Module]):
         )
         self.ddp: nn.Module = accelerator.prepare(module)
         self.loss = math.nan  # of the last step, over all processes
+        self.has_stepped = False  # since `keep_buffers`
 
     @property
     def averaged(self) -> Module:
@@ -89,10 +90,11 @@ class Learner(Generic[Module]):
     def keep_buffers(self) -> None:
         """Before a step, which moves codebooks and running means while it may yet be given up."""
         self._kept = [buffer.clone() for buffer in self.module.buffers()]
+        self.has_stepped = False
 
     @torch.no_grad()
     def give_up(self) -> None:
-        """Undo what a step did before it was found not to be finite."""
+        """Undo what a step did before its weights were changed."""
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, kept in zip(self.module.buffers(), self._kept, strict=True):
             buffer.copy_(kept)
@@ -106,6 +108,7 @@ class Learner(Generic[Module]):
 
     def apply(self, step: int) -> None:
         """Step, average, clear."""
+        self.has_stepped = True
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.train, self.peak)
         self.optimizer.step()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
 
 from vqgan.files import append, replacing
 
@@ -22,6 +27,27 @@ class MetricsLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row and flush it."""
         append(self.path, json.dumps({"step": step, **values}))
+
+
+class Sums:
+    """Of what steps log, until a row is made of their means."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.counts: Counter[str] = Counter()  # a discriminator joins between two rows
+
+    def add(self, logs: Mapping[str, Tensor]) -> None:
+        """The scalars of one step."""
+        for key, value in logs.items():
+            self.values[key] = self.values.get(key, torch.zeros_like(value)) + value
+            self.counts[key] += 1
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """Over the steps and all processes, on each of them; none without a step."""
+        return {
+            key: accelerator.reduce(value / self.counts[key], "mean").item()
+            for key, value in self.values.items()
+        }
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,19 @@ def check_made_of(found: Checkpoint, task: Any, moved: Sequence[str], run: Path)
             f"{run} does not know its data well enough to find it elsewhere ({', '.join(moved)}): "
             f"{NEW_RUN}"
         )
+
+
+def part_of(
+    found: Checkpoint, name: str, own: Mapping[str, Mapping[str, Tensor]], run: Path
+) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint holds of one learner; ValueError if its module has other tensors now."""
+    state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
+    if state["module"].keys() != own["module"].keys():
+        raise ValueError(
+            f"the checkpoint of {run} is of a model that this version of maskgit builds "
+            "differently: set run=... to start a new run; what was trained can still be sampled"
+        )
+    return state
 
 
 def take_weights(

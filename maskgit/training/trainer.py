@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.config.loading import flatten, load, save, to_dict
+from maskgit.config.loading import load, save
 from maskgit.config.sections import Config
 from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
 from maskgit.machine import peak_memory
-from maskgit.processes import held
+from maskgit.processes import held, others_lost
 from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
@@ -35,10 +33,10 @@ from maskgit.training.checkpoints import (
     load_latest,
     save_checkpoint,
 )
-from maskgit.training.launch import make_accelerator, with_precision
+from maskgit.training.launch import make_accelerator, start_trackers, with_precision
 from maskgit.training.learner import learning_rate_at
-from maskgit.training.metrics_log import MetricsLog
-from maskgit.training.resume import check_alike_found, check_made_of, check_same
+from maskgit.training.metrics_log import MetricsLog, Sums
+from maskgit.training.resume import check_alike_found, check_made_of, check_same, part_of
 from maskgit.training.tasks import TASKS, Task
 from maskgit.training.tasks.preview import show
 
@@ -67,6 +65,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.guard, self.evaluated = guard.Guard(), 0
+        self.is_between = True  # two steps, not in the middle of one
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
@@ -82,10 +81,7 @@ class Training:
             save(config, self.folder / "config.yaml")
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
-        self.sums: dict[str, Tensor] = {}
-        self.since, self.steps_since = time.perf_counter(), 0
-        # of what is in `sums`: a discriminator joins between two logs
-        self.counts: Counter[str] = Counter()
+        self.sums, self.steps_since, self.since = Sums(), 0, time.perf_counter()
 
     @property
     def is_main(self) -> bool:
@@ -106,15 +102,7 @@ class Training:
 
     def _load(self, found: Checkpoint) -> None:
         for name, learner in self.task.learners.items():
-            own = learner.state()
-            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in own}
-            if state["module"].keys() != own["module"].keys():
-                raise ValueError(
-                    f"the checkpoint of {self.folder} is of a model that this version of maskgit "
-                    "builds differently: "
-                    "set run=... to start a new run; what was trained can still be sampled"
-                )
-            learner.load_state(state)
+            learner.load_state(part_of(found, name, learner.state(), self.folder))
         self.guard = guard.Guard(found.state.get("guard"))
         self.evaluated = found.state.get("evaluated", found.step)
 
@@ -127,9 +115,9 @@ class Training:
                 self.task.export()  # with the sampler that the config names now
             self.accelerator.wait_for_everyone()
             return self.task.exported
-        self._start_trackers()
+        start_trackers(self.accelerator, self.config, self.step)
         try:
-            with listening():
+            with listening(), self._saving_alone():
                 self._loop()
                 if stop := self.stop_signal():  # it came while the last step was saved
                     raise self._stopped(stop)
@@ -137,12 +125,6 @@ class Training:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
         return self.task.exported
-
-    def _start_trackers(self) -> None:
-        wanted = self.train.trackers
-        if wanted:
-            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
-            self.accelerator.init_trackers("maskgit", flatten(to_dict(self.config)), purge)
 
     def _loop(self) -> None:
         data = getattr(self.config, "data", None)
@@ -155,18 +137,9 @@ class Training:
         with bar:
             self._catch_up(bar)
             while self.step < self.train.steps:
-                self.one_step(self._next(parts))
+                self.one_step([next(parts) for _ in range(self.train.accumulate)])
                 bar.update()
                 self._after_step(bar)
-
-    def _next(self, parts: Iterator[Any]) -> list[Any]:
-        """The micro-batches of a step; if a worker was killed, what was trained is saved first."""
-        try:
-            return [next(parts) for _ in range(self.train.accumulate)]
-        except ChildProcessError:
-            if self.accelerator.num_processes == 1 and self.saved != self.step:
-                self._save()
-            raise
 
     def _catch_up(self, bar: tqdm[Any]) -> None:
         """What was due after the step that is resumed from, and was not done: a signal came."""
@@ -191,6 +164,7 @@ class Training:
         torch.manual_seed(mixed_seed(self.config.seed, self.step, self.accelerator.process_index))
         for learner in self.task.learners.values():
             learner.keep_buffers()
+        self.is_between = False
         try:
             logs = self.task.update(self.step, parts)
         except FloatingPointError as error:
@@ -199,11 +173,10 @@ class Training:
         else:
             loss = next(iter(self.task.learners.values())).loss
             is_lost, reason = self.guard.passed(loss), f"the loss is {loss:.4g}"
-            for key, value in logs.items():
-                self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
-                self.counts[key] += 1
+            self.sums.add(logs)
         self.step += 1
         self.steps_since += 1
+        self.is_between = True
         if is_lost:
             self._go_back(reason)
 
@@ -212,13 +185,7 @@ class Training:
         for learner in self.task.learners.values():
             learner.give_up()
         if self.is_main:
-            train, here = self.train, self.step
-            [keys] = StepOrder(
-                len(self.task.dataset), train.batch_size, seed=self.config.seed, start=here,
-                stop=here + 1,
-            )  # fmt: skip
-            path = self.folder / "given_up.jsonl"
-            guard.note_given_up(path, here, reason, self.task.dataset, keys)
+            guard.note_given_up(self.config, self.step, reason, self.task.dataset)
 
     def _go_back(self, reason: str) -> None:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
@@ -273,21 +240,17 @@ class Training:
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
         seconds = time.perf_counter() - self.since
-        means = {
-            key: self.accelerator.reduce(value / self.counts[key], "mean").item()
-            for key, value in self.sums.items()
-        }
+        means = self.sums.means(self.accelerator)
         images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         means["peak_memory_mib"] = peak_memory()
         means["learning_rate"] = learning_rate_at(
             self.step - 1, self.train, self.train.learning_rate
         )
-        if self.sums:  # unless all steps were given up
+        if "loss" in means:  # else all steps were given up
             self._write(means)
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.sums, self.counts, self.steps_since = {}, Counter(), 0
-        self.since = time.perf_counter()
+        self.sums, self.steps_since, self.since = Sums(), 0, time.perf_counter()
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
         values = self.task.evaluate()
@@ -323,12 +286,17 @@ class Training:
         FloatingPointError, on all processes, if there is a number that is not finite, RuntimeError
         if they do not hold the same weights: then nothing is written.
         """
+        guard.check_alike(self.accelerator, self.task.learners, self.step)
+        self._write_checkpoint()
+        self.accelerator.wait_for_everyone()
+        self.since = time.perf_counter()
+
+    def _write_checkpoint(self) -> None:
         tensors = {
             f"{name}.{part}": values
             for name, learner in self.task.learners.items()
             for part, values in learner.state().items()
         }
-        guard.check_alike(self.accelerator, self.task.learners, self.step)
         if bad := guard.not_finite(tensors):
             raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
@@ -343,5 +311,32 @@ class Training:
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.saved = self.step
-        self.accelerator.wait_for_everyone()
-        self.since = time.perf_counter()
+
+    @contextmanager
+    def _saving_alone(self) -> Iterator[None]:
+        """Where a data worker or another process is killed, the main one saves the last step.
+
+        Unless it cannot be known to be whole. ConnectionError if it was another process.
+        """
+        try:
+            yield
+        except (RuntimeError, ChildProcessError) as error:
+            self._save_alone(error)
+            raise
+
+    def _save_alone(self, error: Exception) -> None:
+        is_lost, learners = others_lost(error), self.task.learners.values()
+        if not is_lost and not isinstance(error, ChildProcessError):
+            return
+        if not self.is_between and not any(learner.has_stepped for learner in learners):
+            for learner in learners:
+                learner.give_up()
+            self.is_between = True
+        if self.is_main and self.is_between and self.saved != self.step:
+            self._write_checkpoint()
+        if is_lost:
+            saved = f"step {self.saved} is saved, " if self.is_main else ""
+            raise ConnectionError(
+                f"another process of this training is gone, or does not answer, at step "
+                f"{self.step}: {saved}the same command goes on"
+            ) from error
