@@ -16,7 +16,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from vqgan.devices import widest_float
-from vqgan.registry import OneOf, check, choose, split
+from vqgan.registry import Above, OneOf, check, choose, split
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -56,7 +56,9 @@ def poly(t: Tensor, *, power: Annotated[float, Gt(0)] = 2.0) -> Tensor:
     return 1 - t**power
 
 
-def sigmoid(t: Tensor, *, start: float = -3.0, end: float = 3.0) -> Tensor:
+def sigmoid(
+    t: Tensor, *, start: float = -3.0, end: Annotated[float, Above("start")] = 3.0
+) -> Tensor:
     """A logistic curve from `start` to `end` (Jabri et al., arXiv:2212.11972), rescaled to hit 1
     and 0; mean 1/2."""
     high, low = 1 / (1 + math.exp(start)), 1 / (1 + math.exp(end))

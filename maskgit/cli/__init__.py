@@ -39,6 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"maskgit: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        from maskgit.processes import others_lost
+
+        if os.environ.get("MASKGIT_DEBUG") or not others_lost(error):
+            raise
+        print(
+            "maskgit: another process of this command is gone, or does not answer: the same "
+            "command does what is left",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     finally:
         if "torch" in sys.modules:
             from maskgit.processes import leave_group

@@ -18,6 +18,7 @@ from maskgit.data.npz import write_npz
 from maskgit.data.order import chunks_of
 from maskgit.data.pixels import is_whole_png, save_png, save_pngs, to_pil, to_uint8
 from maskgit.pictures import image_grid
+from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.views import Views, watched
@@ -39,6 +40,10 @@ class Request:
     seed: int
     batch_size: int
     options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        at_least_one(per_label=self.per_label, batch_size=self.batch_size)
+        check_seed(self.seed)
 
     def items(self) -> list[tuple[int, int]]:
         """(label, seed) of every image."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.config.loading import flatten, load, save, to_dict
+from maskgit.config.loading import load, save
 from maskgit.config.sections import Config
 from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
@@ -28,8 +27,9 @@ from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
-from maskgit.training.launch import make_accelerator, with_precision
+from maskgit.training.launch import make_accelerator, start_trackers, with_precision
 from maskgit.training.learner import Outcome, learning_rate_at
+from maskgit.training.lost import saving_alone
 from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.resume import check_made_of, check_same, load_agreed
@@ -61,6 +61,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.guard, self.evaluated = guard.Guard(), 0
+        self.is_between = True  # two steps, not in the middle of one
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
@@ -77,7 +78,7 @@ class Training:
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.first = next(iter(self.task.learners.values()))
-        self.open: deque[tuple[int, dict[str, Tensor], Outcome]] = deque()  # not asked for yet
+        self.open: deque[tuple[int, dict[str, Any], Outcome]] = deque()  # not asked for yet
         self.meter, self.stop = Meter(), 0  # the signal that any process heard, of steps asked for
         self.watch, self.steps_since = Stopwatch(), 0
 
@@ -113,9 +114,9 @@ class Training:
                 self.task.export()  # with the sampler that the config names now
             self.accelerator.wait_for_everyone()
             return self.task.exported
-        self._start_trackers()
+        start_trackers(self.accelerator, self.config, self.step)
         try:
-            with listening():
+            with listening(), saving_alone(self):
                 self._loop()
                 if stop := self.stop_signal():  # it came while the last step was saved
                     raise self._stopped(stop)
@@ -123,12 +124,6 @@ class Training:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
         return self.task.exported
-
-    def _start_trackers(self) -> None:
-        wanted = self.train.trackers
-        if wanted:
-            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
-            self.accelerator.init_trackers("maskgit", flatten(to_dict(self.config)), purge)
 
     def _loop(self) -> None:
         data = getattr(self.config, "data", None)
@@ -142,18 +137,9 @@ class Training:
             self._catch_up(bar)
             self.watch.lap()
             while self.step < self.train.steps:
-                self.one_step(self._next(parts))
+                self.one_step([next(parts) for _ in range(self.train.accumulate)])
                 bar.update()
                 self._after_step(bar)
-
-    def _next(self, parts: Iterator[Any]) -> list[Any]:
-        """The micro-batches of a step; if a worker was killed, what was trained is saved first."""
-        try:
-            return [next(parts) for _ in range(self.train.accumulate)]
-        except ChildProcessError:
-            if self.accelerator.num_processes == 1 and self.saved != self.step:
-                self._save()
-            raise
 
     def _catch_up(self, bar: tqdm[Any]) -> None:
         """What was due after the step that is resumed from, and was not done: a signal came."""
@@ -180,16 +166,19 @@ class Training:
         torch.manual_seed(mixed_seed("dropout", self.config.seed, self.step, rank))
         for learner in self.task.learners.values():
             learner.keep_buffers()
-        step, logs, outcome = self.step, {}, None
-        self.step, self.steps_since = step + 1, self.steps_since + 1
+        step, logs, reason = self.step, {}, ""
+        self.is_between = False
         try:
             logs = self.task.update(step, parts)
             outcome = self.first.outcome
         except FloatingPointError as error:
             for learner in self.task.learners.values():
                 learner.give_up()
-            self._close(step, str(error))
-        if outcome is not None:
+            outcome, reason = None, str(error)
+        self.step, self.steps_since, self.is_between = step + 1, self.steps_since + 1, True
+        if outcome is None:
+            self._close(step, reason)
+        else:
             self.open.append((step, logs, outcome))
             self._settle(int(outcome.is_open))
 
@@ -212,8 +201,7 @@ class Training:
     def _close(self, step: int, reason: str) -> None:
         """A step changed nothing: note its images, and go back if it is one too many."""
         if self.is_main:
-            config, dataset = self.config, self.task.dataset
-            guard.note_given_up(self.folder, step, reason, dataset, self.train, config.seed)
+            guard.note_given_up(self.config, step, reason, self.task.dataset)
         if self.guard.gave_up():
             self._go_back(reason)
 
@@ -323,12 +311,17 @@ class Training:
         FloatingPointError, on all processes, if there is a number that is not finite, RuntimeError
         if they do not hold the same weights: then nothing is written.
         """
+        guard.check_alike(self.accelerator, self.task.learners, self.step)
+        self.write_checkpoint()
+        self.accelerator.wait_for_everyone()
+
+    def write_checkpoint(self) -> None:
+        """What `_save` writes; by the main process, which need not ask the others."""
         tensors = {
             f"{name}.{part}": values
             for name, learner in self.task.learners.items()
             for part, values in learner.state().items()
         }
-        guard.check_alike(self.accelerator, self.task.learners, self.step)
         if bad := guard.not_finite(tensors):
             raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
@@ -343,4 +336,3 @@ class Training:
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.saved = self.step
-        self.accelerator.wait_for_everyone()
