@@ -34,7 +34,7 @@ def in_chunks(
 
     stderr says so. torch.OutOfMemoryError if a single row is too many.
     """
-    start = 0
+    start, size = 0, min(size, total)
     while start < total:
         found = _tried(work, slice(start, min(start + size, total)), is_last=size == 1)
         if not found:  # outside of `except`, whose traceback holds the tensors

@@ -22,7 +22,6 @@ from vqgan.quantizers.quantized import is_distributed
 from vqgan.registry import Count, OneOf, Positive, build
 from vqgan.weights import load_module, save_weights
 
-
 MOST_ELEMENTS = 2**29
 """Of the largest tensor of a chunk that is encoded or decoded; kernels index up to 2^31."""
 MOST_ON_CPUS = 2**27
@@ -181,10 +180,11 @@ class Tokenizer(nn.Module):
 
         Never trains. As many images at once as memory allows, however many they are.
         """
-        self.check_size(*images.shape[-2:])
+        height, width = images.shape[-2:]
+        self.check_size(height, width)
+        size = self.at_once(height, width, images.device)
         was_training = self.training
         self.eval()
-        size = self.at_once(*images.shape[-2:], images.device)
         codes = _joined(lambda part: self.quantizer(self.encoder(images[part])).codes, images, size)
         self.train(was_training)
         return codes
@@ -197,11 +197,11 @@ class Tokenizer(nn.Module):
         hidden: bool (batch, h, w), unknown codes; their cells are decoded from a zero latent. As
         many at once as memory allows.
         """
-        size = self.at_once(*self.size_of(codes.shape[1:]), codes.device)
+        height, width = self.size_of(codes.shape[1:])
         return _joined(
             lambda part: self._decode(codes[part], None if hidden is None else hidden[part]),
             codes,
-            size,
+            self.at_once(height, width, codes.device),
         )
 
     def _decode(self, codes: Tensor, hidden: Tensor | None) -> Tensor:

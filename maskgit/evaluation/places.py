@@ -46,6 +46,7 @@ class Comparison:
     precision: str = "auto"
     out: Path | None = None
     refresh: Sequence[int] = (1,)
+    batch_size: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -113,6 +114,7 @@ def _places(asked: Comparison, pipeline: Pipeline) -> Iterator[Place]:
         weights=asked.weights,
         judge=asked.judge,
         precision=pipeline.precision,
+        batch_size=asked.batch_size,
     )
     found, weights = instruments(request), pipeline_hashes(asked.run)
     metrics = ("fid", "prdc", *(["agreement"] if found["judge"] else []))

@@ -67,6 +67,7 @@ class Search:
     features: str | None = None
     weights: Path | None = None
     precision: str = "auto"
+    batch_size: int | None = None
 
 
 def preset_name(sampler: str, rounds: int) -> str:
@@ -220,6 +221,7 @@ class _Study:
             features=search.features,
             weights=search.weights,
             precision=search.precision,
+            batch_size=search.batch_size,
             options=dict(settings),
             pictures=False,
         )
