@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqgan.norm import GroupNorm
 from vqgan.registry import Positive
 
 
@@ -31,7 +32,7 @@ class PatchGAN(nn.Module):
             stride = 2 if n < num_layers else 1
             layers += [
                 nn.Conv2d(before, after, 4, stride=stride, padding=1),
-                nn.GroupNorm(8, after),
+                GroupNorm(8, after),
                 nn.LeakyReLU(0.2),
             ]
         layers.append(nn.Conv2d(width * min(2**num_layers, 8), 1, 4, padding=1))

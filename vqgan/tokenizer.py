@@ -76,6 +76,7 @@ class Tokenizer(nn.Module):
         self.encoder = Encoder(channels, latent_dim, **shape)
         self.quantizer = build(QUANTIZERS, quantizer, "quantizer", latent_dim)
         self.decoder = Decoder(channels, latent_dim, **shape)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
 

@@ -1,60 +1,17 @@
-import weakref
 from math import inf
 
 import pytest
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from maskgit.config.loading import load
 from maskgit.machine import usual_batch
+from tests.vqgan.conftest import GIB, Sizes, to_fake
 from vqgan import chunks, tokenizer
 from vqgan.chunks import fitting, free_memory, in_chunks
 from vqgan.tokenizer import Tokenizer
 
 CONFIGS = [f"imagenet256/{name}" for name in ("vqgan", "vqgan_16384", "vqgan_fsq", "vqgan_lfq")]
-GIB = 2**30
-
-
-class Sizes(TorchDispatchMode):
-    """The most bytes that tensors take together, and the most elements of one."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.now, self.peak, self.largest = set(), 0, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor):
-                self.largest = max(self.largest, tensor.numel())
-                self.add(tensor.untyped_storage())
-        return found
-
-    def add(self, storage):
-        if (key := storage._cdata) in self.live:
-            return
-        self.live.add(key)
-        self.now += (size := storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self.drop, key, size)
-
-    def drop(self, key, size):
-        self.live.discard(key)
-        self.now -= size
-
-
-def move(model):
-    """Its weights to the fake CUDA, as they lie in memory."""
-    for module in model.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None:
-                module._parameters[name] = nn.Parameter(torch.empty_like(weight, device="cuda"))
-        for name, value in module._buffers.items():
-            if value is not None:
-                module._buffers[name] = torch.empty_like(value, device="cuda")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -63,7 +20,7 @@ def test_evaluation_fits_a_card_at_imagenets_size(name, monkeypatch):
     monkeypatch.setattr("maskgit.machine.cpu_only", lambda: False)
     model = Tokenizer(image_size=256, channels=3, **load(name).model.model_dump()).eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        move(model)
+        to_fake(model, "cuda")
         images = torch.empty(usual_batch(), 3, 256, 256)
         with Sizes() as sizes:
             codes = model.encode(images)
