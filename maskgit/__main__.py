@@ -2,4 +2,5 @@
 
 from maskgit.cli import main
 
-main()
+if __name__ == "__main__":  # not in a data worker that is spawned
+    main()

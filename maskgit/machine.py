@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -12,6 +14,40 @@ import torch
 from torch import Tensor
 
 from maskgit.processes import cpu_only
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # glibc's malloc.h
+KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
+"""Memory that is freed stays with the process, up to 2 GiB."""
+LEAN = {M_MMAP_MAX: 2**16, M_MMAP_THRESHOLD: 2**22, M_TRIM_THRESHOLD: 2**23, M_TOP_PAD: 2**17}
+"""8 MiB of it: near what glibc itself comes to where images are decoded."""
+_kept = False
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where there are only CPUs.
+
+    glibc gives large pieces back at once, and every new tensor then pays for its pages again: a
+    tenth of the time of sampling on CPUs, a thirtieth in training. Nothing happens without glibc.
+    """
+    global _kept
+    _kept = cpu_only() and _malloc_by(KEEPING) is not None
+
+
+def give_memory_back() -> None:
+    """In a fork of a process that keeps what it frees: a data worker would hold 750 MiB."""
+    libc = _malloc_by(LEAN) if _kept else None
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _malloc_by(options: Mapping[int, int]) -> ctypes.CDLL | None:
+    """-> the C library, if it is glibc."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt"):
+        return None
+    for option, value in options.items():
+        libc.mallopt(option, value)
+    return libc
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import sys
 import time
@@ -46,6 +47,16 @@ def leave_group() -> None:
     """End the process group, if this process is in one; called once, when a command is done."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def others_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the group is gone, or does not answer."""
+    if not torch.distributed.is_available():
+        return False
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    # gloo has no class of errors of its own: its messages name its files, or itself
+    return isinstance(error, RuntimeError) and bool(re.search(r"/gloo/|\bGloo", str(error)))
 
 
 def this_process() -> PartialState:

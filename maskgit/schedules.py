@@ -15,7 +15,8 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from vqgan.registry import OneOf, check, choose, split
+from vqgan.devices import widest_float
+from vqgan.registry import Above, OneOf, check, choose, split
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -55,7 +56,9 @@ def poly(t: Tensor, *, power: Annotated[float, Gt(0)] = 2.0) -> Tensor:
     return 1 - t**power
 
 
-def sigmoid(t: Tensor, *, start: float = -3.0, end: float = 3.0) -> Tensor:
+def sigmoid(
+    t: Tensor, *, start: float = -3.0, end: Annotated[float, Above("start")] = 3.0
+) -> Tensor:
     """A logistic curve from `start` to `end` (Jabri et al., arXiv:2212.11972), rescaled to hit 1
     and 0; mean 1/2."""
     high, low = 1 / (1 + math.exp(start)), 1 / (1 + math.exp(end))
@@ -99,10 +102,10 @@ def mdlm_weight(schedule: Schedule, t: Tensor) -> Tensor:
     """-gamma'(t) / gamma(t) > 0, MDLM's weight on the sum of hidden cells, in our clock: (batch,).
 
     (Sahoo et al., arXiv:2406.07524, eq. 10, with gamma = 1 - alpha and time running towards the
-    data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In float64, t clamped to [END, 1 -
-    END]; the schedule's slope is taken by automatic differentiation, so that any differentiable
-    callable will do.
+    data.) linear: 1 / (1 - t); cosine: (pi / 2) tan(pi t / 2). In the device's widest
+    float, t clamped to [END, 1 - END]; the schedule's slope is taken by automatic differentiation,
+    so that any differentiable callable will do.
     """
-    t = t.double().clamp(END, 1 - END)
+    t = t.to(widest_float(t.device)).clamp(END, 1 - END)
     gamma, slope = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))  # type: ignore[misc]
     return -slope / gamma

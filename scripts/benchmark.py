@@ -9,4 +9,5 @@ import sys
 
 from maskgit.cli import main
 
-main(["benchmark", *sys.argv[1:]])
+if __name__ == "__main__":  # not in a data worker that is spawned
+    main(["benchmark", *sys.argv[1:]])

@@ -8,4 +8,5 @@ import sys
 
 from maskgit.cli import main
 
-main(["edit", *sys.argv[1:]])
+if __name__ == "__main__":  # not in a data worker that is spawned
+    main(["edit", *sys.argv[1:]])

@@ -7,4 +7,5 @@ import sys
 
 from maskgit.cli import main
 
-main(["evaluate", *sys.argv[1:]])
+if __name__ == "__main__":  # not in a data worker that is spawned
+    main(["evaluate", *sys.argv[1:]])

@@ -7,4 +7,5 @@ import sys
 
 from maskgit.cli import main
 
-main(["train", *sys.argv[1:]])
+if __name__ == "__main__":  # not in a data worker that is spawned
+    main(["train", *sys.argv[1:]])

@@ -1,9 +1,13 @@
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 
 from maskgit.machine import on_threads, one_thread_each, peak_memory, quicken, seconds_of
+from tests.conftest import repo
 
 
 def test_threads_are_as_before_afterwards():
@@ -42,3 +46,38 @@ def test_float32_is_quick_where_there_is_cuda(there, monkeypatch):
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.benchmark = before[1]
     assert found == (("high", True) if there else before) and before == ("highest", False)
+
+
+HELD = """
+import os, sys, torch
+from maskgit import machine
+from maskgit.data.datasets import Batch
+from maskgit.data.order import batches
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+class Decoding:
+    def __len__(self):
+        return 1
+    def __getitems__(self, keys):
+        before = held()
+        pieces = [torch.ones(2**24) for _ in range(5)]  # of 64 MiB, which glibc maps by default
+        del pieces
+        return Batch(torch.tensor([held() - before]), torch.zeros(1))
+
+machine.cpu_only = lambda: sys.argv[1] == "cpu"
+machine.keep_freed_memory()
+for workers in (1, 0):
+    [batch] = batches(Decoding(), [[(0, 0)]], workers=workers)
+    print(batch.data.item())
+"""
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("another", False)])
+def test_freed_memory_is_kept_by_the_process_on_cpus_and_never_by_its_workers(device, kept):
+    command = [sys.executable, "-c", HELD, device]
+    environment = {**os.environ, "PYTHONPATH": str(repo())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    worker, here = map(float, done.stdout.split())
+    assert (here > 250) is kept and worker < 30

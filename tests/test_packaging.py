@@ -1,6 +1,9 @@
+import re
+import runpy
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -72,3 +75,25 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
         cwd=away,
     )
     assert str(tmp_path / "env") in where.stdout
+
+
+@pytest.mark.parametrize("path", sorted((repo() / "scripts").glob("*.py")), ids=lambda p: p.name)
+def test_a_data_worker_that_is_spawned_does_not_run_the_command_again(path, monkeypatch):
+    """It imports the script that its parent was started with, under another name."""
+    called = []
+    monkeypatch.setattr("maskgit.cli.main", lambda words=None: called.append(words))
+    for name, calls in (("__mp_main__", 0), ("__main__", 1)):
+        runpy.run_path(str(path), run_name=name)
+        runpy.run_path(str(repo() / "maskgit" / "__main__.py"), run_name=name)
+        assert len(called) == 2 * calls
+
+
+def test_the_floors_that_are_tried_are_those_that_are_allowed():
+    """`make floors` installs the lowest version of each library that pyproject.toml names."""
+    project = tomllib.loads((repo() / "pyproject.toml").read_text())["project"]
+    allowed = [re.split(r">=|,", one)[:2] for one in project["dependencies"]]
+    lines = (repo() / "constraints-floors.txt").read_text().splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert tried.keys() == {name for name, _ in allowed}
+    for name, floor in allowed:
+        assert f"{tried[name]}.".startswith(f"{floor}."), name

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskgit import processes
-from maskgit.processes import gather_rows, held, share_out, this_process
+from maskgit.processes import gather_rows, held, others_lost, share_out, this_process
 from tests.conftest import repo
 
 
@@ -28,6 +28,16 @@ def test_every_item_has_one_process_and_all_make_as_many_turns(world, monkeypatc
 def test_alone_rows_stay_as_they_are():
     rows = torch.rand(3, 2)
     assert gather_rows(rows) is rows and this_process().is_main_process
+
+
+LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Connection closed by peer [::1]"
+
+
+def test_errors_of_a_group_are_told_from_others():
+    lost = [RuntimeError(LOST), RuntimeError("Gloo connectFullMesh failed with ..."),
+            torch.distributed.DistBackendError("NCCL communicator was aborted")]  # fmt: skip
+    others = [RuntimeError("runs/igloo/step: shapes differ"), ValueError(LOST), KeyError("gloo")]
+    assert all(map(others_lost, lost)) and not any(map(others_lost, others))
 
 
 def held_by_another(folder, seconds="60"):

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vqgan.norm import GroupNorm
+from vqgan.normalization import GroupNorm
 
 
 def _norm(channels: int, silu: bool = True) -> GroupNorm:

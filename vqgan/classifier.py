@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqgan.norm import GroupNorm
+from vqgan.normalization import GroupNorm
 from vqgan.registry import Positive
 from vqgan.weights import load_module, save_weights
 
@@ -79,4 +79,4 @@ def predict(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Te
 
 def class_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """Share of images (n, c, h, w) in [-1, 1] that the classifier reads as their label (n,)."""
-    return (predict(classifier, images) == labels).double().mean().item()
+    return (predict(classifier, images) == labels).sum().item() / len(labels)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqgan.norm import GroupNorm
+from vqgan.normalization import GroupNorm
 from vqgan.registry import Positive
 
 

@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+_setting = threading.Lock()
 TEMPORARY = ".tmp-"
 """What the name of a file or folder begins with while it is written."""
 
@@ -27,11 +29,12 @@ def temporary(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, flushed: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, flushed and renamed to it when the block ends well.
 
-    Whatever moment a process is killed at, `path` is the whole old file or the whole new one. If
-    the block fails, the temporary file is removed. OSError names `path` if the disk is full.
+    Whatever moment a process is killed at, `path` is the whole old file or the whole new one; not
+    flushed, this does not hold where the machine itself fails. If the block fails, the temporary
+    file is removed. OSError names `path` if the disk is full.
     """
     path = Path(path)
     aside = temporary(path)
@@ -40,7 +43,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         try:
             yield aside
             share(aside)
-            flush(aside)
+            if flushed:
+                flush(aside)
             os.replace(aside, path)
         except BaseException:
             with suppress(OSError):
@@ -92,8 +96,14 @@ def share(path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """Read where threads may ask at once; elsewhere it must be set to be known."""
+    with suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    with _setting:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -28,11 +28,12 @@ def code_counts(codes: Tensor, codebook_size: int, codes_per_cell: int = 1) -> T
 
 def code_share(counts: Tensor) -> float:
     """Share of the codebook that occurs at all; of several, of the least used one."""
-    return (counts > 0).double().mean(-1).min().item()
+    return (counts.cpu() > 0).double().mean(-1).min().item()
 
 
 def perplexity(counts: Tensor) -> float:
     """exp of the frequencies' entropy, 1 (one code) to codebook_size (all alike); the least one."""
+    counts = counts.cpu()  # not every device has float64
     p = counts.double() / counts.sum(-1, keepdim=True)
     return torch.exp(torch.special.entr(p).sum(-1)).min().item()
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 T = TypeVar("T")
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
+Inside = Annotated[float, Gt(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
 
 
@@ -32,6 +33,18 @@ class OneOf:
     table: Mapping[str, Callable[..., Any]]
     kind: str
     given: Iterable[str] = ()
+
+
+@dataclass(frozen=True)
+class Above:
+    """Marks a number that is to be above another keyword: `Annotated[float, Above("low")]`."""
+
+    other: str
+
+
+@dataclass(frozen=True)
+class Rising:
+    """Marks a pair of numbers of which the second is to be the greater one."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

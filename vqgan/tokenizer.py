@@ -217,12 +217,12 @@ class Tokenizer(nn.Module):
     def at_once(self, height: int, width: int, device: torch.device) -> int:
         """How many images of a size in pixels are encoded or decoded at once on a device.
 
-        By a budget of pixels, and by the memory that is free: four float32 tensors of the largest
+        By a budget of pixels, and by the memory that is free: five float32 tensors of the largest
         size.
         """
         elements = self.elements * height * width
         most = MOST_ON_CPUS if device.type == "cpu" else MOST_ELEMENTS
-        return fitting(most / elements, 16 * elements, device)
+        return fitting(most / elements, 20 * elements, device)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> str:
         """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -48,33 +49,42 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 40
 
 
 def training(bench: Bench) -> Iterator[Row]:
-    """Tokens a second and the share of the peak, at one batch size and at the largest that fits."""
-    scale, largest = bench.scale, list(bench.scale.nets)[-1]
-    for name in scale.nets:
-        for compiled in (False, True) if name == largest else (False,):
-            how = "compiled" if compiled else "eager"
-            if bench.late(f"training, {name}, {how}"):
-                return
-            steps = Steps(bench, name, compiled)
-            work = Steps(bench, name).operations() if name == largest else steps.operations()
-            batches = [scale.batch]
-            if name == largest:
-                batches += [size for size in doubled(scale.batch, scale.most) if size > scale.batch]
-            found: list[Row] = []
-            for batch in batches:
-                talk(f"training: {name}, {how}, batch {batch}")
-                with held_memory() as memory:
-                    seconds = fits(partial(bench.seconds, steps.of(batch), 3))
-                if seconds is None:
-                    break
-                tokens = batch * scale.side**2 / seconds
-                row = {"part": "training", "net": name, "how": how, "batch": batch}
-                row |= {"ms": 1e3 * seconds, "tokens/s": round(tokens)}
-                row |= {"share of peak": batch * work / seconds / bench.peak, "GiB": memory[0]}
-                found = [*found[:1], row]  # the first, and the largest
-            yield from found
-            del steps
-            tidy()
+    """Tokens a second and the share of the peak, at one batch size and at the largest that fits;
+    the largest net compiled, too."""
+    scale = bench.scale
+    *small, largest = scale.nets
+    for name in small:
+        yield from _trained(bench, name, [scale.batch])
+    rows = list(_trained(bench, largest, doubled(scale.batch, scale.most)))
+    yield from rows
+    fitting = [row["batch"] for row in rows]
+    for batch in reversed(fitting):
+        torch._dynamo.reset()
+        yield from _trained(bench, largest, [batch], compiled=True)
+
+
+def _trained(
+    bench: Bench, name: str, batches: Sequence[int], compiled: bool = False
+) -> Iterator[Row]:
+    """Of a net, at the first batch size and the last that fits."""
+    how, scale = "compiled" if compiled else "eager", bench.scale
+    if bench.late(f"training, {name}, {how}, batch {batches[0]}"):
+        return
+    work, steps = Steps(bench, name).operations(), Steps(bench, name, compiled)
+    found: list[Row] = []
+    for batch in batches:
+        talk(f"training: {name}, {how}, batch {batch}")
+        with held_memory() as memory:
+            seconds = fits(partial(bench.seconds, steps.of(batch), 3))
+        if seconds is None:
+            break
+        row: Row = {"part": "training", "net": name, "how": how, "batch": batch}
+        row |= {"ms": 1e3 * seconds, "thousand tokens/s": batch * scale.side**2 / seconds / 1e3}
+        row |= {"share of peak": batch * work / seconds / bench.peak, "GiB": memory[0]}
+        found = [*found[:1], row]
+    yield from found
+    del steps
+    tidy()
 
 
 def sampling(bench: Bench) -> Iterator[Row]:
@@ -93,10 +103,8 @@ def sampling(bench: Bench) -> Iterator[Row]:
             return
         if how == "compiled":
             model.net.layers_at = compiled_layers()
-        for rounds in scale.rounds:
-            if rounds != scale.rounds[-1] and "halton" in how:
-                continue
-            for batch in scale.samples:
+        for rounds in _rounds_of(how, scale.rounds):
+            for batch in scale.samples[-2:] if "halton" in how else scale.samples:
                 talk(f"sampling: {how}, {rounds} rounds, batch {batch}")
                 work = partial(_sample, model, batch, steps=rounds, **options)
                 with without_graphs(how == "eager"), held_memory() as memory:
@@ -106,6 +114,13 @@ def sampling(bench: Bench) -> Iterator[Row]:
                 yield row | {"GiB": memory[0]}
         if how == "compiled":
             del model.net.layers_at
+
+
+def _rounds_of(how: str, rounds: Sequence[int]) -> Sequence[int]:
+    """All, or of what is only compared with, one."""
+    if how in ("eager", "compiled"):
+        return rounds[:1]
+    return rounds[-1:] if "halton" in how else rounds
 
 
 def _sample(model: NonAutoregressiveWrapper, batch: int, **options: Any) -> Tensor:
@@ -119,11 +134,15 @@ def tokenizing(bench: Bench) -> Iterator[Row]:
     if isinstance(spec, str):
         spec = cast(TokenizerConfig, load(spec)).model.model_dump()
     torch.manual_seed(0)
-    model = Tokenizer(image_size=scale.image_size, channels=3, **spec).to(bench.device).eval()
+    model = Tokenizer(image_size=scale.image_size, channels=3, **spec).to(bench.device)
     shape = (scale.images, 3, scale.image_size, scale.image_size)
     images = torch.rand(shape, device=bench.device) * 2 - 1
-    for how in ("fp32", "bf16"):
-        bf16 = torch.autocast(bench.device.type, torch.bfloat16, enabled=how == "bf16")
+    yield from _tokenizer_training(bench, model.train(), images[: max(1, scale.images // 4)])
+    model.eval()
+    for how in ("fp32", "bf16", "bf16, compiled"):
+        if how == "bf16, compiled":
+            model.decoder.compile()
+        bf16 = torch.autocast(bench.device.type, torch.bfloat16, enabled=how != "fp32")
         with torch.no_grad(), bf16:
             codes = model.encode(images)
             works = {
@@ -131,6 +150,8 @@ def tokenizing(bench: Bench) -> Iterator[Row]:
                 "decode": partial(model.decode, codes),
             }
             for what, work in works.items():
+                if what == "encode" and "compiled" in how:
+                    continue
                 if bench.late(f"tokenizing, {how}, {what}"):
                     return
                 talk(f"tokenizing: {how}, {what}")
@@ -139,7 +160,6 @@ def tokenizing(bench: Bench) -> Iterator[Row]:
                 row: Row = {"part": "tokenizing", "what": what, "how": how, "batch": scale.images}
                 row |= {"ms": 1e3 * seconds, "images/s": scale.images / seconds}
                 yield row | {"GiB": memory[0]}
-    yield from _tokenizer_training(bench, model.train(), images[: max(1, scale.images // 4)])
 
 
 def _tokenizer_training(bench: Bench, model: Tokenizer, images: Tensor) -> Iterator[Row]:
@@ -218,18 +238,20 @@ def peers(bench: Bench) -> Iterator[Row]:
         tidy()
 
 
-PARTS = (waiting, sampling, tokenizing, training, peers)
+PARTS = (waiting, sampling, tokenizing, peers, training)
 
 
-def run_gpu(out: Path, scale: Scale | None = None) -> str:
+def run_gpu(out: Path, scale: Scale | None = None, longest: float | None = None) -> str:
     """Run all parts -> tables in Markdown; `out` has JSON and a picture, too.
 
-    ValueError where there is no accelerator, unless a scale is given.
+    longest: seconds after which nothing more is begun. ValueError where there is no accelerator,
+    unless a scale is given.
     """
     device = this_process().device
     if device.type == "cpu" and scale is None:
         raise ValueError("there is no accelerator here: `maskgit benchmark` times CPUs")
     scale = scale or Scale()
+    scale = scale if longest is None else replace(scale, longest=longest)
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     measured = matmul_peak(device, torch.bfloat16, None if device.type != "cpu" else 128)
     peak = next((value for key, value in PEAKS.items() if key in name), measured)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -16,21 +15,6 @@ from maskgit.stopping import Stopped, raising
 __all__ = ["app", "commands", "main", "measuring"]
 
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-
-
-def _keep_freed_memory() -> None:
-    """Let this process, and those that it forks, keep the memory that they free, up to 2 GiB each.
-
-    glibc gives large pieces back at once, and every new tensor then pays for its pages again: a
-    tenth of the time of sampling on CPUs, a thirtieth in training. Nothing happens without glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
-            mallopt(option, value)
-
-
 def _at_home(word: str) -> str:
     """`run=~/runs/x` and `--out=~/x`: no shell replaces a ~ in the middle of a word."""
     return re.sub(r"(^|=)~(?=/|$)", lambda found: found[1] + str(Path.home()), word)
@@ -41,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
-    _keep_freed_memory()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         with raising():
@@ -55,6 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("MASKGIT_DEBUG"):
             raise
         print(f"maskgit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        from maskgit.processes import others_lost
+
+        if os.environ.get("MASKGIT_DEBUG") or not others_lost(error):
+            raise
+        print(
+            "maskgit: another process of this command is gone, or does not answer: the same "
+            "command does what is left",
+            file=sys.stderr,
+        )
         sys.exit(2)
     finally:
         if "torch" in sys.modules:

@@ -14,12 +14,13 @@ import typer
 from maskgit.cli.derived import late_command, spread
 from maskgit.cli.options import (
     BatchSize,
+    Computing,
     Confidence,
     ConfigArgument,
+    DrawingPrecision,
     Gif,
     Labels,
     Overrides,
-    Precision,
     RunArgument,
     Sampling,
     Seed,
@@ -32,7 +33,7 @@ from maskgit.cli.options import (
 from maskgit.config.keywords import Keyword
 
 
-@app.command()
+@app.command(cls=Computing)
 def train(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Train what the config says; run again, it continues."""
     from maskgit.config.loading import load
@@ -43,7 +44,7 @@ def train(config: ConfigArgument, overrides: Overrides = None) -> None:
     print_once(run_training(loaded))
 
 
-@app.command()
+@app.command(cls=Computing)
 def tokenize(
     tokenizer: Annotated[
         Path, typer.Argument(help="The run folder of a tokenizer, or its .safetensors file.")
@@ -77,7 +78,7 @@ def tokenize(
     print_once(tokenize_dataset(tokenizer, out, data, batch_size=batch_size, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=Computing)
 @spread
 def sample(
     run: RunArgument,
@@ -98,7 +99,7 @@ def sample(
     width: Annotated[
         int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)
     ] = None,
-    precision: Precision = "fp32",
+    precision: DrawingPrecision = None,
     batch_size: BatchSize | None = None,
     strip: Strip = None,
     gif: Gif = None,
@@ -159,7 +160,7 @@ def edit(
     ] = 1,
     resize: Annotated[bool, typer.Option(help="Cut images to the model's own size first.")] = False,
     sampling: Sampling,
-    precision: Precision = "fp32",
+    precision: DrawingPrecision = None,
     strip: Strip = None,
     gif: Gif = None,
     confidence: Confidence = None,
@@ -230,7 +231,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(cls=Computing)
 def quickstart(
     configs: Annotated[
         str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")

@@ -12,7 +12,7 @@ import typer
 from annotated_types import Ge, Le, Len
 from typer.core import TyperCommand
 
-from maskgit.cli.options import app, given, numbers
+from maskgit.cli.options import Computing, app, given, numbers
 from maskgit.config.keywords import Keyword, parts_of
 
 Command = Callable[..., None]
@@ -59,7 +59,7 @@ def late_command(keywords: Callable[[], Mapping[str, Keyword]]) -> Callable[[Com
         class Late(TyperCommand):
             def make_context(self, *args: Any, **kwargs: Any) -> Any:
                 whole = typer.Typer(add_completion=False, rich_markup_mode=None)
-                whole.command(self.name)(spread(command, keywords()))
+                whole.command(self.name, cls=Computing)(spread(command, keywords()))
                 return typer.main.get_command(whole).make_context(*args, **kwargs)
 
         app.command(cls=Late)(spread(command))

@@ -11,6 +11,7 @@ import typer
 from maskgit.cli.derived import spread
 from maskgit.cli.options import (
     BatchSize,
+    Computing,
     Features,
     Judge,
     Precision,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from maskgit.evaluation.request import Evaluation
 
 
-@app.command()
+@app.command(cls=Computing)
 @spread
 def evaluate(
     run: Annotated[
@@ -108,7 +109,7 @@ def _results_folder(run: Path | None) -> Path:
     return (run.parent if run.is_file() else run) / "evaluation"
 
 
-@app.command()
+@app.command(cls=Computing)
 def tune(
     run: RunArgument,
     sampler: Annotated[
@@ -144,7 +145,7 @@ def tune(
         print(path)
 
 
-@app.command()
+@app.command(cls=Computing)
 def compare(
     run: RunArgument,
     samplers: Annotated[
@@ -203,7 +204,8 @@ class Timing:
         float | None, typer.Option(help="Turns go on for so long at each shape, 8 by default.")
     ] = None
     longest: Annotated[
-        float | None, typer.Option(help="A part ends after so many seconds, 240 by default.")
+        float | None,
+        typer.Option(help="A part ends after so many seconds, 240 by default; of gpu, all."),
     ] = None
     quick: Annotated[
         bool, typer.Option(help="Fewer sizes by default: the whole picture in five minutes.")
@@ -213,7 +215,7 @@ class Timing:
         """One accelerator -> tables."""
         from maskgit.benchmark.gpu import run_gpu
 
-        return run_gpu(out)
+        return run_gpu(out, longest=self.longest)
 
     def run(self, parts: list[str], out: Path) -> str:
         """Time the parts -> tables."""
@@ -272,7 +274,7 @@ class Trainings:
         return run_tokenizers(self.data, minutes, self.seeds, self.count, out, self.weights, lines)
 
 
-@app.command()
+@app.command(cls=Computing)
 @spread
 def benchmark(
     what: Annotated[

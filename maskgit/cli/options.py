@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+
+class Computing(TyperCommand):
+    """A command that computes: on CPUs, its process keeps the memory that it frees."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Once its words are known to be right, and no help was asked for."""
+        from maskgit.machine import keep_freed_memory
+
+        keep_freed_memory()
+        return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="maskgit",
@@ -36,6 +49,12 @@ Labels = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the first image; the next ones follow it.")]
 Precision = Annotated[
     str, typer.Option(help="Of the generator's weights: fp32, bf16, or auto, the quicker here.")
+]
+DrawingPrecision = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the generator's weights: fp32, bf16, or auto; by default fp32 on CPUs, else auto."
+    ),
 ]
 Features = Annotated[
     str | None,

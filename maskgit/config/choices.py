@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from maskgit.config.signatures import chosen, section_of
 from vqgan.registry import OneOf, choose, split
@@ -33,8 +33,9 @@ def entry(
         if spec is None:
             return None
         entries = load_table()
-        spec = spec if isinstance(spec, str | Mapping) else dict(spec)
-        if not isinstance(spec, str) and "name" not in spec:
+        if isinstance(spec, BaseModel):
+            spec = dict(spec)
+        if isinstance(spec, Mapping) and "name" not in spec:
             spec = {"name": next(iter(entries)), **spec}
         name, options = split(spec, kind)
         section = section_of(choose(entries, name, kind), tuple(load_given()), name)

@@ -55,6 +55,9 @@ def find_config(name: str | Path) -> Path:
     for path in (Path(name), *(folder / f"{name}.yaml" for folder in _config_folders())):
         if path.is_file():
             return path
+    if (path := Path(name)).exists():
+        kind = "folder" if path.is_dir() else "device, pipe or socket"
+        raise ValueError(f"{path} is a {kind}: a config is a YAML file")
     raise FileNotFoundError(f"no config {name}{suggest(str(name), known_configs())}")
 
 
@@ -121,6 +124,8 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 def parse(values: Mapping[str, Any], where: str) -> Config:
     """A plain mapping -> the config of its `task`."""
     refuse_interpolation(values, where)
+    if not values:
+        raise ValueError(f"{where} is empty: a config says at least its task, `task: tokenizer`")
     values = renamed(values)
     return validated(choose(CONFIGS, str(values.get("task", "")), "task"), values, where)  # type: ignore[return-value]
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -229,22 +231,25 @@ class Cache:
         shards, views = self.shards[split], self.views[split]
         total, silent = sum(len(shards[n]) for n in numbers), not self.state.is_main_process
         with tqdm(total=total, unit="image", desc=f"tokenise {split}", disable=silent) as bar:
+            encoded = encode_images(
+                self.model, views, {number: shards[number] for number in numbers},
+                batch_size=self.batch_size, workers=self.workers,
+            )  # fmt: skip
+            of_shards = groupby(encoded, attrgetter("shard"))
             for number in numbers:
+                found, parts = next(of_shards, (None, iter(())))
+                if found != number:
+                    first, last = shards[number][0], shards[number][-1]
+                    raise ValueError(
+                        f"none of the images {first} to {last} of {split} could be read"
+                    )
                 codes, labels, digest = [], [], hashlib.sha256()
-                for part in encode_images(
-                    self.model, views, shards[number],
-                    batch_size=self.batch_size, workers=self.workers,
-                ):  # fmt: skip
+                for part in parts:
                     check_stop()
                     codes.append(part.codes)
                     labels.append(part.labels)
                     digest.update(part.pixels)
                     bar.update(len(part.labels))
-                if not codes:
-                    first, last = shards[number][0], shards[number][-1]
-                    raise ValueError(
-                        f"none of the images {first} to {last} of {split} could be read"
-                    )
                 about = {"made of": self._made_of(split, number), "pixels": digest.hexdigest()}
                 write_shard(
                     shard_path(self.out, split, number),

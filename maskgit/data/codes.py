@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +149,16 @@ class CodeDataset:
         self.codes = [shard["codes"] for shard in shards]
         self.labels = np.concatenate([shard["labels"] for shard in shards])
         self.starts = np.concatenate(([0], np.cumsum(counts)))
-        self.seed, self.augment = seed, augment
+        self.folder, self.split, self.seed, self.augment = folder, split, seed, augment
         self.num_views = self.codes[0].shape[1]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened again where it is unpickled: a memory map would be sent with all that it maps."""
+        options: dict[str, Any] = {"seed": self.seed, "augment": self.augment}
+        return partial(CodeDataset, self.folder, self.split, **options), ()
 
     @property
     def grid(self) -> tuple[int, int]:

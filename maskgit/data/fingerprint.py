@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from maskgit.data.datasets import ImageDataset
 from maskgit.data.sources import Source
 
@@ -17,34 +19,45 @@ def fingerprint(sources: Mapping[str, Source]) -> dict[str, str]:
     Names count from the folder that holds all files of all splits, so that a data set may be
     moved. Of images that are no files, sizes are left out, and "times" is empty: nobody knows.
     """
-    names = {
-        split: [source.name(index) for index in range(len(source.labels))]
-        for split, source in sources.items()
-    }
-    states = {split: [_state(name) for name in found] for split, found in names.items()}
-    are_files = all(state is not None for found in states.values() for state in found)
-    top = os.path.commonpath([n for found in names.values() for n in found]) if are_files else ""
-    rows, times = [], []
+    states = {split: _states(source) for split, source in sources.items()}
+    are_files = all(found is not None for found in states.values())
+    top = _top(sources.values()) if are_files else ""
+    files, times = hashlib.sha256(), hashlib.sha256()
     for split, source in sources.items():
-        for name, state, label in zip(names[split], states[split], source.labels, strict=True):
+        for index, label in enumerate(source.labels):
+            name, size, date = source.name(index), None, None
+            if (state := states[split]) is not None:
+                size, date = state[index].tolist()
             place = os.path.relpath(name, top) if are_files else name
-            rows.append((split, place, state and state.st_size, label.tolist()))
-            times.append(state and state.st_mtime_ns)
-    return {"files": _hash(rows), "times": _hash(times) if are_files else ""}
+            _add(files, (split, place, size, label.tolist()))
+            _add(times, date)
+    return {"files": files.hexdigest(), "times": times.hexdigest() if are_files else ""}
 
 
-def _state(name: str) -> os.stat_result | None:
-    try:
-        return Path(name).stat()
-    except (OSError, ValueError):
-        return None
+def _states(source: Source) -> np.ndarray | None:
+    """The size and the date of each image: (n, 2) int64; none if one of them is no file."""
+    found = np.empty((len(source.labels), 2), dtype=np.int64)
+    for index, row in enumerate(found):
+        try:
+            state = Path(source.name(index)).stat()
+        except (OSError, ValueError):
+            return None
+        row[:] = state.st_size, state.st_mtime_ns
+    return found
 
 
-def _hash(rows: Iterable[object]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(row).encode(errors="surrogateescape"))
-    return digest.hexdigest()
+def _top(sources: Iterable[Source]) -> str:
+    """The folder that holds all files of all sources."""
+    found = ""
+    for source in sources:
+        for index in range(len(source.labels)):
+            name = source.name(index)
+            found = os.path.commonpath([found or name, name])
+    return found
+
+
+def _add(digest: hashlib._Hash, row: object) -> None:
+    digest.update(repr(row).encode(errors="surrogateescape"))
 
 
 def data_hash(train: ImageDataset, validation: ImageDataset) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from maskgit.data.datasets import Batch, Dataset
+from maskgit.machine import give_memory_back
 from maskgit.randomness import permutation
 from maskgit.stopping import leave_to_parent
 
@@ -67,6 +68,11 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _begin_worker(number: int) -> None:
+    leave_to_parent(number)
+    give_memory_back()
+
+
 class _Told:
     """A dataset whose errors are its batches: in a worker they would become tracebacks of text."""
 
@@ -95,7 +101,7 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> Iterator[Batch
         collate_fn=_as_it_is,
         pin_memory=torch.accelerator.is_available(),
         prefetch_factor=4 if workers else None,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=_begin_worker,
     )
     before = signal.getsignal(signal.SIGCHLD)
     found = iter(loader)

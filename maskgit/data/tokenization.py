@@ -70,6 +70,8 @@ def tokenize_dataset(
     ValueError if `out` holds the codes of another tokenizer, of other images or of another
     transform, and not `overwrite`, which makes all anew.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is 1 or more, not {batch_size}")
     out, weights = Path(out), weights_of(tokenizer, "tokenizer")
     with held(out, "tokenize"):
         model, model_hash = _load(weights)

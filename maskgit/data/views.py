@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from maskgit.data.datasets import Batch, ImageDataset
 from maskgit.data.order import batches
-from maskgit.data.pixels import MIRRORED, PLAIN, to_float
+from maskgit.data.pixels import to_float
 from vqgan.tokenizer import Tokenizer
 
 
@@ -19,47 +19,53 @@ class Views:
 
     def __init__(self, dataset: ImageDataset, *, training: bool = True) -> None:
         self.dataset = dataset
-        self.draws = [PLAIN, MIRRORED] if training and dataset.transform.flip else [PLAIN]
+        self.num_views = 2 if training and dataset.transform.flip else 1
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """-> images: (good ones, views, channels, height, width) uint8, and their labels."""
-        rows = [
-            (index, [self.dataset.read(index, np.array(draws)) for draws in self.draws])
-            for index, _ in keys
-        ]
-        good = [(index, np.stack(views)) for index, views in rows if views[0] is not None]  # type: ignore[arg-type]
+        rows = [(index, self.dataset.read(index)) for index, _ in keys]
+        good = [(index, image) for index, image in rows if image is not None]
         if not good:
             return Batch(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
         labels = self.dataset.source.labels[[index for index, _ in good]]
-        return Batch(
-            torch.from_numpy(np.stack([views for _, views in good])), torch.from_numpy(labels)
-        )
+        plain = np.stack([image for _, image in good])
+        views = np.stack((plain, plain[..., ::-1])[: self.num_views], axis=1)
+        return Batch(torch.from_numpy(views), torch.from_numpy(labels))
 
 
 class Encoded(NamedTuple):
     """A batch of images as a cache keeps it."""
 
+    shard: int
     codes: np.ndarray  # (rows, views, h, w)
     labels: np.ndarray  # (rows,)
     pixels: bytes  # of what was encoded
 
 
 def encode_images(
-    tokenizer: Tokenizer, views: Views, indices: Sequence[int], *, batch_size: int, workers: int = 0
+    tokenizer: Tokenizer,
+    views: Views,
+    shards: Mapping[int, Sequence[int]],
+    *,
+    batch_size: int,
+    workers: int = 0,
 ) -> Iterator[Encoded]:
-    """Those images that can be read, in batches."""
+    """Those images that can be read, in batches of one shard each, by one loader for all shards."""
     device = next(tokenizer.parameters()).device
-    size = max(1, batch_size // len(views.draws))
-    order = [
-        [(i, 0) for i in indices[start : start + size]] for start in range(0, len(indices), size)
-    ]
-    for batch in batches(views, order, workers=workers):
+    size = max(1, batch_size // views.num_views)
+    numbers, order = [], []
+    for number, indices in shards.items():
+        for start in range(0, len(indices), size):
+            numbers.append(number)
+            order.append([(index, 0) for index in indices[start : start + size]])
+    for number, batch in zip(numbers, batches(views, order, workers=workers), strict=True):
         if len(batch.labels):
             codes = tokenizer.encode(to_float(batch.data.to(device).flatten(0, 1)))
             yield Encoded(
+                number,
                 codes.unflatten(0, batch.data.shape[:2]).cpu().numpy(),
                 batch.labels.numpy(),
                 batch.data.numpy().tobytes(),

@@ -29,6 +29,7 @@ from maskgit.data.pixels import (
 from maskgit.data.sources import load_source
 from maskgit.editing.operations import EDITS, Edit, check_image
 from maskgit.pictures import image_grid
+from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.views import Views, frames
 from maskgit.samplers.predictor import Filled
@@ -55,6 +56,10 @@ class Retouch:
     resize: bool
     options: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at_least_one(number=self.number)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from maskgit.evaluation.instruments import instruments
 from maskgit.evaluation.request import Evaluation
 from maskgit.evaluation.tables import known
 from maskgit.evaluation.tuning import preset_name
+from maskgit.pipeline.asked import at_least_one
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.samplers import SAMPLERS, critic_of
@@ -47,6 +48,10 @@ class Comparison:
     out: Path | None = None
     refresh: Sequence[int] = (1,)
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for number in (self.count, *self.rounds, *self.refresh):
+            at_least_one(**{"each of count, rounds and refresh": number})
 
     @property
     def folder(self) -> Path:

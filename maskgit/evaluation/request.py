@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskgit.pipeline.asked import at_least_one, check_seed
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -35,6 +37,10 @@ class Evaluation:
     options: dict[str, Any] = field(default_factory=dict)
     pictures: bool = True  # draw samples.png and neighbours.png
 
+    def __post_init__(self) -> None:
+        at_least_one(count=self.count, batch_size=self.batch_size)
+        check_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class TokenizerEvaluation:
@@ -52,6 +58,9 @@ class TokenizerEvaluation:
     weights: Path | None = None
     batch_size: int | None = None  # maskgit.machine.usual_batch
     pictures: bool = True  # draw reconstructions.png and codes.png
+
+    def __post_init__(self) -> None:
+        at_least_one(count=self.count, batch_size=self.batch_size)
 
 
 def is_tokenizer(run: Path) -> bool:

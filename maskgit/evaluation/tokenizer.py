@@ -31,6 +31,7 @@ from maskgit.machine import usual_batch
 from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, this_process
+from vqgan.devices import widest_float
 from vqgan.health import code_counts, code_health, psnr, unused_codes
 from vqgan.perceptual import LPIPS
 from vqgan.registry import choose
@@ -44,7 +45,8 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     # its luminance is of intensities from 0
-    a, b = ((side.double() + 1) / 2 for side in (images, targets))
+    wide = widest_float(images.device)
+    a, b = ((side.to(wide) + 1) / 2 for side in (images, targets))
     found = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     return torch.as_tensor(found).reshape(len(images))
 

@@ -22,6 +22,7 @@ from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.instruments import instruments
 from maskgit.evaluation.metrics import METRICS, metric_of
 from maskgit.evaluation.request import Evaluation
+from maskgit.pipeline.asked import at_least_one
 from maskgit.pipeline.drawing import load_pipeline
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_folder, pipeline_hashes
@@ -68,6 +69,9 @@ class Search:
     weights: Path | None = None
     precision: str = "auto"
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least_one(trials=self.trials, count=self.count)
 
 
 def preset_name(sampler: str, rounds: int) -> str:

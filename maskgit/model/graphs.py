@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-MOST = 64
+MOST = 128
 """Graphs of one net that are kept."""
 
 Work = Callable[..., Tensor]
@@ -45,8 +45,8 @@ class Graphs:
         key = (of, weights.data_ptr(), weights.dtype, weights.device, shapes)
         if key not in self.met:
             if len(self.met) >= MOST:
-                self.met.clear()
-                self.known.clear()
+                self.met, self.known = set(), {}
+                self.pool = None  # it goes with the last of them
             self.met.add(key)
             return work(*given)
         if key not in self.known:

@@ -13,6 +13,7 @@ from torch import Tensor
 from maskgit.machine import upload
 from maskgit.model.masking import hide_exactly, stratified_times
 from maskgit.samplers.predictor import places_of
+from vqgan.devices import widest_float
 
 
 class Predicting(Protocol):
@@ -49,7 +50,7 @@ def bits(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """An unbiased estimate, for each image, of an upper bound on -log2 p(codes) / N: (batch,)
-    float64, bits a code.
+    float64 (or the device's widest), bits a code.
 
     The bound is MDLM's (arXiv:2406.07524, eq. 10): w(t) times the summed cross-entropy of
     independently hidden cells, over N. With the linear schedule the number m of hidden cells is
@@ -69,7 +70,7 @@ def bits(
     last = model.self_condition(inputs, None, conditioning)
     logits = model.to_logits(model.embed(inputs, last, places, **conditioning))
     truth = codes.flatten().index_select(0, places)
-    losses = F.cross_entropy(logits, truth, reduction="none").double()
-    sums = torch.zeros(len(codes), dtype=torch.float64, device=device)
+    losses = F.cross_entropy(logits, truth, reduction="none").to(widest_float(device))
+    sums = torch.zeros(len(codes), dtype=losses.dtype, device=device)
     sums.index_add_(0, places // num_cells, losses)
     return sums / num_hidden / math.log(2)

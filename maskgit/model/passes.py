@@ -37,6 +37,7 @@ class AdaptiveNet(Protocol):
     dropout: float
     training: bool
     flash: bool
+    flash_elsewhere: bool
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Its weights."""
@@ -135,15 +136,18 @@ def _attention(
     net: AdaptiveNet, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None
 ) -> Tensor:
     """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
-    q = fn.split_q_heads(fn.to_q(x))
-    k = fn.split_k_heads(fn.to_k(x))
-    v = fn.split_v_heads(fn.to_v(x))
+    q, k, v = fn.to_q, fn.to_k, fn.to_v
+    if x.device.type == "cpu":
+        q, k, v = q(x), k(x), v(x)
+    else:  # one product: an accelerator is then better used
+        q, k, v = F.linear(x, torch.cat((q.weight, k.weight, v.weight))).chunk(3, -1)
+    q, k, v = fn.split_q_heads(q), fn.split_k_heads(k), fn.split_v_heads(v)
     if angles is not None:
         q, k = net.rotate(q, angles), net.rotate(k, angles)
     if keep is not None:
         k, v = keep(layer, k, v)
     dropout = net.dropout if net.training else 0.0
-    if net.flash:
+    if net.flash if x.device.type == "cpu" else net.flash_elsewhere:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     else:
         shares = (

@@ -71,12 +71,13 @@ class Transformer(nn.Module):
 
     codes: (batch, height, width) int64 in [0, codebook_size], codebook_size being the mask token.
     condition: class labels, (batch,) int64 in [0, num_classes], num_classes being "no label".
-    flash: torch's fused attention; by default from FLASH_FROM cells on. positions: "learned", for
-    grids of this size only, or "rotary" (by rows and columns), for any. num_outputs: logits of a
-    cell, by default one for each code; 1 for a token critic. codes_per_cell: how many columns stand
-    for one cell, coarse to fine (see RVQ of vqgan); with rotary positions each depth is told by an
-    embedding, learned ones tell it themselves. code_levels: those of vqgan.Tokenizer; then what a
-    code's numbers mean is learned once for all codes (SharedLevels).
+    flash: torch's fused attention; by default on accelerators, and from FLASH_FROM cells on.
+    positions: "learned", for grids of this size only, or "rotary" (by rows and columns), for any.
+    num_outputs: logits of a cell, by default one for each code; 1 for a token critic.
+    codes_per_cell: how many columns stand for one cell, coarse to fine (see RVQ of vqgan); with
+    rotary positions each depth is told by an embedding, learned ones tell it themselves.
+    code_levels: those of vqgan.Tokenizer; then what a code's numbers mean is learned once for all
+    codes (SharedLevels).
 
     It has the surface of x-transformers' TransformerWrapper that NonAutoregressiveWrapper asks for
     (`emb_dim`, `num_tokens`, `return_embeddings`, `sum_embeds`, `to_logits`), over 2-D grids.
@@ -116,6 +117,7 @@ class Transformer(nn.Module):
         nn.init.normal_(self.label_embedding.weight, std=0.5)
         self.label_to_input = nn.Linear(dim, dim, bias=False) if label_in_input else None
         self.flash = self.max_seq_len >= FLASH_FROM if flash is None else flash
+        self.flash_elsewhere = flash is not False
         self.depth_embedding = None
         if positions == "rotary" and codes_per_cell > 1:
             self.depth_embedding = nn.Parameter(torch.randn(codes_per_cell, dim) * (2 / dim) ** 0.5)

@@ -31,6 +31,19 @@ def whole_numbers(values: Any, least: int, most: int, allowed: str) -> list[int]
     return found
 
 
+def at_least_one(**numbers: Any) -> None:
+    """ValueError for the first of these, by its name, that is no whole number above 0, nor none."""
+    for name, value in numbers.items():
+        if value is not None:
+            whole_numbers([value], 1, 2**63 - 1, f"{name} is 1 or more")
+
+
+def check_seed(seed: Any) -> None:
+    """ValueError for what is no seed, nor none."""
+    if seed is not None:
+        whole_numbers([seed], 0, 2**63 - 1, SEEDS)
+
+
 def seeds_for(count: int, seeds: Iterable[int] | None) -> list[int]:
     """One seed for each of `count` images, 0, 1, ... by default; ValueError for others."""
     found = whole_numbers(range(count) if seeds is None else seeds, 0, 2**63 - 1, SEEDS)

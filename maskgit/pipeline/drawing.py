@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from maskgit.data.npz import write_npz
 from maskgit.data.order import chunks_of
-from maskgit.data.pixels import save_png, to_pil, to_uint8
+from maskgit.data.pixels import is_whole_png, save_png, save_pngs, to_pil, to_uint8
 from maskgit.machine import usual_batch
 from maskgit.pictures import image_grid
+from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.views import Views, watched
-from maskgit.processes import gather_rows, held, share_out, this_process
+from maskgit.processes import cpu_only, gather_rows, held, share_out, this_process
 from vqgan.chunks import in_chunks
 from vqgan.files import replacing
 from vqgan.weights import hash_of
@@ -42,14 +43,22 @@ class Request:
     batch_size: int | None  # as in Pipeline.at_once
     options: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        at_least_one(per_label=self.per_label, batch_size=self.batch_size)
+        check_seed(self.seed)
+
     def items(self) -> list[tuple[int, int]]:
         """(label, seed) of every image."""
         many = [label for label in self.labels for _ in range(self.per_label)]
         return [(label, self.seed + number) for number, label in enumerate(many)]
 
 
-def load_pipeline(run: Path, precision: str = "fp32") -> Pipeline:
-    """The pipeline of a run, on this process's device."""
+def load_pipeline(run: Path, precision: str | None = "fp32") -> Pipeline:
+    """The pipeline of a run, on this process's device; by default in fp32.
+
+    precision: fp32, bf16 or auto; none: the quicker one on accelerators, fp32 on CPUs.
+    """
+    precision = precision or ("fp32" if cpu_only() else "auto")
     return Pipeline.from_pretrained(run).to(this_process().device, precision=precision)
 
 
@@ -93,10 +102,9 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
         state.wait_for_everyone()
         mine = request.items()[state.process_index :: state.num_processes]
         paths = {item: out / file_name(pipeline.class_names, *item) for item in mine}
-        left = [item for item in mine if not paths[item].is_file()]
+        left = [item for item in mine if not is_whole_png(paths[item])]
         images = stream_items(pipeline, left, batch_size=request.batch_size, **request.options)
-        for item, image in zip(left, images, strict=True):
-            save_png(to_pil(image), paths[item])
+        save_pngs((paths[item], to_pil(image)) for item, image in zip(left, images, strict=True))
         state.wait_for_everyone()
     return list(paths.values())
 

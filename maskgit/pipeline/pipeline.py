@@ -103,19 +103,21 @@ class Pipeline:
         """Move the weights; precision: of the generator's: fp32, bf16, or auto.
 
         In bf16 a sample is no longer that of fp32, but still the same whatever the batch; all
-        sampling arithmetic, and the tokenizer, stay in float32.
+        sampling arithmetic stays in float32, and so do the tokenizer's weights. An accelerator
+        decodes in that precision, too.
         """
         self.model.to(device=device, dtype=None if precision is None else dtype_of(precision))
         self.tokenizer.to(device)
         return self
 
     def compile(self) -> Pipeline:
-        """Compile the layers of the generator, at its first round: it then draws quicker.
+        """Compile the generator's layers and the decoder, when they first run: then it is quicker.
 
-        Only a maskgit.Transformer without self-conditioning; others stay as they are.
+        Of generators only a maskgit.Transformer without self-conditioning; others stay as they are.
         """
         if hasattr(self.net, "sampling_passes"):
             self.model.net.layers_at = compiled_layers()
+        self.tokenizer.decoder.compile()
         return self
 
     @classmethod
@@ -287,7 +289,10 @@ class Pipeline:
         since the last bits of its convolutions depend on the batch and on the number of threads,
         and image i shall not."""
         if codes.device.type != "cpu":
-            yield from self.tokenizer.decode(codes)
+            low = PRECISIONS[self.precision]
+            with torch.autocast(codes.device.type, low, enabled=low != torch.float32):
+                images = self.tokenizer.decode(codes)
+            yield from images.float()
             return
         grids, decode = codes.split(1), self.tokenizer.decode
         small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD

@@ -71,13 +71,16 @@ def random(
     yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)
 
 
-def radical_inverse(n: int, base: int) -> float:
-    """The digits of n in a base, mirrored at the point: 6 = 110 in base 2 -> 0.011 = 3/8."""
-    value, scale = 0.0, 1.0 / base
+def radical_inverse(n: int, base: int) -> tuple[int, int]:
+    """The digits of n in a base, mirrored at the point: 6 = 110 in base 2 -> 0.011 = 3 / 8.
+
+    As numerator and denominator: thirds have no floating-point number, and fall short of a cell.
+    """
+    value, scale = 0, 1
     while n:
         n, digit = divmod(n, base)
-        value, scale = value + digit * scale, scale / base
-    return value
+        value, scale = value * base + digit, scale * base
+    return value, scale
 
 
 @lru_cache(maxsize=16)
@@ -89,7 +92,8 @@ def halton_order(height: int, width: int) -> tuple[int, ...]:
     order: dict[int, None] = {}
     n = 1
     while len(order) < height * width:
-        y, x = int(radical_inverse(n, 2) * height), int(radical_inverse(n, 3) * width)
+        (up, halves), (left, thirds) = radical_inverse(n, 2), radical_inverse(n, 3)
+        y, x = up * height // halves, left * width // thirds
         order.setdefault(y * width + x)
         n += 1
     return tuple(order)

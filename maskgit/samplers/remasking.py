@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from maskgit.samplers.engine import (
 )
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
-from vqgan.registry import Positive, Share, choose
+from vqgan.registry import Inside, Positive, Rising, Share, choose
 
 
 def cap(most: float, eta: float) -> float:
@@ -54,8 +54,8 @@ def remask(
     schedule: ScheduleSpec = "cosine",
     kind: Literal["cap", "rescale", "conf"] = "rescale",
     eta: Share = 0.05,
-    refine: tuple[Share, Share] | None = None,
-    level: Share = 0.9,
+    refine: Annotated[tuple[Inside, Inside] | None, Rising()] = None,
+    level: Inside = 0.9,
     temperature: Ramp = 1.0,
     top_k: Positive | None = None,
     top_p: Share | None = None,

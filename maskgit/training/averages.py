@@ -35,23 +35,29 @@ def shared_batches(
 class Averages:
     """Means of named values over the batches of all processes: sums in float64, exchanged once.
 
-    All names are told beforehand, since a process may have no batch at all.
+    Values wait where they are, and are summed on the CPU in the end: no batch waits for a device,
+    and some have no float64. All names are told beforehand, since a process may have no batch.
     """
 
     def __init__(self, accelerator: Accelerator, *names: str) -> None:
         self.accelerator = accelerator
-        zero = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-        self.totals = {name: zero.clone() for name in names}
+        self.values: dict[str, list[Tensor]] = {name: [] for name in names}
         self.counts = dict.fromkeys(names, 0)
 
-    def add(self, name: str, total: Tensor, count: int) -> None:
-        """The sum of so many values, a scalar."""
-        self.totals[name] += total
+    def add(self, name: str, values: Tensor, count: int) -> None:
+        """So many values, or sums of them, in a tensor of any shape."""
+        self.values[name].append(values.detach().flatten())
         self.counts[name] += count
 
     def means(self) -> dict[str, float]:
         """Over all processes, on each of them; nan where there was no value."""
-        totals = torch.stack(list(self.totals.values()))
-        sums = torch.stack((totals, totals.new_tensor(list(self.counts.values()))))
-        totals, counts = self.accelerator.reduce(sums)
-        return dict(zip(self.totals, (totals / counts).tolist(), strict=True))
+        totals = [_sum_of(values) for values in self.values.values()]
+        sums = torch.tensor([totals, list(self.counts.values())], dtype=torch.float64)
+        if self.accelerator.num_processes > 1:  # alone, a device need not have float64
+            sums = self.accelerator.reduce(sums.to(self.accelerator.device)).cpu()
+        totals, counts = sums
+        return dict(zip(self.values, (totals / counts).tolist(), strict=True))
+
+
+def _sum_of(values: list[Tensor]) -> float:
+    return torch.cat(values).cpu().double().sum().item() if values else 0.0

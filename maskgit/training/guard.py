@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from maskgit.config.sections import TrainConfig
+from maskgit.config.sections import Config, TrainConfig
 from maskgit.data.datasets import Dataset
 from maskgit.data.order import StepOrder
 from maskgit.training.checkpoints import latest_good
@@ -27,6 +27,8 @@ FACTOR, HIGH_IN_A_ROW = 10.0, 20
 """How many times its running median a loss is, and for how many steps, until training goes back."""
 WINDOW, LEAST = 200, 20
 """Losses that the median is of, and how many it takes."""
+WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whose bits are those of any number of so many bytes."""
 CHECK_EVERY = 100
 """Steps after which all processes must hold the same weights, besides at every save."""
 
@@ -84,12 +86,11 @@ def diverged(run: Path, step: int, train: TrainConfig, reason: str) -> FloatingP
     )
 
 
-def note_given_up(
-    run: Path, step: int, reason: str, dataset: Dataset, train: TrainConfig, seed: int
-) -> None:
-    """Add a line of JSON: the step, why, and the names of its images (of codes, their rows)."""
-    path, source = run / "given_up.jsonl", getattr(dataset, "source", None)
-    [keys] = StepOrder(len(dataset), train.batch_size, seed=seed, start=step, stop=step + 1)
+def note_given_up(config: Config, step: int, reason: str, dataset: Dataset) -> None:
+    """Add to given_up.jsonl: the step, why, and the names of its images (of codes, their rows)."""
+    path, size = Path(config.run) / "given_up.jsonl", config.train.batch_size
+    [keys] = StepOrder(len(dataset), size, seed=config.seed, start=step, stop=step + 1)
+    source = getattr(dataset, "source", None)
     names = [source.name(index) if source else f"row {index}" for index, _ in keys]
     print(f"gave up step {step}: {reason}; its images are in {path}", file=sys.stderr, flush=True)
     append(path, json.dumps({"step": step, "reason": reason, "images": names}))
@@ -126,4 +127,5 @@ def check_alike(accelerator: Accelerator, learners: Mapping[str, Learner[Any]], 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
     """int64, the same for the same bits."""
-    return tensor.detach().contiguous().flatten().view(torch.uint8).long().sum()
+    flat = tensor.detach().contiguous().flatten()
+    return flat.view(WHOLE_NUMBERS[flat.element_size()]).sum(dtype=torch.int64)

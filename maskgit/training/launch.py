@@ -10,15 +10,18 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
-from maskgit.config.loading import load
+from maskgit.config.loading import flatten, load, to_dict
 from maskgit.config.sections import Config, TrainConfig
 from maskgit.machine import quicken
 from maskgit.precision import best_precision
 from maskgit.processes import cpu_only
 
 LONGEST_WAIT = timedelta(minutes=10)
-"""Of a process for the others, such as for a preview that the main one draws: then they are dead,
-and end, so that a launcher can start them again."""
+"""Of a process for the others: then they are dead, and end, so that a launcher starts them again.
+
+Not shorter, since it is also that for a preview, a save or a reading of data which the main process
+does alone, perhaps from a slow disk; a process that is killed is noticed at once, by its closed
+connections."""
 
 
 def with_precision(config: Config) -> Config:
@@ -58,3 +61,11 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
     )
+
+
+def start_trackers(accelerator: Accelerator, config: Config, step: int) -> None:
+    """Those that the config wants, if any; rows after this step are of a run that was cut short."""
+    wanted = config.train.trackers
+    if wanted:
+        purge = {"tensorboard": {"purge_step": step}} if "tensorboard" in wanted else {}
+        accelerator.init_trackers("maskgit", flatten(to_dict(config)), purge)

@@ -77,6 +77,7 @@ class Learner(Generic[Module]):
         )
         self.ddp: nn.Module = accelerator.prepare(module)
         self.outcome: Outcome | None = None  # of the last step
+        self.has_stepped = False  # since `keep_buffers`
 
     @property
     def averaged(self) -> Module:
@@ -91,10 +92,11 @@ class Learner(Generic[Module]):
     def keep_buffers(self) -> None:
         """Before a step, which moves codebooks and running means while it may yet be given up."""
         self._kept = [buffer.clone() for buffer in self.module.buffers()]
+        self.has_stepped = False
 
     @torch.no_grad()
     def give_up(self) -> None:
-        """Undo what a step did before it was found, on the host, not to be finite."""
+        """Undo what a step did before its weights were changed, as the host found out."""
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, kept in zip(self.module.buffers(), self._kept, strict=True):
             buffer.copy_(kept)
@@ -113,6 +115,7 @@ class Learner(Generic[Module]):
 
     def apply(self, step: int, finite: Tensor | None = None) -> None:
         """Step, average, clear; finite: bool (), without which nothing changes."""
+        self.has_stepped = True
         if finite is not None:
             self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:

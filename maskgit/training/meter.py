@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+
+from maskgit.machine import wait
+
+
+class Stopwatch:
+    """The seconds of the steps, on the host and on the device, without what lies between them."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last call, pauses left out."""
+        before, self.since = self.since, time.perf_counter()
+        return self.since - before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside does not count; the device does first what it was told before."""
+        wait()
+        start = time.perf_counter()
+        yield
+        wait()
+        self.since += time.perf_counter() - start
 
 
 class Meter:

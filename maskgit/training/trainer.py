@@ -7,19 +7,17 @@ run that was killed at any moment ends with the weights of one that was not, bit
 from __future__ import annotations
 
 import sys
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
-from maskgit.config.loading import flatten, load, save, to_dict
+from maskgit.config.loading import load, save
 from maskgit.config.sections import Config
 from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
@@ -29,9 +27,10 @@ from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
-from maskgit.training.launch import make_accelerator, with_precision
+from maskgit.training.launch import make_accelerator, start_trackers, with_precision
 from maskgit.training.learner import Outcome, learning_rate_at
-from maskgit.training.meter import Meter
+from maskgit.training.lost import saving_alone
+from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.resume import check_made_of, check_same, load_agreed
 from maskgit.training.tasks import TASKS, Task
@@ -62,6 +61,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.task: Task = TASKS[config.task](config, accelerator)
         self.guard, self.evaluated = guard.Guard(), 0
+        self.is_between = True  # two steps, not in the middle of one
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
             len(self.task.dataset),
@@ -78,9 +78,9 @@ class Training:
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.first = next(iter(self.task.learners.values()))
-        self.open: deque[tuple[int, dict[str, Tensor], Outcome]] = deque()  # not asked for yet
+        self.open: deque[tuple[int, dict[str, Any], Outcome]] = deque()  # not asked for yet
         self.meter, self.stop = Meter(), 0  # the signal that any process heard, of steps asked for
-        self.since, self.steps_since = time.perf_counter(), 0
+        self.watch, self.steps_since = Stopwatch(), 0
 
     @property
     def is_main(self) -> bool:
@@ -114,9 +114,9 @@ class Training:
                 self.task.export()  # with the sampler that the config names now
             self.accelerator.wait_for_everyone()
             return self.task.exported
-        self._start_trackers()
+        start_trackers(self.accelerator, self.config, self.step)
         try:
-            with listening():
+            with listening(), saving_alone(self):
                 self._loop()
                 if stop := self.stop_signal():  # it came while the last step was saved
                     raise self._stopped(stop)
@@ -124,12 +124,6 @@ class Training:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
         return self.task.exported
-
-    def _start_trackers(self) -> None:
-        wanted = self.train.trackers
-        if wanted:
-            purge = {"tensorboard": {"purge_step": self.step}} if "tensorboard" in wanted else {}
-            self.accelerator.init_trackers("maskgit", flatten(to_dict(self.config)), purge)
 
     def _loop(self) -> None:
         data = getattr(self.config, "data", None)
@@ -141,19 +135,11 @@ class Training:
         )  # fmt: skip
         with bar:
             self._catch_up(bar)
+            self.watch.lap()
             while self.step < self.train.steps:
-                self.one_step(self._next(parts))
+                self.one_step([next(parts) for _ in range(self.train.accumulate)])
                 bar.update()
                 self._after_step(bar)
-
-    def _next(self, parts: Iterator[Any]) -> list[Any]:
-        """The micro-batches of a step; if a worker was killed, what was trained is saved first."""
-        try:
-            return [next(parts) for _ in range(self.train.accumulate)]
-        except ChildProcessError:
-            if self.accelerator.num_processes == 1 and self.saved != self.step:
-                self._save()
-            raise
 
     def _catch_up(self, bar: tqdm[Any]) -> None:
         """What was due after the step that is resumed from, and was not done: a signal came."""
@@ -180,16 +166,19 @@ class Training:
         torch.manual_seed(mixed_seed("dropout", self.config.seed, self.step, rank))
         for learner in self.task.learners.values():
             learner.keep_buffers()
-        step, logs, outcome = self.step, {}, None
-        self.step, self.steps_since = step + 1, self.steps_since + 1
+        step, logs, reason = self.step, {}, ""
+        self.is_between = False
         try:
             logs = self.task.update(step, parts)
             outcome = self.first.outcome
         except FloatingPointError as error:
             for learner in self.task.learners.values():
                 learner.give_up()
-            self._close(step, str(error))
-        if outcome is not None:
+            outcome, reason = None, str(error)
+        self.step, self.steps_since, self.is_between = step + 1, self.steps_since + 1, True
+        if outcome is None:
+            self._close(step, reason)
+        else:
             self.open.append((step, logs, outcome))
             self._settle(int(outcome.is_open))
 
@@ -212,8 +201,7 @@ class Training:
     def _close(self, step: int, reason: str) -> None:
         """A step changed nothing: note its images, and go back if it is one too many."""
         if self.is_main:
-            config, dataset = self.config, self.task.dataset
-            guard.note_given_up(self.folder, step, reason, dataset, self.train, config.seed)
+            guard.note_given_up(self.config, step, reason, self.task.dataset)
         if self.guard.gave_up():
             self._go_back(reason)
 
@@ -251,12 +239,15 @@ class Training:
         if self.step % train.log_every == 0 or last or stop:
             self._log(bar)
         if (self.step % train.eval_every == 0 or last) and not stop:
-            self._evaluate(bar)
+            with self.watch.paused():
+                self._evaluate(bar)
             stop = self.stop_signal()
         if (self.step % train.save_every == 0 and not self.guard.in_doubt) or last or stop:
-            self._save()
+            with self.watch.paused():
+                self._save()
         if (self.step % train.preview_every == 0 or last) and not stop:
-            self._preview()
+            with self.watch.paused():
+                self._preview()
             stop = self.stop_signal()
         if stop:
             if self.saved != self.step:
@@ -275,10 +266,9 @@ class Training:
 
     def _log(self, bar: tqdm[Any]) -> None:
         """The means since the last log, over all processes, and the speed."""
-        seconds = time.perf_counter() - self.since
-        means = self.meter.means(self.accelerator)
+        means = self.meter.means(self.accelerator)  # which waits for the steps
+        seconds, images = self.watch.lap(), self.steps_since * self.train.batch_size
         is_new = bool(means)  # unless all steps were given up
-        images = self.steps_since * self.train.batch_size
         means[f"{self.task.unit}_per_second"] = images * self.task.num_units / seconds
         means["peak_memory_mib"] = peak_memory()
         means["learning_rate"] = learning_rate_at(
@@ -287,7 +277,7 @@ class Training:
         if is_new:
             self._write(means)
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.since, self.steps_since = time.perf_counter(), 0
+        self.steps_since = 0
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
         values = self.task.evaluate()
@@ -298,7 +288,6 @@ class Training:
         if self.is_main:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
             bar.write(f"{self.folder.name} step {self.step}: {shown}", file=sys.stderr)
-        self.since = time.perf_counter()
 
     def _write(self, values: dict[str, float]) -> None:
         if self.is_main:
@@ -315,7 +304,6 @@ class Training:
                 save_png(picture, self.picture)
                 show(picture, self.step, self.accelerator.trackers)
         self.accelerator.wait_for_everyone()
-        self.since = time.perf_counter()
 
     def _save(self) -> None:
         """A checkpoint and the exported weights, by the main process while the others wait.
@@ -323,12 +311,17 @@ class Training:
         FloatingPointError, on all processes, if there is a number that is not finite, RuntimeError
         if they do not hold the same weights: then nothing is written.
         """
+        guard.check_alike(self.accelerator, self.task.learners, self.step)
+        self.write_checkpoint()
+        self.accelerator.wait_for_everyone()
+
+    def write_checkpoint(self) -> None:
+        """What `_save` writes; by the main process, which need not ask the others."""
         tensors = {
             f"{name}.{part}": values
             for name, learner in self.task.learners.items()
             for part, values in learner.state().items()
         }
-        guard.check_alike(self.accelerator, self.task.learners, self.step)
         if bad := guard.not_finite(tensors):
             raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
@@ -343,5 +336,3 @@ class Training:
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
             self.task.export()
         self.saved = self.step
-        self.accelerator.wait_for_everyone()
-        self.since = time.perf_counter()

@@ -83,6 +83,19 @@ def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_end_of_another_process_is_a_line_and_a_bug_keeps_its_traceback(monkeypatch, capfd):
+    from maskgit.cli import overview
+
+    def failing(path):
+        raise RuntimeError(str(path))
+
+    monkeypatch.setattr(overview, "describe_path", failing)
+    assert cli("info", "/third_party/gloo/gloo/transport/tcp/pair.cc: Read error") == 2
+    assert "another process of this command is gone" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        cli("info", "sizes differ")
+
+
 def test_public_names_can_be_imported():
     import maskgit
     import vqgan

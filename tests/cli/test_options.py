@@ -1,5 +1,7 @@
 import pytest
+import typer
 
+from maskgit.cli import app
 from maskgit.cli.options import Sampling, check_out, set_words
 
 
@@ -54,3 +56,20 @@ def test_folders_and_what_is_written_pass(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"written to a \.png, or a folder"):
         check_out(tmp_path / "file", (".png",))
+
+
+COMPUTING = {"train", "tokenize", "sample", "edit", "evaluate", "tune", "compare", "benchmark"}
+COMPUTING |= {"quickstart"}
+
+
+@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
+def test_the_commands_that_compute_keep_the_memory_that_they_free(name, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskgit.machine.keep_freed_memory", lambda: told.append(name))
+    command = typer.main.get_command(app).commands[name]
+    words = {"edit": ["x", "nowhere", "nothing"], "train": ["x"], "tokenize": ["x", "--out", "y"],
+             "sample": ["x", "--out", "y"], "info": ["x"], "tune": ["x"], "compare": ["x"]}  # fmt: skip
+    context = command.make_context(name, words.get(name, []))
+    monkeypatch.setattr(context.command, "callback", lambda **values: None)
+    context.command.invoke(context)
+    assert bool(told) == (name in COMPUTING)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from maskgit.config.loading import flatten, known_configs, load, parse, save, to_dict
@@ -58,6 +60,20 @@ def test_broken_yaml_is_one_line(yaml):
     with pytest.raises(ValueError) as error:
         load(yaml("task: [tokenizer\n"))
     assert "c.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.mkdir(), "c.yaml is a folder: a config is a YAML file"),
+        (os.mkfifo, "c.yaml is a device, pipe or socket"),
+        (lambda path: path.write_text("# later\n"), "c.yaml is empty: a config says at least"),
+    ],
+)
+def test_what_is_no_file_or_an_empty_one_is_named(tmp_path, make, message):
+    make(tmp_path / "c.yaml")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "c.yaml")
 
 
 def test_a_missing_config_is_told_the_nearest():

@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -116,3 +117,13 @@ def test_a_header_that_no_shard_has_is_named(tmp_path, old, new):
     path.write_bytes(path.read_bytes().replace(old, new))
     with pytest.raises(ValueError, match="train-00000.safetensors is damaged"):
         CodeDataset(tmp_path / "codes", "train")
+
+
+def test_a_worker_that_is_spawned_maps_the_cache_itself(tmp_path, data):
+    cached = CodeDataset(whole(tmp_path, data)[1], "train", seed=3, augment=True)
+    sent = pickle.dumps(cached)
+    assert len(sent) < 1000, "no codes are sent"
+    there, keys = pickle.loads(sent), [(i, 1) for i in range(24)]
+    assert all(isinstance(shard, np.memmap) for shard in there.codes)
+    for one, other in zip(cached.__getitems__(keys), there.__getitems__(keys), strict=True):
+        assert torch.equal(one, other)

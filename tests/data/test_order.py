@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -6,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskgit.data.datasets import Batch, TooManyCorruptError
+from maskgit.data.datasets import Batch, ImageDataset, Quarantine, TooManyCorruptError
 from maskgit.data.order import StepOrder, batches, in_order
+from maskgit.data.pixels import Transform
+from maskgit.data.sources import load_source
 
 
 @given(
@@ -104,3 +107,22 @@ def test_a_worker_leaves_a_signal_to_its_parent(number):
     """As of Ctrl-C, which a terminal sends to the whole group."""
     dataset = Broken(lambda: os.kill(os.getpid(), number))
     assert len(list(batches(dataset, [[(1, 0)]] * 2, workers=1))) == 2
+
+
+@pytest.fixture
+def spawned():
+    """Workers begin as on macOS and from Python 3.14 on: with what is pickled for them."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("spawned")
+def test_workers_that_are_spawned_see_the_same_images(image_folder):
+    source = load_source({"name": "folder", "root": str(image_folder)}, "train")
+    dataset = ImageDataset(source, Transform(16, 1), augment=True, quarantine=Quarantine())
+    order = list(StepOrder(len(dataset), 4, seed=0, start=0, stop=3))
+    here, there = (list(batches(dataset, order, workers=workers)) for workers in (0, 1))
+    assert all(torch.equal(a.data, b.data) for a, b in zip(here, there, strict=True))

@@ -1,4 +1,5 @@
 import io
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -7,7 +8,16 @@ import torch
 from PIL import Image
 
 from maskgit.data import pixels as images
-from maskgit.data.pixels import Transform, open_image, save_png, to_float, to_mode, to_pil
+from maskgit.data.pixels import (
+    Transform,
+    is_whole_png,
+    open_image,
+    save_png,
+    save_pngs,
+    to_float,
+    to_mode,
+    to_pil,
+)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped():
@@ -135,3 +145,44 @@ def test_deep_grey_has_one_scale_for_all_images():
 def test_what_lies_outside_the_scale_is_refused(values, kind, said):
     with pytest.raises(ValueError, match=said):
         to_mode(deep(values, kind), 1)
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 5])
+def test_random_crops_begin_everywhere_and_plain_ones_in_the_middle(room):
+    """Of pictures whose pixels are their columns' numbers."""
+    pixels = np.tile(np.arange(8 + room, dtype=np.uint8), (8, 1))
+    transform = Transform(8, 1, crop="random", max_scale=1.0)
+    draws = np.random.default_rng(0).random(4000)
+    starts = [transform(Image.fromarray(pixels), np.array([0, u, 0, 1]))[0, 0, 0] for u in draws]
+    counts = np.bincount(starts, minlength=room + 1)
+    assert len(counts) == room + 1
+    assert (abs(counts - 4000 / (room + 1)) < 5 * (4000 / (room + 1)) ** 0.5).all()
+    turned = transform(Image.fromarray(pixels.T.copy()), np.array([0, 0, 1 - 1e-12, 1]))
+    assert turned[0, 0, 0] == room
+    assert transform(Image.fromarray(pixels))[0, 0, 0] == room // 2
+
+
+def test_many_pictures_are_written_at_once_and_a_failure_is_told(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        pictures = [(tmp_path / f"{i}.png", Image.new("L", (9, 9), i)) for i in range(200)]
+        flushed = []
+        monkeypatch.setattr("vqgan.files.flush", flushed.append)
+        save_pngs(pictures)
+        assert os.umask(0o027) == 0o027, "as it was, whatever threads asked at once"
+    finally:
+        os.umask(before)
+    for i, (path, _) in enumerate(pictures):
+        assert Image.open(path).getpixel((4, 4)) == i and is_whole_png(path)
+        assert path.stat().st_mode & 0o777 == 0o640
+    assert not flushed and not list(tmp_path.glob(".tmp*"))
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        save_pngs([(tmp_path / "taken.png", pictures[0][1]), *pictures])
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, -1])
+def test_a_picture_that_was_cut_short_is_not_whole(tmp_path, length):
+    path = save_png(Image.new("L", (9, 9)), tmp_path / "a.png")
+    path.write_bytes(path.read_bytes()[:length])
+    assert not is_whole_png(path) and not is_whole_png(tmp_path / "none.png")

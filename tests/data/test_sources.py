@@ -1,8 +1,14 @@
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from maskgit.data.datasets import ImageDataset, Quarantine
+from maskgit.data.pixels import Transform
 from maskgit.data.sources import SOURCES, SPLITS, load_source
+from maskgit.data.views import Views
 from tests.data.conftest import make_cifar, make_fashion, make_imagenet, make_parquet
 
 
@@ -41,6 +47,21 @@ def test_every_source_gives_images_labels_and_names(name, tmp_path, monkeypatch)
             assert isinstance(source.image(index), Image.Image)
             assert isinstance(source.name(index), str)
     assert sizes["train"] > sizes["validation"] > 0
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_data_set_reaches_a_worker_that_is_spawned(name, tmp_path, monkeypatch):
+    source = load_source(spec_of(name, tmp_path, monkeypatch), "train")
+    dataset = ImageDataset(
+        source, Transform(16, 3, flip=True), augment=True, quarantine=Quarantine()
+    )
+    keys = [(0, 1), (len(dataset) - 1, 2)]
+    for sent in (dataset, Views(dataset)):
+        there = pickle.loads(pickle.dumps(sent))
+        assert len(there) == len(sent)
+        for here, found in zip(sent.__getitems__(keys), there.__getitems__(keys), strict=True):
+            assert torch.equal(here, found)
+    assert [there.dataset.source.name(i) for i, _ in keys] == [source.name(i) for i, _ in keys]
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "imagenet", "folder"])

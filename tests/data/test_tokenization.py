@@ -101,3 +101,16 @@ def test_new_images_make_a_cache_stale(tmp_path, data, image_folder):
     )
     with pytest.raises(ValueError, match=r"holds other codes \(images: .*\): add --overwrite"):
         tokenize_dataset(path, tmp_path / "codes", data)
+
+
+@pytest.mark.parametrize(("first", "name"), [(2, "bag/{:02d}.png"), (22, "coat/{:02d}.png")])
+def test_a_shard_of_which_nothing_can_be_read_is_named(
+    tmp_path, image_folder, data, monkeypatch, first, name
+):
+    """Whether another one follows or not."""
+    monkeypatch.setattr(cache, "SHARD_ROWS", 2)
+    for row in (first, first + 1):
+        (image_folder / "train" / name.format(row % 12)).write_bytes(b"nothing")
+    path = make_tokenizer(tmp_path / "t.safetensors")
+    with pytest.raises(ValueError, match=f"none of the images {first} to {first + 1} of train"):
+        tokenize_dataset(path, tmp_path / "codes", data)

@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from maskgit.data import views
 from maskgit.data.datasets import ImageDataset, Quarantine
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import Source
-from maskgit.data.views import Views
+from maskgit.data.views import Views, encode_images
 
 
 @pytest.fixture
@@ -27,3 +31,27 @@ def test_views_are_plain_and_mirrored_and_leave_out_what_is_corrupt(images):
     assert (batch.data[:, 1] == batch.data[:, 0].flip(-1)).all()
     assert Views(images, training=False).__getitems__([(0, 0)]).data.shape == (1, 1, 1, 4, 4)
     assert len(Views(images).__getitems__([(1, 0)]).labels) == 0
+
+
+def test_an_image_is_decoded_once_for_all_its_views(images):
+    opened = []
+
+    def counted(index, image=images.source.image):
+        opened.append(index)
+        return image(index)
+
+    images.source = images.source._replace(image=counted)
+    Views(images).__getitems__([(0, 0), (2, 0), (0, 0)])
+    assert opened == [0, 2, 0]
+
+
+def test_one_loader_reads_all_shards_and_no_batch_has_images_of_two(images, monkeypatch):
+    started = []
+    monkeypatch.setattr(views, "batches", lambda *given, real=views.batches, **options: started.append(1) or real(*given, **options))  # fmt: skip
+    tokenizer = SimpleNamespace(
+        parameters=lambda: iter([torch.zeros(1)]), encode=lambda pixels: pixels[:, 0].long()
+    )
+    shards = {3: range(0, 2), 5: range(1, 2), 7: range(2, 3)}
+    found = list(encode_images(tokenizer, Views(images), shards, batch_size=4))
+    assert [(part.shard, part.labels.tolist()) for part in found] == [(3, [4]), (7, [6])]
+    assert started == [1] and found[0].codes.shape == (1, 2, 4, 4)

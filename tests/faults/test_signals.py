@@ -75,8 +75,14 @@ def heard():
         signal.signal(number, signal.SIG_DFL)
 
 
-def tried(folder, launcher, number, command, mark):
-    """What is wrong with how a command ends after a signal to what started it."""
+def rank_one(mark):
+    """The process that torchrun started second."""
+    [found] = [p for p in mine(mark) if b"\0RANK=1\0" in (Path(f"/proc/{p}/environ").read_bytes())]
+    return found
+
+
+def tried(folder, launcher, number, command, mark, to_rank=False):
+    """What is wrong with how a command ends after a signal to what started it, or to rank 1."""
     words, under_way = COMMANDS[command]
     shutil.rmtree(folder / "t" / "checkpoints", ignore_errors=command != "train")
     shutil.rmtree(folder / "m" / "checkpoints", ignore_errors=True)
@@ -99,7 +105,10 @@ def tried(folder, launcher, number, command, mark):
             time.sleep(0.05)
         time.sleep(0.3)
         start = time.monotonic()
-        process.send_signal(number)
+        if to_rank:
+            os.kill(rank_one(mark), number)
+        else:
+            process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)
         status = process.poll()
@@ -112,7 +121,11 @@ def tried(folder, launcher, number, command, mark):
     run = {"train": "t", "train generator": "m"}.get(command)
     if run and load_latest(folder / run) is None:
         faults.append(f"nothing saved: {said[-300:]}")
-    faults += [f"left {path}" for path in folder.rglob(".tmp*")]
+    lines = [line for line in said.splitlines() if line.startswith("maskgit: ")]
+    if to_rank and (len(lines) != 1 or f'File "{repo()}' in said):  # torchrun has its traceback
+        faults.append(f"said: {said[-3000:]}")
+    if not to_rank:  # what a killed one leaves is removed by the next command
+        faults += [f"left {path}" for path in folder.rglob(".tmp*")]
     for pid in mine(mark):
         os.kill(pid, signal.SIGKILL)
     return faults
@@ -131,6 +144,21 @@ def test_a_signal_ends_all_of_a_command_and_saves_what_there_is(product, tmp_pat
             failed[f"{command} under {launcher}, {sent.name}"] = faults
     print(json.dumps(failed, indent=1))
     tally("signals", len(chosen) - len(failed), len(chosen))
+
+
+@pytest.mark.timeout(600)
+def test_where_a_rank_is_killed_the_main_process_saves_and_all_end(product, tmp_path, tally):
+    commands = ["train generator", "train", "sample", "evaluate"] * 3
+    chosen, failed = commands[: cases(1, 12)], {}
+    for number, command in enumerate(chosen):
+        folder = tmp_path / "tried"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(product, folder)
+        mark = f"{tmp_path.name}-rank-{number}-"
+        if faults := tried(folder, "torchrun", signal.SIGKILL, command, mark, to_rank=True):
+            failed[f"{number} {command}"] = faults
+    print(json.dumps(failed, indent=1))
+    tally("killed ranks", len(chosen) - len(failed), len(chosen))
 
 
 def test_the_configs_are_those_of_the_driver():

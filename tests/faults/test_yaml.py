@@ -103,6 +103,11 @@ BAD = {
     "a temperature of NaN": "task: maskgit\nsampler: {name: halton, temperature: .nan}",
     "a ramp of three": "task: maskgit\nsampler: {name: halton, temperature: [1, 2, 3]}",
     "guidance of infinity": "task: maskgit\nguidance: {scale: .inf}",
+    "true steps": TASK + "train: {steps: true}",
+    "a size without a value": TASK + "data: {image_size: }",
+    "a backbone that is a number": "task: maskgit\nmodel: 3",
+    "a part that ends where it begins": "task: maskgit\nsampler: {name: remask, refine: [0.5, 0.5]}",
+    "a sigmoid that falls": "task: maskgit\nloss: {schedule: {name: sigmoid, start: 3, end: 1}}",
     "a power below zero": "task: maskgit\nsampler: {name: halton, schedule: {name: poly, power: -1}}",
 }  # fmt: skip
 

@@ -1,8 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.editing.requests import Retouch
+from maskgit.evaluation.places import Comparison
+from maskgit.evaluation.request import Evaluation, TokenizerEvaluation
+from maskgit.evaluation.tuning import Search
 from maskgit.pipeline.asked import seeds_for, whole_numbers
+from maskgit.pipeline.drawing import Request
 from tests.conftest import make_pipeline
 
 
@@ -43,6 +51,33 @@ def test_labels_that_are_no_classes_are_refused(tiny_pipeline, labels):
 def test_what_cannot_be_drawn_is_refused_before_anything_is(tiny_pipeline, options, message):
     with pytest.raises(ValueError, match=message):
         tiny_pipeline.generate([0, 1], **options)
+
+
+SOME = {"labels": [0], "per_label": 1, "seed": 0, "batch_size": 1, "options": {}}
+MADE = {
+    "per_label": lambda n: Request(**SOME | {"per_label": n}),
+    "batch_size": lambda n: Request(**SOME | {"batch_size": n}),
+    "count": lambda n: Evaluation(count=n),
+    "batch_size of an evaluation": lambda n: Evaluation(batch_size=n),
+    "count of a tokenizer": lambda n: TokenizerEvaluation(Path("run"), count=n),
+    "trials": lambda n: Search(Path("run"), trials=n),
+    "rounds": lambda n: Comparison(Path("run"), (), [4, n]),
+    "number": lambda n: Retouch("inpaint", [], None, 0, n, False),
+    "batch_size of codes": lambda n: tokenize_dataset("run", "codes", batch_size=n),
+}
+
+
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("name", MADE)
+def test_requests_of_less_than_one_are_refused_in_python_as_on_the_command_line(name, number):
+    with pytest.raises(ValueError, match=rf"{name.split()[0]}.* is 1 or more.* {number}"):
+        MADE[name](number)
+
+
+def test_a_seed_below_zero_is_refused():
+    for make in (lambda: Request(**SOME | {"seed": -1}), lambda: Evaluation(seed=-1)):
+        with pytest.raises(ValueError, match="seeds lie in"):
+            make()
 
 
 def test_a_canvas_without_end_is_refused():

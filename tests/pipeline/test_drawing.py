@@ -140,3 +140,22 @@ def test_a_label_is_read_from_a_name_only_where_the_class_agrees():
     for name in ("20240100_beach_000003.png", "001_bag_000017.png", "002_coat_000001.png", "x.png"):
         assert label_in(Path(name), names) is None
     assert label_in(Path(file_name(names, 1, 17)), ()) is None
+
+
+def test_a_sample_that_was_cut_short_is_drawn_again(tiny_pipeline, tmp_path):
+    request = request_of([1, 2], 2)
+    paths = draw_images(tiny_pipeline, request, tmp_path)
+    whole, kept = paths[1].read_bytes(), paths[0].stat().st_mtime_ns
+    paths[1].write_bytes(whole[:20])
+    draw_images(tiny_pipeline, request, tmp_path)
+    assert paths[1].read_bytes() == whole and paths[0].stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("cpus", "best", "found"), [(True, "bf16", "fp32"), (False, "bf16", "bf16")]
+)
+def test_samples_are_in_the_quicker_precision_on_accelerators(run, monkeypatch, cpus, best, found):
+    monkeypatch.setattr("maskgit.pipeline.drawing.cpu_only", lambda: cpus)
+    monkeypatch.setattr("maskgit.precision.best_precision", lambda: best)
+    assert load_pipeline(run, None).precision == found
+    assert load_pipeline(run).precision == "fp32" and load_pipeline(run, "bf16").precision == "bf16"

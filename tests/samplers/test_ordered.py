@@ -1,3 +1,4 @@
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,24 @@ def test_the_order_of_halton():
     assert halton_order(8, 9)[:4] == (4 * 9 + 3, 2 * 9 + 6, 6 * 9 + 1, 1 * 9 + 4)
     for height, width in ((1, 1), (3, 5), (64, 64), (96, 96)):
         assert sorted(halton_order(height, width)) == list(range(height * width))
+
+
+def mirrored(n, base):
+    """The digits behind the point, as an exact fraction."""
+    digits = []
+    while n:
+        n, digit = divmod(n, base)
+        digits.append(digit)
+    return sum((Fraction(digit, base ** (k + 1)) for k, digit in enumerate(digits)), Fraction())
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 9), (27, 27), (6, 81), (16, 16), (7, 7)])
+def test_points_on_the_border_of_a_cell_belong_to_it(height, width):
+    """Thirds have no floating-point number: 1/9 of 9 cells came out below 1."""
+    points = [(mirrored(n, 2), mirrored(n, 3)) for n in range(1, 4000)]
+    cells = [int(y * height) * width + int(x * width) for y, x in points]
+    order = list(dict.fromkeys(cells))
+    assert halton_order(height, width)[: len(order)] == tuple(order)
 
 
 def test_halton_draws_in_its_order_from_a_place_of_each_image():

@@ -22,18 +22,25 @@ from tests.training.conftest import changed
 from vqgan import discriminator, quantizers
 from vqgan.weights import load_weights
 
+JUDGE = AdversarialConfig(
+    discriminator={"name": "patchgan", "width": 8, "num_layers": 1}, start_step=1, lecam=0.1,
+    r1=1.0, r1_every=2, augment=True,
+)  # fmt: skip
 
-def drive(tmp_path, config, processes):
+
+def judged(config):
+    """With a discriminator."""
+    loss = config.loss.model_copy(update={"adversarial": JUDGE})
+    return config.model_copy(update={"loss": loss})
+
+
+def drive(tmp_path, config, *words, script="resume_driver.py"):
     path = tmp_path / f"{config.task}.json"
     path.write_text(json.dumps(to_dict(config)))
-    scratch = tmp_path / f"{config.task}-{processes}"
-    command = [
-        sys.executable,
-        str(repo() / "tests" / "training" / "resume_driver.py"),
-        str(path),
-        str(scratch),
-        str(processes),
-    ]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    driver = str(repo() / "tests" / "training" / script)
+    command = [sys.executable, driver, str(path), str(scratch), *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo())}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -48,13 +55,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_configs, task, proc
     if task == "maskgit":
         train(vqgan)
         tokenize_dataset(vqgan.run, generator.codes)
-    judge = {"discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}, "start_step": 1,
-             "lecam": 0.1, "r1": 1.0, "r1_every": 2, "augment": True}  # fmt: skip
-    vqgan = vqgan.model_copy(
-        update={"loss": vqgan.loss.model_copy(update={"adversarial": AdversarialConfig(**judge)})}
-    )
     vqgan = changed(vqgan, model={"channels_last": processes == 2})
-    results = drive(tmp_path, vqgan if task == "tokenizer" else generator, processes)
+    results = drive(tmp_path, judged(vqgan) if task == "tokenizer" else generator, processes)
     truth = results.pop("undisturbed")
     assert truth.pop("ended") == 0
     killed = [name for name, result in results.items() if result.pop("ended") in (-9, 143)]
@@ -140,6 +142,42 @@ def test_every_tokenizer_goes_on_with_the_same_bits(
         assert tensors.keys() == two[name].keys()
         for key, tensor in tensors.items():
             assert torch.equal(tensor, two[name][key]), (name, key)
+
+
+SAVED = {
+    "before a step": "step_00000003",
+    "before gradients are exchanged": "step_00000003",
+    "before the optimiser": "step_00000003",
+    "after the optimiser": "step_00000002",  # it cannot be known what the averages hold
+    "in an evaluation": "step_00000003",
+    "before a save": "step_00000004",
+    "the main one, before a step": "step_00000002",
+}
+
+
+@pytest.mark.slow
+def test_where_one_of_two_processes_is_killed_the_other_saves_the_last_whole_step(
+    tmp_path, tiny_configs
+):
+    found = drive(tmp_path, judged(tiny_configs[0]), script="lost_driver.py")
+    assert {name: one["steps"][-1] for name, one in found["moments"].items()} == SAVED
+    for name, one in found["moments"].items():
+        assert (one["victim"], one["status"]) == (-9, 2), one
+        assert one["seconds"] < 10, name
+        lines = [line for line in one["said"].splitlines() if line.startswith("maskgit: ")]
+        assert one["said"].count("Traceback") == 0 and len(lines) == 1, one["said"]
+        assert "another process of this training is gone" in lines[0]
+        assert one["end"] == found["whole"], name
+
+
+@pytest.mark.slow
+def test_one_weight_that_drifts_apart_stops_both_processes_at_the_next_check(
+    tmp_path, tiny_configs
+):
+    found = drive(tmp_path, tiny_configs[0], "drift", script="lost_driver.py")
+    assert (found["victim"], found["status"], found["steps"]) == (1, 1, [])
+    wanted = r"weights of process 1 are not those of process 0 at step 5 \(tokenizer\.encoder"
+    assert re.search(wanted, found["said"]), found["said"]
 
 
 @pytest.fixture

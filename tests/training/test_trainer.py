@@ -2,6 +2,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from maskgit.config.loading import to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import held
+from maskgit.training import meter
 from maskgit.training.checkpoints import checkpoints, load_latest
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.tasks import TASKS
@@ -143,6 +145,31 @@ def test_the_previews_and_scalars_reach_tensorboard(tiny_configs):
     events.Reload()
     assert "loss" in events.Tags()["scalars"] and "psnr" in events.Tags()["scalars"]
     assert "preview" in events.Tags()["images"]
+
+
+def slowed(work, now, seconds):
+    def slow(*given):
+        now[0] += seconds
+        return work(*given)
+
+    return slow
+
+
+@pytest.mark.parametrize("pause", ["evaluate", "preview", "export"])
+def test_the_speed_that_is_logged_is_that_of_the_steps(tiny_configs, monkeypatch, pause):
+    """Of all of them between two logs, whatever else was done there."""
+    config = changed(
+        tiny_configs[0],
+        train={"steps": 9, "log_every": 3, "eval_every": 2, "preview_every": 2},
+    )
+    kind, now = TASKS["tokenizer"], [0.0]
+    monkeypatch.setattr(meter, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for name, seconds in ((pause, 1000.0), ("update", 2.0)):
+        monkeypatch.setattr(kind, name, slowed(getattr(kind, name), now, seconds))
+    train(config)
+    rows = read_metrics(Path(config.run) / "metrics.jsonl")
+    speeds = [row["images_per_second"] for row in rows if "loss" in row]
+    assert speeds == pytest.approx([config.train.batch_size / 2.0] * 3)
 
 
 def test_metrics_are_plain_json(tiny_configs):

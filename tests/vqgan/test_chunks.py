@@ -27,7 +27,7 @@ def test_evaluation_fits_a_card_at_imagenets_size(name, monkeypatch):
             assert codes.shape == (500, 16, 16)
             decoded = model.decode(codes)
     assert decoded.shape == images.shape
-    assert sizes.largest < 2**30 and 6 * GIB < sizes.peak < 10 * GIB
+    assert sizes.largest < 2**30 and 6 * GIB < sizes.peak < 11 * GIB
 
 
 @pytest.mark.parametrize("quantizer", ["fsq", {"name": "vq", "codebook_size": 16}])
@@ -86,5 +86,5 @@ def test_chunks_are_planned_by_what_is_free(monkeypatch):
     ]
     model = Tokenizer(image_size=16, widths=[8, 8], num_blocks=1)
     assert model.at_once(16, 16, device) == 1
-    monkeypatch.setattr(chunks, "free_memory", lambda _: 16 * 8 * 16 * 16 * 10)
+    monkeypatch.setattr(chunks, "free_memory", lambda _: 20 * 8 * 16 * 16 * 10)
     assert model.at_once(16, 16, device) == 8 and model.at_once(32, 16, device) == 4

@@ -1,8 +1,12 @@
+import warnings
+
 import pytest
 import torch
+import torch.distributed as dist
 
+from tests.conftest import free_port
 from tests.vqgan.conftest import DIM, latents, make
-from vqgan.quantizers import QUANTIZERS
+from vqgan.quantizers import QUANTIZERS, signs
 
 
 @pytest.mark.parametrize("name", ["lfq", "bsq"])
@@ -88,3 +92,19 @@ def test_lfq_codes_are_big_endian_signs():
         quantizer.project_in.bias.zero_()
     codes = quantizer(torch.tensor([1.0, -1, 1, 1]).view(1, 4, 1, 1)).codes
     assert codes.item() == 0b1011
+
+
+def _mean_of_two(rank, port):
+    """One of two processes: the mean of 0 and 1 times numbers, and the gradient of its square."""
+    warnings.simplefilter("error")
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    numbers = torch.tensor([1.0, 2.0], requires_grad=True)
+    mean = signs._over_processes(rank * numbers)
+    (mean.square().sum() / 2).backward()
+    assert mean.tolist() == [0.5, 1.0]
+    assert numbers.grad.tolist() == [0.5 * rank, 1.0 * rank]  # of both processes' losses
+    dist.destroy_process_group()
+
+
+def test_means_over_processes_have_their_gradient_and_nothing_deprecated_is_called():
+    torch.multiprocessing.spawn(_mean_of_two, (free_port(),), nprocs=2)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
-from torch.distributed.nn import all_reduce
 
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
 from vqgan.registry import Weight
@@ -124,9 +123,27 @@ def _entropy_terms(p: Tensor) -> Tensor:
     return -p * p.clamp_min(1e-5).log()
 
 
+class _Sum(torch.autograd.Function):
+    """Over all processes, with its gradient; what torch had for this is deprecated."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(value: Tensor) -> Tensor:
+    found = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(found)
+    return found
+
+
 def _over_processes(mean: Tensor) -> Tensor:
     """The mean over all processes, with its gradient."""
-    return all_reduce(mean) / dist.get_world_size() if is_distributed() else mean
+    return _Sum.apply(mean) / dist.get_world_size() if is_distributed() else mean
 
 
 class LFQ(_Signs):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from annotated_types import Gt, Lt
 from PIL import Image
 
 from maskgit.data.pixels import open_image
+from maskgit.data.sources.names import Names
 from maskgit.data.sources.source import Skipped, Source, natural
 
 TRAIN = ("train", "training")
@@ -157,36 +160,51 @@ def folder(
     tree = Tree(top, skipped)
     if classes:
         here = class_folders(tree, top)
-        files = [
-            (path, label)
-            for label, name in enumerate(classes)
-            if name in here
-            for path in tree.images(here[name])
-        ]
+        labelled = [(label, here[name]) for label, name in enumerate(classes) if name in here]
+        files = Files.of((path, label) for label, at in labelled for path in tree.images(at))
         for path in tree.images(top, deep=False):
             skipped.add("images beside the class folders", str(path))
     else:
         classes = [base.resolve().name]
-        files = [(path, 0) for path in tree.images(top)]
+        files = Files.of((path, 0) for path in tree.images(top))
     if not splits:
-        if len(files) == 1:
+        if len(files.names) == 1:
             raise ValueError(f"{base} has one image: add another, one trains and one validates")
-        chosen = validating([str(path.relative_to(top)) for path, _ in files], validation_share)
-        files = [
-            item for item, other in zip(files, chosen, strict=True) if other == (split != "train")
-        ]
-    return _source(files, classes, skipped)
+        relative = (str(Path(name).relative_to(top)) for name in files.names)
+        chosen = validating(relative, validation_share)
+        files = files.only([other == (split != "train") for other in chosen])
+    return Source(files.image, files.labels, tuple(classes), files.name, skipped)
 
 
-def _source(files: list[tuple[Path, int]], classes: list[str], skipped: Skipped) -> Source:
-    paths = [str(path) for path, _ in files]
-    return Source(
-        lambda index: open_image(paths[index]),
-        np.array([label for _, label in files], dtype=np.int64),
-        tuple(classes),
-        lambda index: paths[index],
-        skipped,
-    )
+class Files(NamedTuple):
+    """Image files and their labels, as workers of any kind get them."""
+
+    names: Names
+    labels: np.ndarray  # (n,) int64
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[Path, int]]) -> Files:
+        """(path, label) of each; no more than one path at a time is an object."""
+        labels = array("q")
+
+        def names() -> Iterator[str]:
+            for path, label in found:
+                labels.append(label)
+                yield str(path)
+
+        return cls(Names(names()), np.array(labels, dtype=np.int64))
+
+    def only(self, chosen: Sequence[bool]) -> Files:
+        """Those that are chosen, of all."""
+        return Files(Names(compress(self.names, chosen)), self.labels[np.array(chosen, dtype=bool)])
+
+    def image(self, index: int) -> Image.Image:
+        """A decoded image."""
+        return open_image(self.names[index])
+
+    def name(self, index: int) -> str:
+        """Where it lies."""
+        return self.names[index]
 
 
 def _classes(top: Path, skipped: Skipped) -> list[str]:
@@ -210,13 +228,13 @@ def _check_known(here: dict[str, Path], classes: list[str], splits: dict[str, Pa
         raise ValueError(f"{top} has classes that {train} has not: {', '.join(unknown)}")
 
 
-def validating(names: Sequence[str], share: float) -> list[bool]:
+def validating(names: Iterable[str], share: float) -> list[bool]:
     """Which files validate, by the hashes of their names: a share of them, at least one of two."""
     hashes = [zlib.crc32(os.fsencode(name)) % 10_000 for name in names]
     chosen = [value < share * 1e4 for value in hashes]
-    if len(names) > 1 and not any(chosen):
+    if len(chosen) > 1 and not any(chosen):
         chosen[hashes.index(min(hashes))] = True
-    if len(names) > 1 and all(chosen):
+    if len(chosen) > 1 and all(chosen):
         chosen[hashes.index(max(hashes))] = False
     return chosen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -61,15 +61,28 @@ def huggingface(
             )
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
     labels, class_names = _labels_of(rows, training, label_column, repr(path))
+    records = Records(rows, image_column, f"{path}/{split}")
+    return Source(records.image, labels, class_names, records.name)
 
-    def image(index: int) -> Image.Image:
-        record = rows[index][image_column] or {}
+
+class Records(NamedTuple):
+    """Rows of a `datasets` data set, of which one column holds undecoded images."""
+
+    rows: Any
+    column: str
+    title: str
+
+    def image(self, index: int) -> Image.Image:
+        """A decoded image; ValueError if its row has none."""
+        record = self.rows[index][self.column] or {}
         data = record.get("bytes") or record.get("path")
         if data is None:
             raise ValueError("there is no image in this row")
         return open_image(data)
 
-    return Source(image, labels, class_names, lambda index: f"{path}/{split}[{index}]")
+    def name(self, index: int) -> str:
+        """Its row."""
+        return f"{self.title}[{index}]"
 
 
 def _labels_of(

@@ -47,7 +47,11 @@ def natural(name: str) -> tuple[list[str | int], str]:
 
 
 class Source(NamedTuple):
-    """A data set: images are decoded one at a time, labels are all there."""
+    """A data set: images are decoded one at a time, labels are all there.
+
+    Where data workers are spawned (Python 3.14, macOS) both functions are pickled, the data that
+    they hold with them: methods of an object are, closures and lambdas are not.
+    """
 
     # index -> a decoded image; OSError or ValueError if it is corrupt
     image: Callable[[int], Image.Image]
@@ -74,12 +78,23 @@ def from_arrays(
     if len(images) != len(labels):
         raise ValueError(f"{title} has {len(images)} images and {len(labels)} labels")
     check_labels(labels, len(names), title)
-    return Source(
-        lambda index: Image.fromarray(images[index]),
-        labels.astype(np.int64),
-        names,
-        lambda i: f"{title}[{i}]",
-    )
+    rows = Rows(images, title)
+    return Source(rows.image, labels.astype(np.int64), names, rows.name)
+
+
+class Rows(NamedTuple):
+    """Images in memory: (n, height, width[, 3]) uint8."""
+
+    images: np.ndarray
+    title: str
+
+    def image(self, index: int) -> Image.Image:
+        """One of them."""
+        return Image.fromarray(self.images[index])
+
+    def name(self, index: int) -> str:
+        """Its row."""
+        return f"{self.title}[{index}]"
 
 
 def describe(sources: Mapping[str, Source]) -> str:

@@ -94,7 +94,7 @@ class ClassifierTask:
         for _, batch in shared_batches(self.validation, most, self.accelerator):
             logits = self.main.averaged(to_float(batch.data.to(device)))
             right = logits.argmax(-1) == batch.labels.to(device)
-            averages.add("accuracy", right.double().sum(), len(right))
+            averages.add("accuracy", right.sum(), len(right))
         return averages.means()
 
     def preview(self) -> Image.Image | None:

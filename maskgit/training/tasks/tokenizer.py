@@ -159,7 +159,7 @@ class TokenizerTask:
                 codes = tokenizer.encode(images)
                 decoded = tokenizer.decode(codes).float()
             counts += health.code_counts(codes, *sizes)
-            averages.add("psnr", health.psnr(decoded, images).double().sum(), len(images))
+            averages.add("psnr", health.psnr(decoded, images), len(images))
         counts = accelerator.reduce(counts)
         warning = health.unused_codes(counts, tokenizer.remedy)
         if warning and accelerator.is_main_process:

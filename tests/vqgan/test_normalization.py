@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from maskgit.config.loading import load
 from tests.vqgan.conftest import GIB, Sizes, to_fake
-from vqgan.norm import GroupNorm
+from vqgan.autoencoder import Decoder, Encoder
+from vqgan.normalization import GroupNorm, in_place_of
 from vqgan.tokenizer import Tokenizer
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -27,7 +28,7 @@ def made(silu, dtype=torch.float32):
 
 def lean(ours, *others):
     """Ours as it is on an accelerator."""
-    ours.forward = ours.lean
+    ours.forward = lambda x: in_place_of(ours, x)
     return ours, *others
 
 
@@ -59,10 +60,10 @@ def test_bf16_stays_bf16_and_channels_last_by_float32_statistics(silu, memory_fo
     wanted = gradients(theirs.double(), images.double(), silu)
     for one in (found, slopes[0]):
         assert one.dtype == torch.bfloat16 and one.is_contiguous(memory_format=memory_format)
-    assert all(slope.dtype == torch.float32 for slope in slopes[1:])
+    assert all(slope.dtype == torch.float32 for slope in slopes[1:]), "as the weights"
     for one, true in zip((found, *slopes), wanted, strict=True):
         error = (one.double() - true).abs().max() / true.abs().max()
-        assert error < 0.008, "a rounding of 2^-8 each, and of the slope"
+        assert error < 0.012, "a rounding of 2^-8 each, of what is between and of the slope"
 
 
 @pytest.mark.parametrize("silu", [False, True])
@@ -113,3 +114,10 @@ def test_a_tokenizers_training_takes_little_memory(device, monkeypatch):
     whole, again = peak(device, checkpointing=False), peak(device, checkpointing=True)
     print(device, whole, again)
     assert whole < 12 and again < 4.5
+
+
+def test_tokenizers_have_no_other():
+    for half in (Encoder, Decoder):
+        made = half(3, 4, widths=[16, 32], attention=True)
+        kinds = {type(m) for m in made.modules() if isinstance(m, nn.GroupNorm)}
+        assert kinds == {GroupNorm}
