@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from maskgit.machine import on_threads, one_thread_each, peak_memory, seconds_of
+from maskgit.machine import on_threads, one_thread_each, peak_memory, quicken, seconds_of
 from tests.conftest import repo
 
 
@@ -32,6 +32,20 @@ def test_every_part_is_worked_on_one_thread_in_order():
 def test_time_and_memory_are_measured():
     assert 0.02 <= seconds_of(lambda: time.sleep(0.02)) < 5
     assert peak_memory() > 10
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_float32_is_quick_where_there_is_cuda(there, monkeypatch):
+    """And as it was where there is none: its bits are promised."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    try:
+        quicken()
+        found = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+    assert found == (("high", True) if there else before) and before == ("highest", False)
 
 
 HELD = """

@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from vqgan.normalization import GroupNorm
 
 
-def _norm(channels: int) -> GroupNorm:
-    """Group norm of up to 32 groups, that divide the channels and leave each at least 4."""
+def _norm(channels: int, silu: bool = True) -> GroupNorm:
+    """Up to 32 groups, that divide the channels and leave each at least 4; and SiLU."""
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
-    return GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6, silu=silu)
 
 
 class ResBlock(nn.Module):
@@ -41,8 +41,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, in_channels, height, width) -> (batch, out_channels, height, width)."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        return self.skip(x) + self.conv2(F.silu(self.norm2(hidden)))
+        hidden = self.conv1(self.norm1(x))
+        return self.skip(x) + self.conv2(self.norm2(hidden))
 
 
 class AttnBlock(nn.Module):
@@ -50,7 +50,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _norm(channels, silu=False)
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.to_out = nn.Conv2d(channels, channels, 1)
 
@@ -118,7 +118,11 @@ class Encoder(nn.Module):
             layers += [ResBlock(width, width) for _ in range(num_blocks)]
             layers.append(nn.Conv2d(width, wider, 4, stride=2, padding=1))
         layers += _bottom(widths[-1], num_blocks, attention)
-        layers += [_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], latent_dim, 3, padding=1)]
+        layers += [
+            _norm(widths[-1]),
+            nn.Identity(),
+            nn.Conv2d(widths[-1], latent_dim, 3, padding=1),
+        ]
         self.layers = nn.Sequential(*layers)
         self.checkpointing = checkpointing
 
@@ -147,7 +151,7 @@ class Decoder(nn.Module):
         for wider, width in zip(widths[:0:-1], widths[-2::-1], strict=True):
             layers.append(Upsample(wider, width))
             layers += [ResBlock(width, width) for _ in range(num_blocks + 1)]
-        layers += [_norm(widths[0]), nn.SiLU()]
+        layers += [_norm(widths[0]), nn.Identity()]
         self.layers = nn.Sequential(*layers)
         self.checkpointing = checkpointing
         self.to_pixels = nn.Conv2d(widths[0], out_channels * patch_size**2, 3, padding=1)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqgan.normalization import GroupNorm
 from vqgan.registry import Positive
 from vqgan.weights import load_module, save_weights
 
@@ -33,7 +34,7 @@ class Classifier(nn.Module):
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [
                 nn.Conv2d(before, after, 3, padding=1),
-                nn.GroupNorm(GROUPS, after),
+                GroupNorm(GROUPS, after),
                 nn.ReLU(),
                 nn.MaxPool2d(2),
             ]

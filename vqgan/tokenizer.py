@@ -5,7 +5,7 @@ It knows no loss, no data set and no optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -16,10 +16,16 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
+from vqgan.chunks import fitting, in_chunks
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
 from vqgan.registry import Count, OneOf, Positive, build
 from vqgan.weights import load_module, save_weights
+
+MOST_ELEMENTS = 2**29
+"""Of the largest tensor of a chunk that is encoded or decoded; kernels index up to 2^31."""
+MOST_ON_CPUS = 2**27
+"""More fill an accelerator, and do nothing for CPUs."""
 
 
 class Reconstructed(NamedTuple):
@@ -60,6 +66,7 @@ class Tokenizer(nn.Module):
         }
         self.downscale = patch_size * 2 ** (len(widths) - 1)
         self.image_size, self.channels = image_size, channels
+        self.elements = max(widths[:2]) / patch_size**2  # of the largest tensor, for each pixel
         self.check_size(image_size, image_size)
         shape: dict[str, Any] = {
             "widths": widths, "num_blocks": num_blocks, "patch_size": patch_size,
@@ -69,6 +76,7 @@ class Tokenizer(nn.Module):
         self.encoder = Encoder(channels, latent_dim, **shape)
         self.quantizer = build(QUANTIZERS, quantizer, "quantizer", latent_dim)
         self.decoder = Decoder(channels, latent_dim, **shape)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -171,12 +179,14 @@ class Tokenizer(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """images: (batch, channels, height, width) in [-1, 1] -> codes: (batch, h, w) int64.
 
-        Never trains.
+        Never trains. As many images at once as memory allows, however many they are.
         """
-        self.check_size(*images.shape[-2:])
+        height, width = images.shape[-2:]
+        self.check_size(height, width)
+        size = self.at_once(height, width, images.device)
         was_training = self.training
         self.eval()
-        codes = self.quantizer(self.encoder(images)).codes
+        codes = _joined(lambda part: self.quantizer(self.encoder(images[part])).codes, images, size)
         self.train(was_training)
         return codes
 
@@ -185,8 +195,17 @@ class Tokenizer(nn.Module):
         """codes: (batch, h, w) int64 in [0, codebook_size) -> images: (batch, channels, f h, f w)
         in [-1, 1].
 
-        hidden: bool (batch, h, w), unknown codes; their cells are decoded from a zero latent.
+        hidden: bool (batch, h, w), unknown codes; their cells are decoded from a zero latent. As
+        many at once as memory allows.
         """
+        height, width = self.size_of(codes.shape[1:])
+        return _joined(
+            lambda part: self._decode(codes[part], None if hidden is None else hidden[part]),
+            codes,
+            self.at_once(height, width, codes.device),
+        )
+
+    def _decode(self, codes: Tensor, hidden: Tensor | None) -> Tensor:
         if hidden is None:
             latents = self.quantizer.lookup(codes)
         else:
@@ -194,6 +213,16 @@ class Tokenizer(nn.Module):
                 self._cells(hidden)[:, None], 0
             )
         return self.decoder(latents).clamp(-1, 1)
+
+    def at_once(self, height: int, width: int, device: torch.device) -> int:
+        """How many images of a size in pixels are encoded or decoded at once on a device.
+
+        By a budget of pixels, and by the memory that is free: five float32 tensors of the largest
+        size.
+        """
+        elements = self.elements * height * width
+        most = MOST_ON_CPUS if device.type == "cpu" else MOST_ELEMENTS
+        return fitting(most / elements, 20 * elements, device)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> str:
         """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside.
@@ -208,3 +237,9 @@ class Tokenizer(nn.Module):
     def load(cls, path: str | Path) -> Tokenizer:
         """The tokenizer of a file, in eval mode on the CPU; ValueError if it is damaged."""
         return load_module(path, "tokenizer", lambda config: cls(**config["model"]))[0].eval()
+
+
+def _joined(work: Callable[[slice], Tensor], rows: Tensor, size: int) -> Tensor:
+    """work(slice) of all rows, `size` at once."""
+    found = list(in_chunks(work, len(rows), size)) if len(rows) else [work(slice(None))]
+    return found[0] if len(found) == 1 else torch.cat(found)

@@ -100,7 +100,7 @@ def sample(
         int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)
     ] = None,
     precision: DrawingPrecision = None,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize | None = None,
     strip: Strip = None,
     gif: Gif = None,
     confidence: Confidence = None,

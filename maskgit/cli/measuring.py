@@ -130,6 +130,7 @@ def tune(
     features: Features = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     precision: Precision = "auto",
+    batch_size: BatchSize | None = None,
 ) -> None:
     """Search a sampler's settings (Optuna); the best are kept as presets.
 
@@ -137,7 +138,7 @@ def tune(
     """
     from maskgit.evaluation.tuning import Search, run_tuning
 
-    search = Search(run, metric, trials, minutes, count, features, weights, precision)
+    search = Search(run, metric, trials, minutes, count, features, weights, precision, batch_size)
     for path in run_tuning(
         search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)
     ):
@@ -165,6 +166,7 @@ def compare(
     weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     judge: Judge = None,
     precision: Precision = "auto",
+    batch_size: BatchSize | None = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; RUN/samplers by default.")
     ] = None,
@@ -182,7 +184,8 @@ def compare(
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out
     )
-    print_once(run_comparison(replace(asked, refresh=numbers(refresh, int, least=1))))
+    asked = replace(asked, refresh=numbers(refresh, int, least=1), batch_size=batch_size)
+    print_once(run_comparison(asked))
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,13 @@ Features = Annotated[
     ),
 ]
 Judge = Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")]
-BatchSize = Annotated[int, typer.Option(help="Images made together; changes no image.", min=1)]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        help="Images made together, at most; changes no image. By default what the memory holds.",
+        min=1,
+    ),
+]
 Strip = Annotated[
     Path | None, typer.Option(help="Also a .png of the first image of each row, round by round.")
 ]

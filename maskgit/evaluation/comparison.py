@@ -92,15 +92,15 @@ def measure(place: Place, pipeline: Pipeline, longest: float) -> None:
 
 def _count_for(request: Evaluation, pipeline: Pipeline, longest: float) -> int:
     """As many as asked for, or as many hundreds, one at least, as `longest` seconds allow."""
-    slowest = gather_rows(torch.tensor([[_seconds(pipeline, request.options, 0)]])).max().item()
-    quick = usual_batch() / slowest
+    slowest = gather_rows(torch.tensor([[_seconds(pipeline, request, 0)]])).max().item()
+    quick = (request.batch_size or usual_batch()) / slowest
     fits = int(longest * quick * this_process().num_processes / 100) * 100
     return min(request.count or 0, max(100, fits))
 
 
-def _seconds(pipeline: Pipeline, options: Mapping[str, Any], number: int) -> float:
-    """For a batch of the usual size, the number-th one."""
-    size = usual_batch()
+def _seconds(pipeline: Pipeline, request: Evaluation, number: int) -> float:
+    """For a batch of the request's or the usual size, the number-th one."""
+    size, options = request.batch_size or usual_batch(), request.options
     labels = [i % len(pipeline.class_names) for i in range(size)]
     seeds = range(number * size, (number + 1) * size)
     return seconds_of(lambda: list(pipeline.stream(labels, seeds, batch_size=size, **options)))
@@ -111,12 +111,13 @@ def clock(place: Place, pipeline: Pipeline) -> None:
 
     def work() -> dict[str, float]:
         print(f"== speed of {place.line}, {place.rounds} rounds", file=sys.stderr, flush=True)
-        options = place.request.options
+        request = place.request
         # the other processes of a launch are done, so that their threads are free
         with on_threads(torch.get_num_threads() * this_process().num_processes):
-            calls = network_calls(pipeline, options)
-            seconds = [_seconds(pipeline, options, number) for number in range(3)]
-        return {"images/s": usual_batch() / median(seconds), "network calls": calls}
+            calls = network_calls(pipeline, request.options)
+            seconds = [_seconds(pipeline, request, number) for number in range(3)]
+        size = request.batch_size or usual_batch()
+        return {"images/s": size / median(seconds), "network calls": calls}
 
     kept(place.out / "speed.json", place.made_of, work)
 

@@ -9,6 +9,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from maskgit.data.order import spread
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, fingerprint, reconstructions, shared_out
 from maskgit.processes import gather_rows, this_process
+from vqgan.chunks import in_chunks
 from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
 
@@ -127,12 +129,21 @@ def _look(
     for share in shared_out(images, batch_size):
         mine: tuple[Tensor, ...] = (torch.empty(0, 1),)
         if share is not None:
-            seen = network.see(share.pixels)
-            verdict = seen.logits if other is None else other.see(share.pixels).logits
-            mine = (*seen, verdict.argmax(1, keepdim=True))
+            see = partial(_see, network, other, share.pixels)
+            parts = in_chunks(see, len(share.pixels), len(share.pixels))
+            mine = tuple(map(torch.cat, zip(*parts, strict=True)))
         found = gather_rows(torch.cat([part.float() for part in mine], dim=1)).cpu()
         if this_process().is_main_process:
             yield _Rows(*found.split([part.shape[1] for part in mine], dim=1))
+
+
+def _see(
+    network: FeatureNetwork, judge: ClassifierFeatures | None, pixels: Tensor, part: slice
+) -> _Rows:
+    """What is seen of some images; judge: if that is another network."""
+    seen = network.see(pixels[part])
+    verdict = seen.logits if judge is None else judge.see(pixels[part]).logits
+    return _Rows(*seen, verdict.argmax(1, keepdim=True))
 
 
 def extract_reconstructions(

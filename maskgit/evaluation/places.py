@@ -47,6 +47,7 @@ class Comparison:
     precision: str = "auto"
     out: Path | None = None
     refresh: Sequence[int] = (1,)
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for number in (self.count, *self.rounds, *self.refresh):
@@ -118,6 +119,7 @@ def _places(asked: Comparison, pipeline: Pipeline) -> Iterator[Place]:
         weights=asked.weights,
         judge=asked.judge,
         precision=pipeline.precision,
+        batch_size=asked.batch_size,
     )
     found, weights = instruments(request), pipeline_hashes(asked.run)
     metrics = ("fid", "prdc", *(["agreement"] if found["judge"] else []))

@@ -68,6 +68,7 @@ class Search:
     features: str | None = None
     weights: Path | None = None
     precision: str = "auto"
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         at_least_one(trials=self.trials, count=self.count)
@@ -224,6 +225,7 @@ class _Study:
             features=search.features,
             weights=search.weights,
             precision=search.precision,
+            batch_size=search.batch_size,
             options=dict(settings),
             pictures=False,
         )

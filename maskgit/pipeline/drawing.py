@@ -17,12 +17,14 @@ from tqdm import tqdm
 from maskgit.data.npz import write_npz
 from maskgit.data.order import chunks_of
 from maskgit.data.pixels import is_whole_png, save_png, save_pngs, to_pil, to_uint8
+from maskgit.machine import usual_batch
 from maskgit.pictures import image_grid
 from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.views import Views, watched
 from maskgit.processes import cpu_only, gather_rows, held, share_out, this_process
+from vqgan.chunks import in_chunks
 from vqgan.files import replacing
 from vqgan.weights import hash_of
 
@@ -38,7 +40,7 @@ class Request:
     labels: list[int]
     per_label: int
     seed: int
-    batch_size: int
+    batch_size: int | None  # as in Pipeline.at_once
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
 
 def _gathered_rows(pipeline: Pipeline, request: Request) -> Iterator[Tensor]:
     """All images in their order, as rows uint8 (n, numbers); the processes share the work."""
-    items, size = request.items(), request.batch_size
+    items, size = request.items(), request.batch_size or usual_batch()  # the same for all
     with _progress(len(items)) as bar:
         for _, chunk in share_out(chunks_of(len(items), size)):
             mine = [] if chunk is None else items[chunk.start : chunk.stop]
@@ -198,10 +200,13 @@ def draw_views(pipeline: Pipeline, request: Request, views: Views) -> list[Path]
     if not this_process().is_main_process or not views:
         return []
     firsts = request.items()[:: request.per_label]
-    parts = []
-    for chunk in chunks_of(len(firsts), request.batch_size):
-        labels, seeds = map(list, zip(*firsts[chunk.start : chunk.stop], strict=True))
-        parts.append(watched(pipeline, labels, seeds, **request.options))
+
+    def watch(part: slice) -> tuple[Tensor, Tensor]:
+        labels, seeds = map(list, zip(*firsts[part], strict=True))
+        return watched(pipeline, labels, seeds, **request.options)
+
+    grid = pipeline.grid_of(request.options.get("height"), request.options.get("width"))
+    parts = in_chunks(watch, len(firsts), pipeline.at_once(request.batch_size, grid))
     images, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
     return views.draw(images, confidence, [pipeline.class_names[label] for label, _ in firsts])
 
@@ -210,7 +215,7 @@ def stream_items(
     pipeline: Pipeline,
     items: list[tuple[int, int]],
     *,
-    batch_size: int,
+    batch_size: int | None,
     **options: Any,
 ) -> Any:
     """Images (channels, height, width) of (label, seed) pairs; the main process shows a bar."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskgit.config.presets import Preset
 from maskgit.data.pixels import to_pil
-from maskgit.machine import one_thread_each
+from maskgit.machine import one_thread_each, usual_batch
 from maskgit.model.backbones import Backbone
 from maskgit.model.conditioned import Conditioned
 from maskgit.model.passes import compiled_layers
@@ -37,12 +37,16 @@ from maskgit.samplers.conditions import Condition, batch_of, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Filled, Watched
 from maskgit.stopping import check_stop
+from vqgan.chunks import fitting, in_chunks
 from vqgan.registry import split
 from vqgan.tokenizer import Tokenizer
 
 ONE_THREAD = 64 * 64
 """Pixels up to which an image is decoded on one thread, others beside it: so it is quicker."""
 
+CELL_BYTES = 400 * 2**10
+"""What sampling takes on an accelerator for a cell: of 24 layers of width 768 with guidance, their
+keys and values kept. Larger nets, or a share of the memory that others take, are found out."""
 
 Labels = Sequence[int] | Condition
 """Of each image, a class label, num_classes for none; or a condition (samplers.conditions)."""
@@ -242,24 +246,43 @@ class Pipeline:
         critics = {name for name in CRITICS.values() if getattr(self.model, name) is not None}
         return settle(Settings(self.sampler, self.guidance), self.presets, critics, **options)
 
+    def at_once(self, batch_size: int | None = None, grid: Sequence[int] | None = None) -> int:
+        """How many images are drawn together: `batch_size`, or maskgit.machine.usual_batch, but no
+        more than an accelerator has memory for.
+
+        grid: of codes (h, w), the training's by default.
+        """
+        most = usual_batch() if batch_size is None else batch_size
+        [most] = whole_numbers([most], 1, MOST_BATCH, f"batch_size is 1 .. {MOST_BATCH}")
+        return fitting(most, CELL_BYTES * math.prod(grid or self.net.grid), self.device)
+
     @torch.no_grad()
     def stream(
         self,
         labels: Labels,
         seeds: Sequence[int] | None = None,
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         **options: Any,
     ) -> Iterator[Tensor]:
-        """Images (channels, height, width) in [-1, 1], made in batches; options as in `rounds`."""
+        """Images (channels, height, width) in [-1, 1], made in batches; options as in `rounds`.
+
+        batch_size: as in `at_once`; half as many, and a word on stderr, where memory runs out.
+        """
         condition = self.condition(labels)
         count = batch_of(condition)
         seeds = seeds_for(count, seeds)
-        [size] = whole_numbers([batch_size], 1, MOST_BATCH, f"batch_size is 1 .. {MOST_BATCH}")
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            *_, codes = self.rounds(some(condition, part), seeds[part], **options)
-            yield from self._decode(codes)
+        codes = options.get("codes")
+        size = options.get("height"), options.get("width")
+        grid = self.grid_of(*size) if codes is None else codes.shape[1:]
+
+        def draw(part: slice) -> list[Tensor]:
+            given = some(condition, part), seeds[part]
+            *_, codes = self.rounds(*given, **_of(part, options))
+            return list(self._decode(codes))
+
+        for images in in_chunks(draw, count, self.at_once(batch_size, grid)):
+            yield from images
 
     def _decode(self, codes: Tensor) -> Iterator[Tensor]:
         """The images of a batch of grids; on the CPU one by one, and small ones on one thread,
@@ -282,7 +305,7 @@ class Pipeline:
         labels: Labels,
         seeds: Sequence[int] | None = None,
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         **options: Any,
     ) -> list[Image.Image]:
         """One PIL image for each label.
@@ -292,6 +315,12 @@ class Pipeline:
         return [
             to_pil(image) for image in self.stream(labels, seeds, batch_size=batch_size, **options)
         ]
+
+
+def _of(part: slice, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of some of the images: codes and mixed_with are of each."""
+    each = {key: options[key] for key in ("codes", "mixed_with") if options.get(key) is not None}
+    return {**options, **{key: values[part] for key, values in each.items()}}
 
 
 def class_grid(

@@ -12,6 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from maskgit.config.loading import flatten, load, to_dict
 from maskgit.config.sections import Config, TrainConfig
+from maskgit.machine import quicken
 from maskgit.precision import best_precision
 from maskgit.processes import cpu_only
 
@@ -50,6 +51,7 @@ def check_trackers(train: TrainConfig) -> None:
 def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     """The process group, the device, the precision and the trackers."""
     check_trackers(train)
+    quicken()
     # an earlier training in this process may have had another precision
     AcceleratorState._reset_state()
     return Accelerator(

@@ -137,7 +137,10 @@ OPTIONS = {
 """Of version 0.1: they go on working."""
 
 
-NEW = {"sample": {"--set"}, "edit": {"--set"}, "evaluate": {"--set"}}
+NEW = {
+    "sample": {"--set"}, "edit": {"--set"}, "evaluate": {"--set"}, "tune": {"--batch-size"},
+    "compare": {"--batch-size"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", OPTIONS)

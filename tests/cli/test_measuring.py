@@ -22,9 +22,10 @@ def asked(monkeypatch):
 
 def test_compare_reads_names_and_numbers(asked, tmp_path):
     words = ("--samplers", "halton, random", "--rounds", "2,4", "--refresh", "1,2", "--count", 20)
+    words += ("--batch-size", 3)
     assert cli("compare", tmp_path, *words) == 0
     [(comparison,)] = asked
-    assert (comparison.run, comparison.count) == (tmp_path, 20)
+    assert (comparison.run, comparison.count, comparison.batch_size) == (tmp_path, 20, 3)
     assert list(comparison.samplers) == ["halton", "random"]
     assert [*comparison.rounds, *comparison.refresh] == [2, 4, 1, 2]
 

@@ -45,7 +45,8 @@ def test_the_best_settings_become_a_preset_for_each_number_of_rounds(run, measur
 
 
 def test_run_again_it_continues_as_if_it_had_not_been_stopped(run, measured, tmp_path):
-    list(run_tuning(Search(run, trials=6), ["random"], [4]))
+    list(run_tuning(Search(run, trials=6, batch_size=7), ["random"], [4]))
+    assert {request.batch_size for request in measured} == {7}
     straight = [request.options for request in measured]
     (run / "tuning" / "random-4.log").unlink()
     measured.clear()

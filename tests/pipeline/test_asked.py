@@ -37,7 +37,7 @@ def test_labels_that_are_no_classes_are_refused(tiny_pipeline, labels):
     ({"batch_size": -1}, "batch_size is 1"),
     ({"batch_size": 0}, "batch_size is 1"),
     ({"batch_size": 1.5}, "batch_size is 1"),
-    ({"batch_size": None}, "batch_size is 1"),
+    ({"batch_size": "4"}, "batch_size is 1"),
     ({"negative": "coat", "guidance": 2.0}, "labels lie in"),
     ({"negative": 9, "guidance": 2.0}, "labels lie in"),
     ({"height": -16}, "sides lie in"),

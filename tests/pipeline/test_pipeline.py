@@ -3,10 +3,11 @@ import torch
 
 from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
-from maskgit.pipeline.pipeline import Pipeline, class_grid
+from maskgit.pipeline.pipeline import CELL_BYTES, Pipeline, class_grid
 from maskgit.samplers import SAMPLERS
 from tests.conftest import make_pipeline
 from tests.pipeline.conftest import LABELS, SEEDS
+from vqgan import chunks
 from vqgan.tokenizer import Tokenizer
 
 
@@ -129,3 +130,30 @@ def test_pictures_have_a_row_for_each_label(tiny_pipeline):
     grid = class_grid(tiny_pipeline, [0, 2], 3)
     cell = 16 * 4 + 4  # enlarged to at least 56 pixels, and a gap
     assert grid.height == 2 * cell + 4 and grid.width > 3 * cell + 4
+
+
+def test_half_as_many_images_where_memory_runs_out_are_the_same(tiny_pipeline, monkeypatch, capfd):
+    """In a sampling, or while it is decoded; image i depends on seed i only."""
+    asked = {"mixed_with": [(label, 0.5) for label in LABELS], "guidance": 2.0}
+    asked["codes"] = torch.full((9, 4, 4), 16).tril(2)
+    whole = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, **asked)))
+    rounds, sizes = tiny_pipeline.rounds, []
+
+    def short_of_memory(labels, seeds, **options):
+        sizes.append(len(seeds))
+        for number, codes in enumerate(rounds(labels, seeds, **options)):
+            if len(seeds) > 2 and number == 1:
+                raise torch.OutOfMemoryError
+            yield codes
+
+    monkeypatch.setattr(tiny_pipeline, "rounds", short_of_memory)
+    halved = torch.stack(list(tiny_pipeline.stream(LABELS, SEEDS, **asked)))
+    assert torch.equal(whole, halved) and sizes == [9, 4, 2, 2, 2, 2, 1]
+    assert "out of memory: 2 images at a time" in capfd.readouterr().err
+
+
+def test_a_batch_is_planned_by_what_an_accelerator_has_left(tiny_pipeline, monkeypatch):
+    assert (tiny_pipeline.at_once(), tiny_pipeline.at_once(7)) == (100, 7)
+    monkeypatch.setattr(chunks, "free_memory", lambda device: 16 * CELL_BYTES * 10)
+    assert [tiny_pipeline.at_once(n) for n in (None, 3)] == [8, 3]
+    assert tiny_pipeline.at_once(None, (8, 8)) == 2

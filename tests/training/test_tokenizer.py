@@ -1,11 +1,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from maskgit.training.checkpoints import load_latest
+from maskgit.training.launch import make_accelerator
 from maskgit.training.metrics_log import read_metrics
+from maskgit.training.tasks.tokenizer import TokenizerTask
 from maskgit.training.trainer import train
 from tests.training.conftest import changed
+from vqgan.classifier import Classifier
 
 
 @pytest.mark.parametrize("loss", [{"name": "patchgan", "width": 8, "num_layers": 1}])
@@ -60,3 +64,26 @@ def test_a_discriminator_is_kept_in_bounds(tiny_configs):
     )
     ends = {name: rows[-1]["discriminator_loss"] for name, rows in found.items()}
     assert len(set(ends.values())) == len(ends), "each of them changes the steps"
+
+
+def test_all_that_sees_images_has_the_memory_format_of_the_model(tiny_configs, tmp_path):
+    channels = tiny_configs[0].data.channels
+    seeing = tmp_path / "classifier.safetensors"
+    Classifier(channels=channels, num_classes=2, width=8).save(seeing, {})
+    for last in (False, True):
+        config = changed(
+            tiny_configs[0],
+            model={"channels_last": last},
+            loss={
+                "perceptual": {"name": "classifier", "weights": str(seeing)},
+                "adversarial": {"discriminator": {"name": "patchgan", "width": 8, "num_layers": 1}},
+            },
+            data={"image_size": 16},
+        )
+        task = TokenizerTask(config, make_accelerator(config.train, Path(config.run)))
+        for net in (task.main.module, task.perceptual, task.adversary.learner.module):
+            kernels = [weight for weight in net.parameters() if weight.ndim == 4]
+            wide = [w for w in kernels if min(w.shape) > 1]
+            assert wide and all(
+                w.is_contiguous(memory_format=torch.channels_last) == last for w in wide
+            )

@@ -39,13 +39,18 @@ class Adversary:
     """A Judge with its optimiser."""
 
     def __init__(
-        self, options: AdversarialConfig, config: TokenizerConfig, accelerator: Accelerator
+        self,
+        options: AdversarialConfig,
+        config: TokenizerConfig,
+        accelerator: Accelerator,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.options, self.accelerator = options, accelerator
         self.seed, self.batch_size = config.seed, config.train.batch_size
         judge = Judge(
             build(DISCRIMINATORS, options.discriminator, "discriminator", config.data.channels)
         )
+        judge.to(memory_format=memory_format)  # as its images come
         _check_size(judge, config.data.channels, config.data.image_size)
         if options.start_step >= config.train.steps and accelerator.is_main_process:
             print(

@@ -51,12 +51,15 @@ class TokenizerTask:
         self.pixel = PIXEL_LOSSES[config.loss.pixel]
         self.perceptual = None
         if config.loss.perceptual is not None:
-            self.perceptual = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss").to(
-                accelerator.device
+            seeing = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss")
+            self.perceptual = seeing.to(accelerator.device).to(
+                memory_format=tokenizer.memory_format
             )
         self.adversary = None
         if config.loss.adversarial is not None:
-            self.adversary = Adversary(config.loss.adversarial, config, accelerator)
+            self.adversary = Adversary(
+                config.loss.adversarial, config, accelerator, tokenizer.memory_format
+            )
             self.learners["discriminator"] = self.adversary.learner
 
     def take_weights(self, path: Path) -> None:
