@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 
+FLOAT32_AT_MOST = torch.backends.mps.is_available()
+"""Whether this machine's accelerator is Apple's, which has no float64."""
 
-@cache
+
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, or float32 on a device that has no other (Apple's)."""
-    try:
-        torch.empty(0, dtype=torch.float64, device=device)
-    except TypeError:
-        return torch.float32
-    return torch.float64
+    """float64, or float32 on a device that has no other."""
+    return torch.float32 if FLOAT32_AT_MOST and device.type != "cpu" else torch.float64
