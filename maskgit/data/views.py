@@ -45,6 +45,7 @@ class Encoded(NamedTuple):
     codes: np.ndarray  # (rows, views, h, w)
     labels: np.ndarray  # (rows,)
     pixels: bytes  # of what was encoded
+    stop: int  # the images up to this index were looked at
 
 
 def encode_images(
@@ -56,11 +57,12 @@ def encode_images(
     order = [
         [(i, 0) for i in indices[start : start + size]] for start in range(0, len(indices), size)
     ]
-    for batch in batches(views, order, workers=workers):
+    for part, batch in zip(order, batches(views, order, workers=workers), strict=True):
         if len(batch.labels):
             codes = tokenizer.encode(to_float(batch.data.to(device).flatten(0, 1)))
             yield Encoded(
                 codes.unflatten(0, batch.data.shape[:2]).cpu().numpy(),
                 batch.labels.numpy(),
                 batch.data.numpy().tobytes(),
+                part[-1][0] + 1,
             )
