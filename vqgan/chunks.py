@@ -16,7 +16,7 @@ SHARE = 0.8
 
 def free_memory(device: torch.device) -> float:
     """Bytes that tensors can still take on a device; infinite where it does not say, as on CPUs."""
-    if device.type != "cuda" or not torch.cuda.is_available():
+    if device.type == "cpu" or not torch.cuda.is_available():
         return math.inf
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept

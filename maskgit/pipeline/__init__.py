@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = face(
         "saved": ["class_names_of", "pipeline_folder", "pipeline_hashes"],
         "drawing": [
             "Request",
+            "compile_for",
             "draw_grid",
             "draw_images",
             "draw_npz",
