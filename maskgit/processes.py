@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -68,6 +68,22 @@ def this_process() -> PartialState:
     return PartialState(cpu=cpu_only(), timeout=PATIENCE)
 
 
+def on_main(work: Callable[[], object]) -> None:
+    """The main process does it, the others wait; if it cannot, ValueError or OSError on all."""
+    state = this_process()
+    error: ValueError | OSError | None = None
+    if state.is_main_process:
+        try:
+            work()
+        except (ValueError, OSError) as found:
+            error = found
+    failed = gather_rows(torch.tensor([[error is not None]], device=state.device))
+    if error is not None:
+        raise error
+    if failed.any():
+        raise ValueError("the main process cannot go on, and says why")
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """The rows (n_r, width) of all processes, in the order of the processes, on each of them.
 
@@ -114,7 +130,8 @@ def held(folder: str | Path, what: str) -> Iterator[None]:
     the lock of a process that has died is free. What a kill left half written is removed; a folder
     that was made for work that then failed, too, if nothing else is in it.
     """
-    if int(os.environ.get("RANK", "0")):  # asked of the launcher: no group is formed for this
+    this_process()  # the group is formed first: in it, others notice that the main one is refused
+    if int(os.environ.get("RANK", "0")):
         yield
         return
     folder = Path(folder)

@@ -236,6 +236,28 @@ def by_processes(number, script, *words):
     return done.stdout
 
 
+def launched(number, *words, seconds=60):
+    """How each process of a command ends that a launcher starts: its status, and what it said."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(number)}
+    place |= {"PYTHONPATH": str(repo()), "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(number)}
+    command = [sys.executable, "-m", "maskgit", *map(str, words)]
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(number)
+    ]
+    try:
+        said = [process.communicate(timeout=seconds)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
 def all_grids(num_codes, num_cells):
     """Every grid: (num_codes ** num_cells, num_cells)."""
     return torch.tensor(list(itertools.product(range(num_codes), repeat=num_cells)))

@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = face(
             "Transform",
             "open_image",
             "save_png",
+            "save_pngs",
+            "is_whole_png",
             "to_float",
             "to_mask",
             "to_pil",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file
 from tqdm import tqdm
 
 from maskgit.data.datasets import ImageDataset
@@ -25,10 +26,10 @@ from maskgit.data.manifest import (
     write_sealed,
 )
 from maskgit.data.order import batches, chunks_of
-from maskgit.data.shards import map_tensors, proof_of, shard_path, write_shard
-from maskgit.data.views import Views, encode_images
+from maskgit.data.shards import begun_path, map_tensors, proof_of, shard_path, write_shard
+from maskgit.data.views import Encoded, Views, encode_images
 from maskgit.processes import gather_rows, this_process
-from maskgit.stopping import check_stop
+from maskgit.stopping import Stopped, check_stop
 from vqgan.files import sha256
 from vqgan.registry import changes
 from vqgan.tokenizer import Tokenizer
@@ -36,7 +37,16 @@ from vqgan.tokenizer import Tokenizer
 UNFINISHED = "unfinished.json"
 """In a cache's folder, until there is a manifest: what it is to be made of."""
 SHARD_ROWS = 8192
-"""Rows of a shard: what a process tokenises at a time, and a call that was cut short does again."""
+"""Rows of a shard: what a process tokenises at a time, and a call that was killed does again."""
+
+
+class Done(NamedTuple):
+    """Some rows of a shard, in order."""
+
+    codes: np.ndarray  # (rows, views, h, w)
+    labels: np.ndarray  # (rows,)
+    pixels: Any  # a hash of the images of these and all rows before, that can go on
+    stop: int  # the images up to this index were looked at
 
 
 class Cache:
@@ -133,17 +143,17 @@ class Cache:
         for split, shards in self.shards.items():
             for number in self._mine(split):
                 proof = proof_of(shard_path(self.out, split, number))
-                if proof and proof.get("pixels") != self._pixels(split, shards[number]):
+                if proof and not self._is_of_same_pixels(proof, split, shards[number]):
                     raise ValueError(self._refusal(f"images of {split} were changed since"))
 
-    def _pixels(self, split: str, indices: range) -> str:
+    def _pixels(self, split: str, indices: range) -> Any:
         """A hash of images as the tokenizer sees them."""
         digest = hashlib.sha256()
         order = [[(indices[i], 0) for i in part] for part in chunks_of(len(indices), 100)]
         for batch in batches(self.views[split], order, workers=self.workers):
             check_stop()
             digest.update(batch.data.numpy().tobytes())
-        return digest.hexdigest()
+        return digest
 
     def _mine(self, split: str) -> range:
         """The shards of this process: every n-th."""
@@ -160,8 +170,11 @@ class Cache:
         return (
             proof.get("made of") == self._made_of(split, number)
             and (not hashes or hashes.get(path.name) == sha256(path))
-            and (bool(found) or proof["pixels"] == self._pixels(split, self.shards[split][number]))
+            and (bool(found) or self._is_of_same_pixels(proof, split, self.shards[split][number]))
         )
+
+    def _is_of_same_pixels(self, proof: Mapping[str, str], split: str, indices: range) -> bool:
+        return proof["pixels"] == self._pixels(split, indices).hexdigest()
 
     def _made_of(self, split: str, number: int) -> str:
         """A hash of all that the codes of a shard depend on, but where the images lie."""
@@ -228,33 +241,70 @@ class Cache:
             write_sealed(self.manifest, {**found, **now})
 
     def _write_split(self, split: str, numbers: Sequence[int]) -> None:
-        shards, views = self.shards[split], self.views[split]
-        total, silent = sum(len(shards[n]) for n in numbers), not self.state.is_main_process
+        shards, silent = self.shards[split], not self.state.is_main_process
+        total = sum(len(shards[number]) for number in numbers)
+        begun = {number: self._begun(split, number) for number in numbers}
+        left = {
+            number: range(done[-1].stop if done else shards[number].start, shards[number].stop)
+            for number, done in begun.items()
+        }
         with tqdm(total=total, unit="image", desc=f"tokenise {split}", disable=silent) as bar:
             encoded = encode_images(
-                self.model, views, {number: shards[number] for number in numbers},
-                batch_size=self.batch_size, workers=self.workers,
+                self.model, self.views[split], left, batch_size=self.batch_size,
+                workers=self.workers,
             )  # fmt: skip
-            of_shards = groupby(encoded, attrgetter("shard"))
-            for number in numbers:
-                found, parts = next(of_shards, (None, iter(())))
-                if found != number:
-                    first, last = shards[number][0], shards[number][-1]
-                    raise ValueError(
-                        f"none of the images {first} to {last} of {split} could be read"
-                    )
-                codes, labels, digest = [], [], hashlib.sha256()
-                for part in parts:
-                    check_stop()
-                    codes.append(part.codes)
-                    labels.append(part.labels)
-                    digest.update(part.pixels)
-                    bar.update(len(part.labels))
-                about = {"made of": self._made_of(split, number), "pixels": digest.hexdigest()}
-                write_shard(
-                    shard_path(self.out, split, number),
-                    np.concatenate(codes), np.concatenate(labels), self.model.codebook_size, about,
-                )  # fmt: skip
+            for number, parts in groupby(encoded, attrgetter("shard")):
+                self._write_one(split, number, begun.pop(number), parts, bar)
+            for number, done in begun.items():  # none of whose images is left, or can be read
+                self._write_one(split, number, done, (), bar)
+
+    def _write_one(
+        self, split: str, number: int, done: list[Done], parts: Iterable[Encoded], bar: tqdm[Any]
+    ) -> None:
+        """A shard; of one that a signal stops, what is done is kept, and gone on with."""
+        path, indices = shard_path(self.out, split, number), self.shards[split][number]
+        bar.update(sum(len(part.labels) for part in done))
+        try:
+            for part in parts:
+                check_stop()
+                pixels = done[-1].pixels.copy() if done else hashlib.sha256()
+                pixels.update(part.pixels)
+                done.append(Done(part.codes, part.labels, pixels, part.stop))
+                bar.update(len(part.labels))
+            if not done:
+                raise ValueError(
+                    f"none of the images {indices[0]} to {indices[-1]} of {split} could be read"
+                )
+            self._write(path, split, number, done)
+        except Stopped:
+            if done:
+                about = {"stop": str(done[-1].stop), "batch": str(self.batch_size)}
+                self._write(begun_path(path), split, number, done, about)
+            raise
+        begun_path(path).unlink(missing_ok=True)
+
+    def _write(
+        self, path: Path, split: str, number: int, done: Sequence[Done], about: Any = None
+    ) -> None:
+        about = {"made of": self._made_of(split, number), **(about or {})}
+        about["pixels"] = done[-1].pixels.hexdigest()
+        codes, labels = ([getattr(part, name) for part in done] for name in ("codes", "labels"))
+        write_shard(
+            path, np.concatenate(codes), np.concatenate(labels), self.model.codebook_size, about
+        )
+
+    def _begun(self, split: str, number: int) -> list[Done]:
+        """What a stopped call did of a shard, if the images and the batches are the same."""
+        path = begun_path(shard_path(self.out, split, number))
+        proof, start = proof_of(path), self.shards[split][number].start
+        if proof.get("made of") != self._made_of(split, number):
+            return []
+        stop = int(proof["stop"])
+        pixels = self._pixels(split, range(start, stop))
+        if proof["batch"] != str(self.batch_size) or pixels.hexdigest() != proof["pixels"]:
+            return []
+        found = load_file(path)
+        return [Done(found["codes"], found["labels"], pixels, stop)]
 
 
 def _difference(key: str, found: Mapping[str, Any], value: Any) -> str:

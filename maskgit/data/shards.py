@@ -28,6 +28,11 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
     return folder / f"{split}-{number:05d}.safetensors"
 
 
+def begun_path(shard: Path) -> Path:
+    """Where the first rows of a shard wait for the rest, after a stop."""
+    return shard.with_suffix(".begun.safetensors")
+
+
 def smallest_dtype(codebook_size: int) -> np.dtype[Any]:
     """uint8, uint16 or int32: the smallest that holds every code."""
     return np.dtype(

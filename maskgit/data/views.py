@@ -43,6 +43,7 @@ class Encoded(NamedTuple):
     codes: np.ndarray  # (rows, views, h, w)
     labels: np.ndarray  # (rows,)
     pixels: bytes  # of what was encoded
+    stop: int  # the images up to this index were looked at
 
 
 def encode_images(
@@ -61,7 +62,8 @@ def encode_images(
         for start in range(0, len(indices), size):
             numbers.append(number)
             order.append([(index, 0) for index in indices[start : start + size]])
-    for number, batch in zip(numbers, batches(views, order, workers=workers), strict=True):
+    found = batches(views, order, workers=workers)
+    for number, part, batch in zip(numbers, order, found, strict=True):
         if len(batch.labels):
             codes = tokenizer.encode(to_float(batch.data.to(device).flatten(0, 1)))
             yield Encoded(
@@ -69,4 +71,5 @@ def encode_images(
                 codes.unflatten(0, batch.data.shape[:2]).cpu().numpy(),
                 batch.labels.numpy(),
                 batch.data.numpy().tobytes(),
+                part[-1][0] + 1,
             )

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "pipeline": ["Pipeline", "class_grid"],
+        "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
         "saved": ["class_names_of", "pipeline_folder", "pipeline_hashes"],
         "drawing": [

@@ -17,13 +17,14 @@ from tqdm import tqdm
 from maskgit.data.npz import write_npz
 from maskgit.data.order import chunks_of
 from maskgit.data.pixels import is_whole_png, save_png, save_pngs, to_pil, to_uint8
+from maskgit.data.sources import readable_suffixes
 from maskgit.machine import usual_batch
 from maskgit.pictures import image_grid
 from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.views import Views, watched
-from maskgit.processes import cpu_only, gather_rows, held, share_out, this_process
+from maskgit.processes import cpu_only, gather_rows, held, on_main, share_out, this_process
 from vqgan.chunks import in_chunks
 from vqgan.files import replacing
 from vqgan.weights import hash_of
@@ -97,9 +98,7 @@ def draw_images(pipeline: Pipeline, request: Request, out: Path) -> list[Path]:
     """
     state = this_process()
     with held(out, "sample"):
-        if state.is_main_process:
-            _claim(out, _said_of(pipeline, request))
-        state.wait_for_everyone()
+        on_main(lambda: _claim(out, _said_of(pipeline, request)))
         mine = request.items()[state.process_index :: state.num_processes]
         paths = {item: out / file_name(pipeline.class_names, *item) for item in mine}
         left = [item for item in mine if not is_whole_png(paths[item])]
@@ -160,7 +159,7 @@ def _claim(out: Path, wanted: Mapping[str, Any]) -> None:
             f"{out} holds samples of another request ({key}: {found.get(key)}, now "
             f"{wanted[key]}): choose another --out"
         )
-    if other := next((p for p in out.iterdir() if p.suffix.lower() == ".png"), None):
+    if other := next((p for p in out.iterdir() if p.suffix.lower() in readable_suffixes()), None):
         raise ValueError(
             f"{out} holds images that do not say what they are of ({other.name}): choose another "
             "--out"

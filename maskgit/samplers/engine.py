@@ -20,6 +20,7 @@ from maskgit.machine import upload
 from maskgit.randomness import uniforms
 from maskgit.samplers.predictor import Known, Predictor, logits_in_parts, places_of
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
+from vqgan.devices import widest_float
 from vqgan.registry import Positive, Share
 
 
@@ -69,7 +70,7 @@ def draw(
     if temperature == 0:
         codes = logits.argmax(-1)
     else:
-        cdf = probs.double().cumsum(-1)
+        cdf = probs.to(widest_float(probs.device)).cumsum(-1)
         codes = torch.searchsorted(cdf, (u.to(cdf) * cdf[:, -1])[:, None], right=True)[:, 0]
         codes = codes.clamp_(max=logits.shape[-1] - 1)
     chosen = probs.gather(-1, codes[:, None])[:, 0]
@@ -78,7 +79,7 @@ def draw(
 
 def gumbel(u: Tensor) -> Tensor:
     """Standard Gumbel noise from uniform numbers: -log(-log u), u clamped away from 0 and 1."""
-    return -torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-16)))
+    return -torch.log(-torch.log(u.clamp(1e-20, 1 - torch.finfo(u.dtype).eps / 2)))
 
 
 Counts = np.ndarray
@@ -228,7 +229,8 @@ def fill(
     blank, changed = bool((before == codes[0].numel()).all()), np.zeros_like(before)
     for k, (r, after) in enumerate(rounds(before)):
         noise = uniforms(seeds, k, (2, codes[0].numel()))
-        u_code, u_policy = upload(noise, codes.device).unbind(1)
+        wide = noise.to(widest_float(codes.device))
+        u_code, u_policy = upload(wide, codes.device).unbind(1)
         now = Round(r, upload(torch.from_numpy(after), codes.device), u_policy)
         cells = policy.cells(codes == predictor.mask_id, now)
         asked, counts = _asked(policy, cells, before, after)

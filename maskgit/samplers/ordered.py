@@ -24,12 +24,14 @@ from maskgit.samplers.engine import (
 )
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import ScheduleSpec
+from vqgan.devices import widest_float
 from vqgan.registry import Positive, Share
 
 
 def _in_order(predictor: Predictor, codes: Tensor, place: Tensor) -> Policy:
     """Draw hidden cells in a fixed order, nothing else; place: (batch, cells), low = early."""
-    early = upload(-place.double(), device_of(predictor, codes))
+    device = device_of(predictor, codes)
+    early = upload(-place.to(widest_float(device)), device)
 
     def next_cells(hidden: Tensor, now: Round) -> Tensor:
         left = hidden.flatten(1)

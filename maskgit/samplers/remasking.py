@@ -24,6 +24,7 @@ from maskgit.samplers.engine import (
 )
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
+from vqgan.devices import widest_float
 from vqgan.registry import Inside, Positive, Rising, Share, choose
 
 
@@ -80,7 +81,8 @@ def remask(
     device = device_of(predictor, codes)
     given = upload(codes != predictor.mask_id, device)
     probs = torch.ones(codes.shape, device=device)  # of the cells drawn so far
-    sigma = torch.zeros(codes.shape, dtype=torch.float64, device=device)  # of this round
+    wide = widest_float(device)
+    sigma = torch.zeros(codes.shape, dtype=wide, device=device)  # of this round
 
     def draw_some(hidden: Tensor, now: Round) -> Tensor:
         if now.r == 1:  # the last round, whatever the schedule leaves there
@@ -90,7 +92,7 @@ def remask(
         remasks = _within(refine, now.r - 1 / steps, now.r)
         most = min(1.0, (1 - after) / max(before, 1e-12)) if remasks else 0.0
         if sigma_of is None:
-            weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).double().softmax(1)
+            weights = (-probs).masked_fill(~known, -torch.inf).flatten(1).to(wide).softmax(1)
             sigma.copy_(most * weights.nan_to_num(0.0).view_as(known))
             mean = sigma.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
         else:

@@ -44,8 +44,8 @@ def train(config: Config) -> Path:
     not finite, ValueError if the run folder holds a run with another config, or is in use.
     """
     config = with_precision(config)
+    accelerator = make_accelerator(config.train, Path(config.run))
     with held(config.run, "train"):
-        accelerator = make_accelerator(config.train, Path(config.run))
         return Training(config, accelerator).run()
 
 

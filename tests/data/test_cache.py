@@ -2,6 +2,8 @@ import errno
 import json
 import os
 import shutil
+import signal
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from maskgit.data import cache
 from maskgit.data.codes import CodeDataset
 from maskgit.data.manifest import read_sealed, write_sealed
 from maskgit.data.tokenization import tokenize_dataset
+from maskgit.stopping import Stopped, raising
 from tests.conftest import cli, repo
 from tests.data.conftest import make_tokenizer
 from vqgan.files import sha256
@@ -190,6 +193,66 @@ def test_a_cache_without_hashes_is_known_and_says_so(made, capfd):
         json.loads((repo() / "tests/golden/0.1/codes/manifest.json").read_text()).keys()
         == manifest.keys()
     )
+
+
+class Stopping:
+    """Tokenizer.encode, counted; a signal comes in a call of it."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.at, real = 0, 0, Tokenizer.encode
+
+        def encode(tokenizer, images):
+            self.calls += 1
+            if self.calls == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(tokenizer, images)
+
+        monkeypatch.setattr(Tokenizer, "encode", encode)
+
+    def stop(self, at, work):
+        self.calls, self.at = 0, at
+        with pytest.raises(Stopped), raising():
+            work()
+        self.at, self.calls = 0, 0
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("at", [2, 3, 8])
+def test_a_stopped_shard_goes_on_to_the_same_bits(made, data, tmp_path, monkeypatch, at):
+    """Of a shard of 9 images with mirrored views two batches of 4 are done when the third stops."""
+    out, _ = made
+    path, other, watch = tmp_path / "t.safetensors", tmp_path / "other", Stopping(monkeypatch)
+    work = partial(tokenize_dataset, path, other, data, batch_size=8)
+    tokenize_dataset(path, out, data, batch_size=8, overwrite=True)
+    whole = watch.calls
+    watch.stop(at, work)
+    assert any(name.endswith(".begun.safetensors") for name in shards(other))
+    work()
+    assert watch.calls == whole - (at - 1)
+    assert shards(other) == shards(out)
+    assert (other / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("change", ["batches", "an image", "a flipped bit", "overwrite"])
+def test_a_stopped_shard_of_something_else_is_begun_anew(
+    made, data, tmp_path, image_folder, monkeypatch, change
+):
+    path, out, watch = tmp_path / "t.safetensors", tmp_path / "other", Stopping(monkeypatch)
+    watch.stop(3, lambda: tokenize_dataset(path, out, data, batch_size=8))
+    if change == "an image":
+        image = image_folder / "train" / "bag" / "00.png"
+        picture, size, times = Image.open(image), image.stat().st_size, image.stat()
+        picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(image)
+        image.write_bytes(image.read_bytes().ljust(size, b"\0")[:size])
+        os.utime(image, (times.st_atime, times.st_mtime))
+    if change == "a flipped bit":
+        flip(out / "train-00000.begun.safetensors")
+    size = 16 if change == "batches" else 8
+    tokenize_dataset(path, out, data, batch_size=size, overwrite=change == "overwrite")
+    fresh = tmp_path / "fresh"
+    tokenize_dataset(path, fresh, data, batch_size=size)
+    assert shards(out) == shards(fresh)
 
 
 def test_a_key_outside_the_data_section_is_refused(tmp_path, capfd):

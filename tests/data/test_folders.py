@@ -7,6 +7,7 @@ from PIL import Image
 
 from maskgit.data.sources import SPLITS, load_source
 from maskgit.data.sources.folders import validating
+from maskgit.data.sources.source import describe
 from tests.data.conftest import make_imagenet
 
 
@@ -196,3 +197,20 @@ def test_a_name_that_is_no_unicode_is_read(tmp_path):
         for split in SPLITS
     ]
     assert sum(counts) == 3 and min(counts) == 1
+
+
+def test_a_class_that_the_split_by_hash_leaves_without_training_images_is_named(tmp_path):
+    """Folders that differ in case only stay two classes, and get a word."""
+    for name in ("Bag", "bag"):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.new("L", (4, 4)).save(tmp_path / name / f"{i}.png")
+    alone = next(f"{i}.png" for i in range(10_000) if validating([f"coat/{i}.png", "x"], 0.05)[0])
+    (tmp_path / "coat").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "coat" / alone)
+    sources = {
+        split: load_source({"name": "folder", "root": str(tmp_path)}, split) for split in SPLITS
+    }
+    assert sources["train"].class_names == ("Bag", "bag", "coat")
+    line = describe(sources)
+    assert "without a training image: coat;" in line and line.endswith("differs: Bag and bag")

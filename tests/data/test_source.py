@@ -28,5 +28,16 @@ def test_one_line_says_what_there_is_and_what_was_left_out():
     assert line == "images: train 2, validation 2, of 1 class; left out: 2 .txt files (a.txt)"
 
 
+def test_classes_without_training_images_and_those_alike_but_for_case_are_named():
+    names = ("A", "a", "b", "Straße", "STRASSE")
+    whole = from_arrays(np.zeros((5, 2, 2), np.uint8), np.arange(5), names, "small")
+    part = from_arrays(np.zeros((2, 2, 2), np.uint8), np.array([0, 3]), names, "small")
+    alike = "classes of their own, though only their case differs: A and a, Straße and STRASSE"
+    start = "of 5 classes; "
+    assert describe({"train": whole, "validation": part}).endswith(start + alike)
+    line = describe({"train": part, "validation": whole})
+    assert line.endswith(f"{start}without a training image: a, b, STRASSE; {alike}")
+
+
 def test_a_name_is_shown_in_one_line():
     assert shown("a\nb\x1b\udcff é") == "a\\nb\\x1b\\udcff é"

@@ -19,6 +19,7 @@ from maskgit.pipeline.drawing import (
     warn_of_preset,
 )
 from maskgit.pipeline.views import Views
+from tests.conftest import launched
 
 
 def request_of(labels, per_label, **options):
@@ -132,6 +133,26 @@ def test_samples_of_other_weights_or_of_nobody_knows_what_are_not_mixed_in(tiny_
     (tmp_path / "samples.json").unlink()
     with pytest.raises(ValueError, match="images that do not say what they are of"):
         draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.WEBP", "photo.tif"])
+def test_a_folder_of_pictures_of_any_kind_is_not_sampled_into(tiny_pipeline, tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"images that do not say what they are of .{name}"):
+        draw_images(tiny_pipeline, request_of([1], 3), tmp_path)
+    assert not (tmp_path / "samples.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_that_may_not_sample_into_a_folder_both_end_with_a_line(run, tmp_path):
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / "beach.webp").write_bytes(b"")
+    ends = launched(2, "sample", run, "--out", out, "--per-label", 2)
+    assert [status for status, _ in ends] == [2, 2]
+    assert "images that do not say what they are of (beach.webp)" in ends[0][1]
+    assert "maskgit: the main process cannot go on, and says why" in ends[1][1]
+    assert all(said.count("maskgit: ") == 1 and "Traceback" not in said for _, said in ends)
 
 
 def test_a_label_is_read_from_a_name_only_where_the_class_agrees():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from maskgit.config.loading import to_dict
+from maskgit.config.loading import save, to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import held
@@ -16,6 +16,7 @@ from maskgit.training.checkpoints import checkpoints, load_latest
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.tasks import TASKS
 from maskgit.training.trainer import Stopped, train
+from tests.conftest import launched
 from tests.training.conftest import changed
 from vqgan.tokenizer import Tokenizer
 
@@ -106,6 +107,18 @@ def test_a_run_in_use_is_refused(tiny_configs):
         pytest.raises(ValueError, match=rf"{run} is in use by train \(pid {os.getpid()} on "),
     ):
         train(tiny_configs[0])
+
+
+@pytest.mark.slow
+def test_both_processes_end_with_a_line_where_a_run_is_in_use(tiny_configs, tmp_path):
+    run = Path(tiny_configs[0].run)
+    save(tiny_configs[0], tmp_path / "c.yaml")
+    with held(run, "train"):
+        ends = launched(2, "train", tmp_path / "c.yaml")
+    assert [status for status, _ in ends] == [2, 2]
+    assert f"maskgit: {run} is in use by train" in ends[0][1]
+    assert "maskgit: another process of this command is gone" in ends[1][1]
+    assert all("Traceback" not in said for _, said in ends)
 
 
 def test_weights_that_are_not_finite_stop_and_keep_the_last_good_checkpoint(

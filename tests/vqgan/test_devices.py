@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
@@ -9,7 +10,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from maskgit import SAMPLERS
 from maskgit.model.likelihood import bits
+from maskgit.samplers import engine, remasking
 from maskgit.schedules import mdlm_weight
 from maskgit.training.averages import Averages
 from vqgan.devices import widest_float
@@ -28,12 +31,11 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.fixture
-def device():
+def device(monkeypatch):
     """One without float64."""
-    widest_float.cache_clear()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True), NoFloat64():
         yield torch.device("cuda")
-    widest_float.cache_clear()
 
 
 def test_the_widest_float_is_found_out(device):
@@ -58,3 +60,24 @@ def test_sums_of_values_and_of_bits_are_made_elsewhere(device, monkeypatch):
     codes = torch.zeros(3, 4, 4, dtype=torch.int64, device=device)
     found = bits(model, codes, {})
     assert found.shape == (3,) and found.dtype == torch.float32 and found.device.type == "cuda"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_draw_without_it(device, monkeypatch, name):
+    class Even:
+        mask_id, device = 16, torch.device("cuda")
+
+        def logits(self, codes, cells, r):
+            return torch.zeros(int(cells.numel()), 16, device=self.device)
+
+        def scores(self, codes, r):
+            return torch.zeros(codes.shape, device=self.device)
+
+        self_scores = scores
+
+    monkeypatch.setattr(engine, "hidden_counts", lambda codes, mask_id: np.full(2, 16))
+    monkeypatch.setattr(engine, "share_at", lambda schedule, r: 1 - r)
+    monkeypatch.setattr(remasking, "share_at", lambda schedule, r: 1 - r)
+    monkeypatch.setattr(engine, "places_of", lambda cells, total: torch.arange(32, device="cuda"))
+    *_, codes = SAMPLERS[name](Even(), torch.full((2, 4, 4), 16), [0, 1], steps=3)
+    assert codes.device.type == "cuda"

@@ -98,9 +98,34 @@ class Rows(NamedTuple):
 
 
 def describe(sources: Mapping[str, Source]) -> str:
-    """One line: the images of each split, the classes, and what was left out and why."""
+    """One line: the images of each split, the classes, what was left out and why, odd classes."""
     counts = ", ".join(f"{split} {len(source.labels)}" for split, source in sources.items())
-    classes = len(next(iter(sources.values())).class_names)
+    names = next(iter(sources.values())).class_names
+    classes = len(names)
     skipped = str(Skipped().join(source.skipped for source in sources.values()))
     said = f"; left out: {skipped}" if skipped else ""
+    if without := _without_images(sources.get("train")):
+        said += f"; without a training image: {_few(without)}"
+    if twins := _alike(names):
+        said += f"; classes of their own, though only their case differs: {_few(twins)}"
     return f"images: {counts}, of {classes} class{'es' * (classes != 1)}{said}"
+
+
+def _without_images(source: Source | None) -> list[str]:
+    """The classes that no image has."""
+    if source is None or source.labels.ndim > 1:
+        return []
+    known = set(source.labels.tolist())
+    return [name for label, name in enumerate(source.class_names) if label not in known]
+
+
+def _alike(names: Iterable[str]) -> list[str]:
+    """`A and a`, for names that would be one where case does not count."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.casefold(), []).append(name)
+    return [" and ".join(group) for group in groups.values() if len(group) > 1]
+
+
+def _few(names: list[str], count: int = 5) -> str:
+    return ", ".join(map(shown, names[:count])) + f", ... ({len(names)})" * (len(names) > count)

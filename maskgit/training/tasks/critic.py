@@ -129,7 +129,7 @@ class CriticTask:
             draws = generator("critic codes", number, device=accelerator.device)
             with accelerator.autocast():
                 loss = self._losses(wrapper, batch, draws=given, generator=draws)
-            averages.add("critic_loss", loss.double() * len(batch.data), len(batch.data))
+            averages.add("critic_loss", loss * len(batch.data), len(batch.data))
         return averages.means()
 
     def pipeline(self) -> Pipeline:
