@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from maskgit.processes import cpu_only
+from maskgit.processes import cpu_only, this_process
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # glibc's malloc.h
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
@@ -72,6 +73,19 @@ def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
             return [work(part) for part in parts]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
+
+
+def fair_threads() -> int:
+    """Threads for what one of several processes computes: its share of the machine's cores.
+
+    Launchers leave each process one. At least as many as torch has; alone, these.
+    """
+    threads, state = torch.get_num_threads(), this_process()
+    if state.num_processes == 1:
+        return threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    return max(threads, (cores or 1) // here)
 
 
 def quicken() -> None:

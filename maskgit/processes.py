@@ -10,17 +10,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, pad_across_processes
+from accelerate.utils import gather, pad_across_processes, reduce
 from torch import Tensor
 
 from vqgan.files import clean
 
 Item = TypeVar("Item")
+PATIENCE = timedelta(hours=2)
+"""Of a process for the others, such as for metrics that the main one computes; NCCL's own would be
+ten minutes. A training has another (maskgit.training.launch)."""
 LOCK = ".lock"
 """In a folder that a command writes to: flock'ed while it runs, and left there."""
 
@@ -61,7 +65,7 @@ def others_lost(error: BaseException) -> bool:
 
 def this_process() -> PartialState:
     """Its index, its device, the number of processes, and `wait_for_everyone`."""
-    return PartialState(cpu=cpu_only())
+    return PartialState(cpu=cpu_only(), timeout=PATIENCE)
 
 
 def on_main(work: Callable[[], object]) -> None:
@@ -96,6 +100,14 @@ def gather_rows(rows: Tensor) -> Tensor:
     )
     padded = gather(pad_across_processes(rows, dim=0)).unflatten(0, (state.num_processes, -1))
     return torch.cat([part[:count] for part, (count, _) in zip(padded, shapes, strict=True)])
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum of the values of all processes, of one shape, on each of them."""
+    state = this_process()
+    if state.num_processes == 1:
+        return values
+    return reduce(values.to(state.device), "sum")  # type: ignore[no-any-return]
 
 
 def share_out(items: Sequence[Item]) -> Iterator[tuple[int, Item | None]]:

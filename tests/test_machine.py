@@ -2,11 +2,20 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from maskgit.machine import on_threads, one_thread_each, peak_memory, quicken, seconds_of
+from maskgit import machine
+from maskgit.machine import (
+    fair_threads,
+    on_threads,
+    one_thread_each,
+    peak_memory,
+    quicken,
+    seconds_of,
+)
 from tests.conftest import repo
 
 
@@ -81,3 +90,16 @@ def test_freed_memory_is_kept_by_the_process_on_cpus_and_never_by_its_workers(de
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     worker, here = map(float, done.stdout.split())
     assert (here > 250) is kept and worker < 30
+
+
+@pytest.mark.parametrize(("world", "here", "wanted"), [(1, None, 3), (4, None, 8), (8, "2", 16), (64, None, 3)])  # fmt: skip
+def test_a_process_may_have_its_share_of_the_cores(world, here, wanted, monkeypatch):
+    state = SimpleNamespace(num_processes=world)
+    monkeypatch.setattr(machine, "this_process", lambda: state)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    if here is None:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    assert fair_threads() == wanted

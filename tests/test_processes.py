@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -83,3 +84,15 @@ def test_a_fork_does_not_keep_what_its_parent_held(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_processes_wait_long_enough_for_metrics(monkeypatch):
+    """Not ten minutes, as NCCL does by itself."""
+    asked = {}
+    monkeypatch.setattr(processes, "PartialState", lambda **options: asked.update(options))
+    this_process()
+    assert asked["timeout"] == processes.PATIENCE > timedelta(hours=1)
+
+
+def test_alone_a_sum_is_its_own():
+    assert torch.equal(processes.summed(torch.arange(3)), torch.arange(3))

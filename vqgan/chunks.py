@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,10 +16,12 @@ SHARE = 0.8
 
 def free_memory(device: torch.device) -> float:
     """Bytes that tensors can still take on a device; infinite where it does not say, as on CPUs."""
-    if device.type == "cpu" or not torch.cuda.is_available():
+    here = torch.accelerator.current_accelerator(check_available=True)
+    kind: Any = None if here is None or here.type != device.type else torch.get_device_module(here)
+    if not hasattr(kind, "mem_get_info"):
         return math.inf
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+    kept = kind.memory_reserved(device) - kind.memory_allocated(device)
+    return float(kind.mem_get_info(device)[0] + kept)
 
 
 def fitting(most: float, bytes_each: float, device: torch.device) -> int:

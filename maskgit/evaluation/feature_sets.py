@@ -8,7 +8,6 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +20,9 @@ from tqdm import tqdm
 from maskgit.data.order import spread
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, fingerprint, reconstructions, shared_out
-from maskgit.processes import gather_rows, this_process
+from maskgit.processes import gather_rows, summed, this_process
 from vqgan.chunks import in_chunks
+from vqgan.devices import widest_float
 from vqgan.files import replacing
 from vqgan.tokenizer import Tokenizer
 
@@ -80,30 +80,32 @@ def extract(
     """Look at every image once, over all processes -> the set on the main one, none on the others.
 
     Chunks of `batch_size` are the same for any number of processes, so the features are too, and
-    the moments but for the order of their sums.
+    the moments but for the order of their sums: each process adds up its own, and all do once.
     """
     count, main = images.num_images, this_process().is_main_process
     indices = torch.tensor(spread(count, keep))
     kept = torch.zeros(count, dtype=torch.bool).index_fill(0, indices, True)
-    rows: list[_Rows] = []
-    sums: Any = 0.0
-    products: Any = 0.0
-    first = 0
+    found: list[Tensor] = []
+    moments, widths = _Moments(), [1]
     with tqdm(total=count, unit="image", desc=title, disable=not main) as bar:
-        for found in _look(images, network, judge, batch_size):
-            values = found.features.double()
-            sums, products = sums + values.sum(0), products + values.T @ values
-            chosen = kept[first : first + len(values)]
-            rows.append(_Rows(*(part[chosen] for part in found)))
-            first += len(values)
-            bar.update(len(values))
+        for share in shared_out(images, batch_size):
+            mine = torch.empty(0, 1)
+            if share is not None:
+                seen = _look(network, judge, share.pixels)
+                moments.add(seen.features)
+                widths = [part.shape[1] for part in seen]
+                mine = torch.cat(seen, 1)[kept[share.numbers.start : share.numbers.stop]]
+            rows = gather_rows(mine)
+            found += [rows.cpu()] if main and len(rows) else []
+            bar.update(min(batch_size * this_process().num_processes, count - bar.n))
+    mean, covariance = moments.of_all(count)
     if not main:
         return None
-    features, logits, judged = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    features, logits, judged = torch.cat(found).split(widths, 1)
     return FeatureSet(
         num_images=count,
-        mean=(sums / count).numpy(),
-        covariance=((products - torch.outer(sums, sums) / count) / max(1, count - 1)).numpy(),
+        mean=mean,
+        covariance=covariance,
         features=features,
         logits=logits,
         labels=None if images.labels is None else torch.from_numpy(images.labels)[indices],
@@ -111,6 +113,34 @@ def extract(
         indices=indices,
         about=images.counted(),
     )
+
+
+class _Moments:
+    """Sums of features and of their products, in float64, of this process's images."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None  # (1 + dim, dim)
+
+    def add(self, features: Tensor) -> None:
+        """features: (n, dim), summed where they are, or on the CPU if there is no float64."""
+        if widest_float(features.device) != torch.float64:
+            features = features.cpu()
+        values = features.double()
+        found = torch.cat((values.sum(0)[None], values.T @ values))
+        self.sums = found if self.sums is None else self.sums.add_(found)
+
+    def of_all(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (dim,) and unbiased covariance (dim, dim) of all processes' images, `count`."""
+        state, sums = this_process(), self.sums
+        if state.num_processes > 1:
+            width = torch.tensor([[0 if sums is None else sums.shape[1]]])
+            dim = int(gather_rows(width).max())  # a process may have had no image
+            sums = torch.zeros(dim + 1, dim, dtype=torch.float64) if sums is None else sums
+            sums = summed(sums)
+        assert sums is not None
+        first, products = sums.cpu().split([1, sums.shape[1]])
+        covariance = (products - first.T @ first / count) / max(1, count - 1)
+        return (first[0] / count).numpy(), covariance.numpy()
 
 
 class _Rows(NamedTuple):
@@ -121,20 +151,11 @@ class _Rows(NamedTuple):
     judged: Tensor  # (n, 1)
 
 
-def _look(
-    images: ImageSet, network: FeatureNetwork, judge: ClassifierFeatures | None, batch_size: int
-) -> Iterator[_Rows]:
-    """What all processes together see, turn by turn; on the main one, which has a share in each."""
+def _look(network: FeatureNetwork, judge: ClassifierFeatures | None, pixels: Tensor) -> _Rows:
+    """What is seen of uint8 (n, channels, height, width), fewer at once where memory runs out."""
     other = None if judge is network else judge
-    for share in shared_out(images, batch_size):
-        mine: tuple[Tensor, ...] = (torch.empty(0, 1),)
-        if share is not None:
-            see = partial(_see, network, other, share.pixels)
-            parts = in_chunks(see, len(share.pixels), len(share.pixels))
-            mine = tuple(map(torch.cat, zip(*parts, strict=True)))
-        found = gather_rows(torch.cat([part.float() for part in mine], dim=1)).cpu()
-        if this_process().is_main_process:
-            yield _Rows(*found.split([part.shape[1] for part in mine], dim=1))
+    parts = list(in_chunks(partial(_see, network, other, pixels), len(pixels), len(pixels)))
+    return _Rows(*(torch.cat(side).float() for side in zip(*parts, strict=True)))
 
 
 def _see(

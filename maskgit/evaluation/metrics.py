@@ -10,7 +10,8 @@ import contextlib
 import importlib.util
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from maskgit.data.order import spread
 from maskgit.evaluation.feature_sets import FeatureSet
+from maskgit.machine import fair_threads, on_threads
 from vqgan.registry import choose
 
 GROUPS = 10
@@ -193,15 +195,29 @@ def estimate(
     # before the groups, so that each leaves out a part of the same images
     if metric.most is not None:
         real, fake = (_few(side, metric.most) for side in (real, fake))
-    values = metric.compute(real, fake)
-    if not intervals or len(fake.features) < 10 * GROUPS:
-        return {name: Estimate(value, math.nan) for name, value in values.items()}
-    parts = _by_group(metric, real, fake)
+    with _threads():
+        values = metric.compute(real, fake)
+        if not intervals or len(fake.features) < 10 * GROUPS:
+            return {name: Estimate(value, math.nan) for name, value in values.items()}
+        parts = _by_group(metric, real, fake)
     factor = 1 / (GROUPS - 1) if metric.unbiased else GROUPS - 1  # of the mean square of deviations
     return {
         name: Estimate(value, STUDENT * math.sqrt(np.var([part[name] for part in parts]) * factor))
         for name, value in values.items()
     }
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    """The process's share of the machine, for torch and for the libraries under numpy."""
+    from threadpoolctl import threadpool_limits
+
+    number = fair_threads()
+    if number == torch.get_num_threads():
+        yield
+        return
+    with threadpool_limits(number), on_threads(number):
+        yield
 
 
 def _few(side: FeatureSet, most: int) -> FeatureSet:

@@ -1,6 +1,10 @@
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
+from maskgit.evaluation import feature_sets
 from maskgit.evaluation.feature_sets import extract, extract_cached
 from maskgit.evaluation.features import ClassifierFeatures
 from maskgit.evaluation.image_sets import from_folder
@@ -67,3 +71,48 @@ def test_a_cache_that_cannot_be_used_is_a_warning(
 
 def refused(path, found):
     raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_fewer_images_are_looked_at_where_memory_runs_out(judge_file, image_folder, capfd):
+    network, images = ClassifierFeatures(judge_file), from_folder(image_folder / "val", channels=1)
+    whole, see = extract(images, network), network.see
+
+    def short_of_memory(pixels):
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError
+        return see(pixels)
+
+    network.see = short_of_memory
+    found = extract(images, network, network)
+    assert torch.allclose(found.features, whole.features, atol=1e-6)
+    assert "out of memory: 2 images at a time" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_each_process_adds_up_its_own_images_and_all_do_once(
+    judge_file, image_folder, world, monkeypatch
+):
+    """Of one that has no image, too; 8 images in chunks of 5 are two shares."""
+    network, images = ClassifierFeatures(judge_file), from_folder(image_folder / "val", channels=1)
+    whole, parts = extract(images, network), []
+    for rank in range(world):
+        part = feature_sets._Moments()
+        for numbers in [range(5), range(5, 8)][rank::world]:
+            [pixels] = images.read([numbers])
+            part.add(network.see(pixels).features)
+        parts.append(part)
+    sums = [torch.zeros(65, 64) if part.sums is None else part.sums for part in parts]
+    exchanged = []
+
+    def summed(values):
+        exchanged.append(values)
+        return sum(sums)
+
+    monkeypatch.setattr(feature_sets, "this_process", lambda: SimpleNamespace(num_processes=world))
+    monkeypatch.setattr(feature_sets, "gather_rows", lambda rows: torch.tensor([[64]]))
+    monkeypatch.setattr(feature_sets, "summed", summed)
+    for rank, part in enumerate(parts):
+        mean, covariance = part.of_all(8)
+        assert torch.equal(exchanged[rank], sums[rank]) and exchanged[rank].dtype == torch.float64
+        assert np.allclose(mean, whole.mean) and np.allclose(covariance, whole.covariance)
+    assert len(exchanged) == world

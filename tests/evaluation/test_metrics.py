@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_info
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from maskgit.config.sections import DataConfig
+from maskgit.evaluation import metrics
 from maskgit.evaluation.feature_sets import FeatureSet, extract, moments
 from maskgit.evaluation.features import Seen
 from maskgit.evaluation.image_sets import ImageSet, from_source
@@ -350,3 +352,19 @@ def test_each_class_is_told_by_its_own_mean():
     )
     assert found["boot"]["agreement"] == 1.0 and found["shoe"]["agreement"] == 0.0
     assert by_class(sides[0], sides[1]._replace(labels=None), ["boot"]) == {}
+
+
+def test_metrics_have_their_share_of_the_cores_and_give_it_back(monkeypatch):
+    """Of torch and of numpy: a launcher has left each process one thread."""
+    seen = []
+
+    def look(real, fake):
+        seen.append((torch.get_num_threads(), *(part["num_threads"] for part in threadpool_info())))
+        return {"fid": 1.0}
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(metrics, "fair_threads", lambda: before + 1)
+    side = feature_set(normal(20, 3, 0))
+    estimate(METRICS["fid"]._replace(compute=look), side, side)
+    assert len(seen[0]) > 1 and set(seen[0]) == {before + 1}
+    assert torch.get_num_threads() == before

@@ -1,4 +1,5 @@
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,6 +79,13 @@ def test_a_single_row_that_does_not_fit_is_an_error():
 def test_chunks_are_planned_by_what_is_free(monkeypatch):
     device = torch.device("cuda")
     assert free_memory(torch.device("cpu")) == inf
+    card = SimpleNamespace(
+        mem_get_info=lambda _: (70, 80), memory_reserved=lambda _: 9, memory_allocated=lambda _: 4
+    )
+    with monkeypatch.context() as there:
+        there.setattr("torch.accelerator.current_accelerator", lambda **_: device)
+        there.setattr("torch.get_device_module", lambda _: card)
+        assert free_memory(device) == 75 and free_memory(torch.device("meta")) == inf
     monkeypatch.setattr(chunks, "free_memory", lambda _: 100)
     assert [fitting(most, each, device) for most, each in ((50, 8), (4, 8), (9, 1000))] == [
         10,
