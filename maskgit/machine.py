@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -73,6 +74,11 @@ def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
             return [work(part) for part in parts]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
+
+
+def cache_folder() -> Path:
+    """Where what was found out is kept: $MASKGIT_CACHE, or ~/.cache/maskgit."""
+    return Path(os.environ.get("MASKGIT_CACHE") or Path.home() / ".cache" / "maskgit")
 
 
 def fair_threads() -> int:

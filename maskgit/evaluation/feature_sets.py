@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from maskgit.data.order import spread
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, fingerprint, reconstructions, shared_out
+from maskgit.machine import cache_folder
 from maskgit.processes import gather_rows, summed, this_process
 from vqgan.chunks import in_chunks
 from vqgan.devices import widest_float
@@ -184,11 +184,6 @@ def extract_reconstructions(
 
 DAMAGED = (zipfile.BadZipFile, zlib.error)
 """What the library of .npz files raises for bytes that were changed."""
-
-
-def cache_folder() -> Path:
-    """Where the features of reference sets are kept: $MASKGIT_CACHE, or ~/.cache/maskgit."""
-    return Path(os.environ.get("MASKGIT_CACHE") or Path.home() / ".cache" / "maskgit")
 
 
 def extract_cached(

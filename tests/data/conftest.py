@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
+import json
 import pickle
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -122,3 +125,34 @@ def make_parquet(root):
         }
         datasets.Dataset.from_dict(rows, features=features).to_parquet(root / f"{split}.parquet")
     return {"train": str(root / "train.parquet"), "test": str(root / "test.parquet")}
+
+
+def members(first=0, count=20, suffix="png", label=lambda number: number % 3, json_key=None):
+    """(name, bytes) of some samples in webdataset's order."""
+    rng = np.random.default_rng(first)
+    for number in range(first, first + count):
+        picture = io.BytesIO()
+        Image.fromarray(blob(number % 3, rng)).save(picture, "JPEG" if "j" in suffix else "PNG")
+        yield f"part/{number:06d}.{suffix}", picture.getvalue()
+        if json_key is None:
+            yield f"part/{number:06d}.cls", str(label(number)).encode()
+        else:
+            found = {json_key: label(number), "width": 28}
+            yield f"part/{number:06d}.json", json.dumps(found).encode()
+
+
+def write_shard(path, found):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in found:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            archive.addfile(about, io.BytesIO(data))
+    return path
+
+
+def make_shards(root):
+    """Two shards of 20 samples each -> their glob."""
+    for number in range(2):
+        write_shard(root / f"train-{number}.tar", members(20 * number))
+    return str(root / "train-*.tar")

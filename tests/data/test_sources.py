@@ -9,7 +9,7 @@ from maskgit.data.datasets import ImageDataset, Quarantine
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import SOURCES, SPLITS, load_source
 from maskgit.data.views import Views
-from tests.data.conftest import make_cifar, make_fashion, make_imagenet, make_parquet
+from tests.data.conftest import make_cifar, make_fashion, make_imagenet, make_parquet, make_shards
 
 
 def spec_of(name, tmp_path, monkeypatch):
@@ -23,6 +23,9 @@ def spec_of(name, tmp_path, monkeypatch):
             "splits": {"train": "train", "validation": "test"},
         }
         return {"name": name, "path": "parquet", "data_files": make_parquet(tmp_path), **options}
+    if name == "webdataset":
+        monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+        return {"name": name, "train": make_shards(tmp_path / name)}
     if name == "openmoji":
         return {"name": name, "size": 32}
     makers = {

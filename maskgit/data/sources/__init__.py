@@ -12,6 +12,7 @@ from maskgit.data.sources.folders import Tree, folder, imagenet, readable_suffix
 from maskgit.data.sources.hub import huggingface
 from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
 from maskgit.data.sources.source import SPLITS, Skipped, Source, check_labels, describe
+from maskgit.data.sources.tars import webdataset
 from vqgan.registry import build
 
 __all__ = [
@@ -34,6 +35,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "openmoji": openmoji,
     "folder": folder,
     "huggingface": huggingface,
+    "webdataset": webdataset,
 }
 
 
