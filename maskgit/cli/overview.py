@@ -11,7 +11,7 @@ from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
 from maskgit.config.sections import MaskGITConfig, TokenizerConfig
 from maskgit.data.manifest import read_manifest
-from maskgit.pipeline.saved import pipeline_folder
+from maskgit.pipeline.saved import check_header, pipeline_folder
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
 from vqgan.registry import options_of
@@ -99,16 +99,22 @@ def describe_path(path: Path) -> str:
 
 
 def _describe_weights(path: Path) -> str:
+    from vqgan.classifier import Classifier
     from vqgan.tokenizer import Tokenizer
     from vqgan.weights import load_weights
 
     config, tensors = load_weights(path, None)
-    if config["kind"] == "tokenizer":
-        Tokenizer.load(path)  # before its cost is told: refuses a header that its tensors belie
+    kind = config["kind"]  # before its cost is told: a header that the tensors belie is refused
+    if kind == "tokenizer":
+        Tokenizer.load(path)
+    elif kind == "classifier":
+        Classifier.load(path)
+    else:
+        check_header(path, kind)
     count = sum(tensor.numel() for tensor in tensors.values())
-    lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
-    lines += [f"  {key}: {value}" for key, value in config["model"].items()]
-    return "\n".join(lines + cost(config["kind"], config["model"]))
+    lines = [f"{path}: {kind}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
+    lines += [f"  {key}: {value!s:.1000}" for key, value in config["model"].items()]
+    return "\n".join(lines + cost(kind, config["model"]))
 
 
 def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
