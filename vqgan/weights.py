@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +26,12 @@ HOW_IT_RUNS = ("checkpointing", "channels_last")
 PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REPEATS = ("depth", "num_blocks", "num_layers", "codes_per_cell")
 """Options that say how often something is built: no more often than there are tensors."""
+MOST_REPEATS = 10_000
+"""Of them where there is no file yet."""
 DEEPEST = 50
 """Levels of a header's config."""
 LENGTH, LONGEST = "a list's length", 2**12
+"""What lists are asked for, and their most values."""
 LARGEST = 2**20
 """Of other numbers of a model, such as its size in pixels or codes, unless the file holds more."""
 TABLES = 2**26
@@ -172,21 +177,33 @@ def _on_meta(
     ValueError if it cannot be, or once it has many more parameters than the file has tensors.
     """
     _check_bounds(config, tensors, path)
+    most = 2 * len(tensors) + 100  # one that is parametrized is registered twice
+    try:
+        with without_memory(most, f"the {len(tensors)} tensors of the file"):
+            return make(config)
+    except Exception as error:  # whatever a made-up header leads to
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+
+
+@contextmanager
+def without_memory(most: int = 100_000, than: str = "can be") -> Iterator[None]:
+    """Inside, what is made lies on `meta`; ValueError once it has more than `most` parameters.
+
+    than: what it has more parameters than, in words.
+    """
     made = 0
 
     def count(*_: Any) -> None:
         nonlocal made
         made += 1
-        if made > 2 * len(tensors) + 100:  # one that is parametrized is registered twice
-            raise ValueError(f"it has more parameters than the {len(tensors)} tensors of the file")
+        if made > most:
+            raise ValueError(f"it has more parameters than {than}")
 
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return make(config)
-    except Exception as error:  # whatever a made-up header leads to
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+            yield
     finally:
         hook.remove()
 
@@ -213,10 +230,17 @@ def _check_bounds(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} is damaged: its header has no model")
     largest = max(LARGEST, sum(tensor.numel() for tensor in tensors.values()))
-    limits = {LENGTH: LONGEST, **dict.fromkeys(REPEATS, max(len(tensors), 1))}
-    for key, number in _numbers("model", config["model"]):
+    check_numbers(config["model"], f"{path} has a header", max(len(tensors), 1), largest)
+
+
+def check_numbers(
+    model: Any, whose: str, repeats: int = MOST_REPEATS, largest: float = math.inf
+) -> None:
+    """ValueError if a number in the options of a model has no end; whose: for the message."""
+    limits = {LENGTH: LONGEST, **dict.fromkeys(REPEATS, repeats)}
+    for key, number in _numbers("model", model):
         if abs(number) > limits.get(key, largest):
-            raise ValueError(f"{path} has a header that cannot be: {key} is {number}")
+            raise ValueError(f"{whose} that cannot be: {key} is {number}")
 
 
 def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -224,7 +248,7 @@ def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from _numbers(name, part)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         yield LENGTH, len(value)
         for part in value:
             yield from _numbers(key, part)
