@@ -8,7 +8,13 @@ __getattr__, __dir__, __all__ = face(
         "pipeline": ["Pipeline", "class_grid"],
         "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
-        "saved": ["class_names_of", "pipeline_folder", "pipeline_hashes"],
+        "saved": [
+            "check_header",
+            "class_names_of",
+            "pipeline_folder",
+            "pipeline_hashes",
+            "read_hashed",
+        ],
         "drawing": [
             "Request",
             "compile_for",
