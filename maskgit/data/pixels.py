@@ -37,7 +37,11 @@ def open_image(data: str | Path | bytes) -> Image.Image:
                     raise ValueError(
                         f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels"
                     )
-                return ImageOps.exif_transpose(image)
+                if image.format != "JPEG":  # of many kinds, some of which go on reading their file
+                    return ImageOps.exif_transpose(image)
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)  # no copy of what stands upright
+                return image
     except (OSError, ValueError):
         raise
     except Exception as error:  # a decoder fails on bad bytes in many ways
