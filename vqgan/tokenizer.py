@@ -20,7 +20,7 @@ from vqgan.chunks import fitting, in_chunks
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
 from vqgan.registry import Count, OneOf, Positive, build
-from vqgan.weights import load_module, save_weights
+from vqgan.weights import load_hashed, load_module, save_weights
 
 MOST_ELEMENTS = 2**29
 """Of the largest tensor of a chunk that is encoded or decoded; kernels index up to 2^31."""
@@ -236,7 +236,17 @@ class Tokenizer(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
         """The tokenizer of a file, in eval mode on the CPU; ValueError if it is damaged."""
-        return load_module(path, "tokenizer", lambda config: cls(**config["model"]))[0].eval()
+        return load_module(path, "tokenizer", cls._of)[0].eval()
+
+    @classmethod
+    def load_hashed(cls, path: str | Path) -> tuple[Tokenizer, dict[str, Any], str]:
+        """-> (as `load`, the config of the file, the content hash), of one reading."""
+        found, config, content = load_hashed(path, "tokenizer", cls._of)
+        return found.eval(), config, content
+
+    @classmethod
+    def _of(cls, config: Mapping[str, Any]) -> Tokenizer:
+        return cls(**config["model"])
 
 
 def _joined(work: Callable[[slice], Tensor], rows: Tensor, size: int) -> Tensor:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,12 @@ HOW_IT_RUNS = ("checkpointing", "channels_last")
 PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REPEATS = ("depth", "num_blocks", "num_layers", "codes_per_cell")
 """Options that say how often something is built: no more often than there are tensors."""
+MOST_REPEATS = 10_000
+"""Of them where there is no file yet."""
+DEEPEST = 50
+"""Levels of a header's config."""
+LENGTH, LONGEST = "a list's length", 2**12
+"""What lists are asked for, and their most values."""
 LARGEST = 2**20
 """Of other numbers of a model, such as its size in pixels or codes, unless the file holds more."""
 TABLES = 2**26
@@ -74,7 +82,22 @@ def _header(file: Any, path: Path, kind: str | None) -> dict[str, Any]:
         raise ValueError(f"{path} holds {found}; expected {FORMAT}, kind {kind or 'any'}")
     if not isinstance(header.get("config"), dict) or not isinstance(header["kind"], str):
         raise ValueError(f"{path} is damaged: its header has no config")
+    if _is_deep(header["config"]):
+        raise ValueError(f"{path} is damaged: its header is nested in more than {DEEPEST} levels")
     return header
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value of JSON is nested so deeply that what walks through it may fail."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [
+            part.values() if isinstance(part, dict) else part
+            for part in level
+            if isinstance(part, dict | list)
+        ]
+        level = [part for parts in inner for part in parts]
+    return bool(level)
 
 
 def recorded_hash(path: str | Path, kind: str) -> str | None:
@@ -118,11 +141,28 @@ def load_module(
     Nothing is made in memory before the tensors of the file are known to fit. ValueError names
     what does not.
     """
+    return _load(path, kind, make)[:2]
+
+
+def load_hashed(
+    path: str | Path, kind: str, make: Callable[[Mapping[str, Any]], Module]
+) -> tuple[Module, dict[str, Any], str]:
+    """-> (as `load_module`, and the `content_hash`), of one reading.
+
+    The file may be replaced at any moment, by a training that goes on.
+    """
+    module, config, tensors = _load(path, kind, make)
+    return module, config, _content(config, tensors)
+
+
+def _load(
+    path: str | Path, kind: str, make: Callable[[Mapping[str, Any]], Module]
+) -> tuple[Module, dict[str, Any], dict[str, Tensor]]:
     config, tensors = load_weights(path, kind)
     _check_fit(_on_meta(path, kind, make, config, tensors), tensors, path)
     module = make(config)
     module.load_state_dict(tensors)
-    return module, config
+    return module, config, tensors
 
 
 def _on_meta(
@@ -137,21 +177,33 @@ def _on_meta(
     ValueError if it cannot be, or once it has many more parameters than the file has tensors.
     """
     _check_bounds(config, tensors, path)
+    most = 2 * len(tensors) + 100  # one that is parametrized is registered twice
+    try:
+        with without_memory(most, f"the {len(tensors)} tensors of the file"):
+            return make(config)
+    except Exception as error:  # whatever a made-up header leads to
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+
+
+@contextmanager
+def without_memory(most: int = 100_000, than: str = "can be") -> Iterator[None]:
+    """Inside, what is made lies on `meta`; ValueError once it has more than `most` parameters.
+
+    than: what it has more parameters than, in words.
+    """
     made = 0
 
     def count(*_: Any) -> None:
         nonlocal made
         made += 1
-        if made > 2 * len(tensors) + 100:  # one that is parametrized is registered twice
-            raise ValueError(f"it has more parameters than the {len(tensors)} tensors of the file")
+        if made > most:
+            raise ValueError(f"it has more parameters than {than}")
 
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return make(config)
-    except Exception as error:  # whatever a made-up header leads to
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} has a header that no {kind} can be made of: {said}") from error
+            yield
     finally:
         hook.remove()
 
@@ -178,18 +230,26 @@ def _check_bounds(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} is damaged: its header has no model")
     largest = max(LARGEST, sum(tensor.numel() for tensor in tensors.values()))
-    for key, number in _numbers("model", config["model"]):
-        if abs(number) > (max(len(tensors), 1) if key in REPEATS else largest):
-            raise ValueError(f"{path} has a header that cannot be: {key} is {number}")
+    check_numbers(config["model"], f"{path} has a header", max(len(tensors), 1), largest)
+
+
+def check_numbers(
+    model: Any, whose: str, repeats: int = MOST_REPEATS, largest: float = math.inf
+) -> None:
+    """ValueError if a number in the options of a model has no end; whose: for the message."""
+    limits = {LENGTH: LONGEST, **dict.fromkeys(REPEATS, repeats)}
+    for key, number in _numbers("model", model):
+        if abs(number) > limits.get(key, largest):
+            raise ValueError(f"{whose} that cannot be: {key} is {number}")
 
 
 def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Every number in a value of JSON, with its key; of a list its length, too."""
+    """Every number in a value of JSON, with its key; of a list its LENGTH, too."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from _numbers(name, part)
-    elif isinstance(value, list):
-        yield key, len(value)
+    elif isinstance(value, list | tuple):
+        yield LENGTH, len(value)
         for part in value:
             yield from _numbers(key, part)
     elif isinstance(value, int | float):
@@ -205,6 +265,10 @@ def content_hash(path: str | Path, kind: str) -> str:
     config, tensors = load_weights(path, kind)
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} is damaged: its header has no model")
+    return _content(config, tensors)
+
+
+def _content(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     model = {key: value for key, value in config["model"].items() if key not in HOW_IT_RUNS}
     return hash_of(json.dumps(model, sort_keys=True), tensors)
 

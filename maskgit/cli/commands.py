@@ -14,6 +14,7 @@ import typer
 from maskgit.cli.derived import late_command, spread
 from maskgit.cli.options import (
     BatchSize,
+    Compile,
     Computing,
     Confidence,
     ConfigArgument,
@@ -100,6 +101,7 @@ def sample(
         int | None, typer.Option(help="Of the images, in pixels (rotary positions).", min=1)
     ] = None,
     precision: DrawingPrecision = None,
+    compile: Compile = None,
     batch_size: BatchSize | None = None,
     strip: Strip = None,
     gif: Gif = None,
@@ -108,6 +110,7 @@ def sample(
     """Draw images by class, as one grid or as a PNG for each."""
     from maskgit.pipeline.drawing import (
         Request,
+        compile_for,
         draw_grid,
         draw_images,
         draw_npz,
@@ -125,6 +128,7 @@ def sample(
     options = sampling.options(pipeline.label) | given(height=height, width=width)
     warn_of_preset(pipeline, run, sampling.preset)
     request = Request(chosen, per_label, seed, batch_size, options)
+    compile_for(pipeline, request, compile)
     one_file = {".png": draw_grid, ".npz": draw_npz}.get(out.suffix.lower())
     paths = [one_file(pipeline, request, out)] if one_file else draw_images(pipeline, request, out)
     for path in filter(None, [*paths, *draw_views(pipeline, request, views)]):

@@ -56,6 +56,13 @@ DrawingPrecision = Annotated[
         help="Of the generator's weights: fp32, bf16, or auto; by default fp32 on CPUs, else auto."
     ),
 ]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        help="Compile the model first, about a minute; by default on accelerators, for 50,000 "
+        "images or more of a process."
+    ),
+]
 Features = Annotated[
     str | None,
     typer.Option(

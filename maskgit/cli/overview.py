@@ -11,7 +11,7 @@ from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
 from maskgit.config.sections import MaskGITConfig, TokenizerConfig
 from maskgit.data.manifest import read_manifest
-from maskgit.pipeline.saved import pipeline_folder
+from maskgit.pipeline.saved import check_header, pipeline_folder
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
 from vqgan.registry import options_of
@@ -99,16 +99,22 @@ def describe_path(path: Path) -> str:
 
 
 def _describe_weights(path: Path) -> str:
+    from vqgan.classifier import Classifier
     from vqgan.tokenizer import Tokenizer
     from vqgan.weights import load_weights
 
     config, tensors = load_weights(path, None)
-    if config["kind"] == "tokenizer":
-        Tokenizer.load(path)  # before its cost is told: refuses a header that its tensors belie
+    kind = config["kind"]  # before its cost is told: a header that the tensors belie is refused
+    if kind == "tokenizer":
+        Tokenizer.load(path)
+    elif kind == "classifier":
+        Classifier.load(path)
+    else:
+        check_header(path, kind)
     count = sum(tensor.numel() for tensor in tensors.values())
-    lines = [f"{path}: {config['kind']}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
-    lines += [f"  {key}: {value}" for key, value in config["model"].items()]
-    return "\n".join(lines + cost(config["kind"], config["model"]))
+    lines = [f"{path}: {kind}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
+    lines += [f"  {key}: {value!s:.1000}" for key, value in config["model"].items()]
+    return "\n".join(lines + cost(kind, config["model"]))
 
 
 def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
@@ -117,17 +123,19 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
 
     from maskgit.model.backbones import make_backbone
     from vqgan.tokenizer import Tokenizer
+    from vqgan.weights import check_numbers, without_memory
 
     if kind not in ("tokenizer", "maskgit"):
         return []
+    check_numbers(model, f"a {kind}")
     if kind == "maskgit":
-        with torch.device("meta"):
+        with without_memory():
             net = make_backbone(model)
             codes = torch.zeros(1, *net.grid, dtype=torch.int64)
             return [_line("a round", net, lambda: net(codes))]
-    tokenizer = Tokenizer(**model)
-    encoder = tokenizer.encoder.to("meta")
-    decoder = tokenizer.decoder.to("meta")
+    with without_memory():
+        tokenizer = Tokenizer(**model)
+    encoder, decoder = tokenizer.encoder, tokenizer.decoder
     size = tokenizer.image_size
     images = torch.zeros(1, tokenizer.channels, size, size, device="meta")
     latents = encoder(images)
@@ -175,11 +183,13 @@ def _cost_of_judging(config: TokenizerConfig) -> list[str]:
 
     from vqgan.discriminator import DISCRIMINATORS
     from vqgan.registry import build
+    from vqgan.weights import check_numbers, without_memory
 
     if config.loss.adversarial is None:
         return []
     data = config.data
-    with torch.device("meta"):
+    check_numbers(config.loss.adversarial.discriminator, "a discriminator")
+    with without_memory():
         net = build(
             DISCRIMINATORS, config.loss.adversarial.discriminator, "discriminator", data.channels
         )
@@ -198,7 +208,7 @@ def _tokenizer_model(config: TokenizerConfig) -> dict[str, Any]:
 def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
     """Of a generator without its classes: by its tokenizer's run, or the package's config of it."""
     from vqgan.tokenizer import Tokenizer
-    from vqgan.weights import load_weights
+    from vqgan.weights import check_numbers, load_weights, without_memory
 
     try:
         model = load_weights(weights_of(config.tokenizer, "tokenizer"), "tokenizer")[0]["model"]
@@ -208,7 +218,9 @@ def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
         if not found:
             return None
         model = found[0]
-    tokenizer = Tokenizer(**model)
+    check_numbers(model, "a tokenizer")
+    with without_memory():
+        tokenizer = Tokenizer(**model)
     keys = ("codebook_size", "grid", "codes_per_cell", "code_levels")
     return {"num_classes": 0, **{key: getattr(tokenizer, key) for key in keys}}
 

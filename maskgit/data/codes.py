@@ -106,10 +106,13 @@ def _check_range(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def check_tokenizer(
-    folder: str | Path, manifest: dict[str, Any], tokenizer_path: str | Path
+    folder: str | Path, manifest: dict[str, Any], tokenizer_path: str | Path, found: str = ""
 ) -> None:
-    """ValueError if another tokenizer than the weights at `tokenizer_path` made the cache."""
-    found = content_hash(tokenizer_path, "tokenizer")
+    """ValueError if another tokenizer than the weights at `tokenizer_path` made the cache.
+
+    found: their content hash, where they were read already.
+    """
+    found = found or content_hash(tokenizer_path, "tokenizer")
     if manifest["tokenizer_sha256"] != found:
         raise ValueError(
             f"the code cache in {folder} was made by tokenizer "
@@ -192,10 +195,12 @@ def code_usage(folder: str | Path) -> float:
     return code_share(counts)
 
 
-def code_datasets(folder: str, tokenizer: Path, seed: int) -> tuple[CodeDataset, CodeDataset]:
-    """(training, validation) grids of a cache; ValueError if another tokenizer made it, or if it
-    is damaged, which the main process finds out first."""
+def code_datasets(
+    folder: str, tokenizer: Path, tokenizer_sha256: str, seed: int
+) -> tuple[CodeDataset, CodeDataset]:
+    """(training, validation) grids of a cache; ValueError if another tokenizer than the one with
+    that content hash made it, or if it is damaged, which the main process finds out first."""
     with this_process().main_process_first():
         train = CodeDataset(folder, "train", seed=seed, augment=True)
-        check_tokenizer(folder, train.manifest, tokenizer)
+        check_tokenizer(folder, train.manifest, tokenizer, tokenizer_sha256)
         return train, CodeDataset(folder, "validation")

@@ -17,7 +17,7 @@ from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, load_source
 from maskgit.processes import held, this_process
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import content_hash, load_weights, weights_of
+from vqgan.weights import load_weights, weights_of
 
 
 def describe(
@@ -46,7 +46,10 @@ def describe(
 
 def tokenizer_data(tokenizer: str | Path) -> DataConfig:
     """The data section that a tokenizer was trained with, from its weights' metadata."""
-    config, _ = load_weights(weights_of(tokenizer, "tokenizer"), "tokenizer")
+    return _data_of(tokenizer, load_weights(weights_of(tokenizer, "tokenizer"), "tokenizer")[0])
+
+
+def _data_of(tokenizer: str | Path, config: Mapping[str, Any]) -> DataConfig:
     if "run" not in config:
         raise ValueError(
             f"{tokenizer} does not say what data it was trained on: "
@@ -74,8 +77,8 @@ def tokenize_dataset(
         raise ValueError(f"batch_size is 1 or more, not {batch_size}")
     out, weights = Path(out), weights_of(tokenizer, "tokenizer")
     with held(out, "tokenize"):
-        model, model_hash = _load(weights)
-        data = data or tokenizer_data(tokenizer)
+        model, config, model_hash = Tokenizer.load_hashed(weights)
+        data = data or _data_of(tokenizer, config)
         _check_fits(model, data)
         transform = transform_of(data)
         sources = {split: load_source(data.source, split) for split in splits}
@@ -93,18 +96,6 @@ def tokenize_dataset(
         wanted = describe(model_hash, model, data.source, sources, transform)
         model.to(this_process().device)
         return Cache(out, model, datasets, wanted, batch_size, data.workers).make(overwrite)
-
-
-def _load(weights: Path) -> tuple[Tokenizer, str]:
-    """A tokenizer and its hash; ValueError if its file was replaced while it was read."""
-    found = content_hash(weights, "tokenizer")
-    model = Tokenizer.load(weights)
-    if content_hash(weights, "tokenizer") != found:
-        raise ValueError(
-            f"{weights} was replaced while it was read, by a training that goes on? "
-            "Run the same command again when that has ended"
-        )
-    return model, found
 
 
 def _check_fits(model: Tokenizer, data: DataConfig) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskgit.model.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently
 from maskgit.schedules import Schedule, mdlm_weight
+from vqgan.devices import widest_float
 
 Normalization = Literal["cell", "image"]
 NORMALIZATIONS = get_args(Normalization)
@@ -96,7 +97,7 @@ class Objective:
         in its stratum: the same in all steps."""
         if self.mdlm:
             return torch.full_like(t, num_cells, dtype=torch.int64)
-        first = (t.double() * len(t)).floor() / len(t)
+        first = (t.to(widest_float(t.device)) * len(t)).floor() / len(t)
         return count_hidden(self.schedule, first, num_cells)
 
     def loss(

@@ -8,9 +8,16 @@ __getattr__, __dir__, __all__ = face(
         "pipeline": ["Pipeline", "class_grid"],
         "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
-        "saved": ["class_names_of", "pipeline_folder", "pipeline_hashes"],
+        "saved": [
+            "check_header",
+            "class_names_of",
+            "pipeline_folder",
+            "pipeline_hashes",
+            "read_hashed",
+        ],
         "drawing": [
             "Request",
+            "compile_for",
             "draw_grid",
             "draw_images",
             "draw_npz",

@@ -60,6 +60,15 @@ def read_parts(folder: Path) -> Parts:
     return _read_parts(folder)
 
 
+def read_hashed(folder: Path) -> tuple[Parts, dict[str, str]]:
+    """As `read_parts`, with the hashes that `pipeline_hashes` gives, both of one export."""
+    for _ in range(TRIES):
+        before, found = _state(folder), (read_parts(folder), pipeline_hashes(folder))
+        if _state(folder) == before:
+            break
+    return found
+
+
 def _state(folder: Path) -> list[tuple[int, int] | None]:
     """Which files there are: it changes while an export comes to its place."""
     names = [CONFIG, *map(_file, KINDS)]
@@ -96,9 +105,7 @@ def _read_parts(folder: Path) -> Parts:
     files = _files(folder, config)
     model, weights = load_module(files["model"], "maskgit", _make_model)
     if "critic" in files:
-        model.token_critic, _ = load_module(
-            files["critic"], "critic", lambda found: make_backbone(found["model"])
-        )
+        model.token_critic, _ = load_module(files["critic"], "critic", _make_critic)
     tokenizer = Tokenizer.load(files["tokenizer"])
     _check_bound(files, config)
     names = config["class_names"]
@@ -114,6 +121,17 @@ def _read_parts(folder: Path) -> Parts:
 def _make_model(weights: Mapping[str, Any]) -> NonAutoregressiveWrapper:
     net, mask_id = make_backbone(weights["model"]), weights["model"]["codebook_size"]
     return NonAutoregressiveWrapper(net, mask_id=mask_id, **weights["wrapper"])
+
+
+def _make_critic(weights: Mapping[str, Any]) -> Any:
+    return make_backbone(weights["model"])
+
+
+def check_header(path: Path, kind: str) -> None:
+    """ValueError if no net that its tensors fit can be made of what a file says of itself."""
+    makers: dict[str, Callable[..., Any]] = {"maskgit": _make_model, "critic": _make_critic}
+    if kind in makers:
+        load_module(path, kind, makers[kind])
 
 
 def _check_bound(files: Mapping[str, Path], config: Mapping[str, Any]) -> None:

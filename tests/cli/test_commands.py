@@ -138,7 +138,7 @@ OPTIONS = {
 
 
 NEW = {
-    "sample": {"--set"}, "edit": {"--set"}, "evaluate": {"--set"}, "tune": {"--batch-size"},
+    "sample": {"--set", "--compile"}, "edit": {"--set"}, "evaluate": {"--set"}, "tune": {"--batch-size"},
     "compare": {"--batch-size"},
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from maskgit.data.tokenization import tokenize_dataset
 from maskgit.stopping import Stopped, raising
 from tests.conftest import cli, repo
 from tests.data.conftest import make_tokenizer
+from vqgan import weights
 from vqgan.files import sha256
 from vqgan.tokenizer import Tokenizer
 
@@ -278,16 +279,21 @@ def test_overwrite_removes_nothing_but_shards(made):
     assert (out / "tokenizer.safetensors").read_bytes() == b"x"
 
 
-def test_a_tokenizer_that_is_replaced_meanwhile_is_named(tmp_path, data, monkeypatch):
-    path, real = make_tokenizer(tmp_path / "t.safetensors"), Tokenizer.load
+def test_a_tokenizer_that_is_replaced_meanwhile_is_read_once(tmp_path, data, monkeypatch):
+    """Codes, their tokenizer's hash and the data's section are of one reading of the file."""
+    path, real = make_tokenizer(tmp_path / "t.safetensors"), weights.load_weights
+    tokenize_dataset(path, tmp_path / "wanted", data)
 
-    def replaced(weights):
+    def replaced(*arguments):
+        found = real(*arguments)
         make_tokenizer(path, seed=1)
-        return real(weights)
+        return found
 
-    monkeypatch.setattr(Tokenizer, "load", replaced)
-    with pytest.raises(ValueError, match="was replaced while it was read"):
-        tokenize_dataset(path, tmp_path / "codes", data)
+    monkeypatch.setattr(weights, "load_weights", replaced)
+    tokenize_dataset(path, tmp_path / "codes", data)
+    assert shards(tmp_path / "codes") == shards(tmp_path / "wanted")
+    files = [(tmp_path / name / "manifest.json").read_bytes() for name in ("codes", "wanted")]
+    assert files[0] == files[1]
 
 
 def test_a_half_written_tokenizer_is_named(tmp_path, data):

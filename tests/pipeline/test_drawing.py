@@ -9,6 +9,7 @@ from maskgit.config.presets import Preset
 from maskgit.data.pixels import to_pil
 from maskgit.pipeline.drawing import (
     Request,
+    compile_for,
     draw_grid,
     draw_images,
     draw_npz,
@@ -180,3 +181,29 @@ def test_samples_are_in_the_quicker_precision_on_accelerators(run, monkeypatch, 
     monkeypatch.setattr("maskgit.precision.best_precision", lambda: best)
     assert load_pipeline(run, None).precision == found
     assert load_pipeline(run).precision == "fp32" and load_pipeline(run, "bf16").precision == "bf16"
+
+
+def test_a_pipeline_is_compiled_where_it_pays_or_is_asked_for(tiny_pipeline, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(tiny_pipeline, "compile", lambda: asked.append(True))
+    few, many = request_of([0], 8), request_of([0, 1], 25_000)
+    compile_for(tiny_pipeline, many, None)
+    compile_for(tiny_pipeline, many, False)
+    assert not asked, "never unasked on a CPU"
+    compile_for(tiny_pipeline, few, True)
+    assert len(asked) == 1 and "compiling" in capsys.readouterr().err
+    monkeypatch.setattr("maskgit.pipeline.drawing.cpu_only", lambda: False)
+    compile_for(tiny_pipeline, few, None)
+    compile_for(tiny_pipeline, many, None)
+    assert len(asked) == 2
+
+
+def test_compiled_it_draws_the_same_images(tiny_pipeline, monkeypatch):
+    import torch
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda work: real(work, backend="aot_eager"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    plain = torch.stack(list(tiny_pipeline.stream([0, 1, 2, 1], range(4))))
+    found = torch.stack(list(tiny_pipeline.compile().stream([0, 1, 2, 1], range(4))))
+    assert torch.allclose(found, plain, atol=1e-4)

@@ -1,6 +1,7 @@
 """Critics and self-conditioning through the whole product: config, training, resume, pipeline,
 samples."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from maskgit.config.loading import load, parse, to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
+from maskgit.training.checkpoints import load_latest
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import Stopped, Training, train
 from tests.training.conftest import changed
@@ -143,6 +145,22 @@ def test_a_critic_does_not_go_on_with_another_generator(stages):
     train(changed(generator, train={"steps": 8}))
     with pytest.raises(ValueError, match="was trained with generator .*, not with generator"):
         train(critic)
+
+
+def test_a_critic_is_made_from_the_export_that_is_on_its_way(stages, tmp_path):
+    """Its files still stand aside, as after a kill between their renaming and the last one."""
+    generator, critic = stages
+    folder = train(generator)
+    old = shutil.copytree(folder, tmp_path / "old")
+    train(changed(generator, train={"steps": 8}))
+    new = content_hash(folder / "model.safetensors", "maskgit")
+    assert new != content_hash(old / "model.safetensors", "maskgit")
+    (folder / ".export").mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(folder / ".export" / path.name)
+        shutil.copy(old / path.name, folder)
+    train(changed(critic, train={"steps": 2}))
+    assert load_latest(Path(critic.run)).state["made_from"] == f"generator {new}"
 
 
 def test_a_sampler_without_its_critic_is_refused_before_any_training(stages):

@@ -8,7 +8,9 @@ from maskgit.training.checkpoints import load_latest
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import train
 from tests.training.conftest import changed
+from vqgan import weights
 from vqgan.tokenizer import Tokenizer
+from vqgan.weights import content_hash
 
 
 def test_shared_vectors_of_codes_with_levels_train_resume_and_draw(tiny_configs, monkeypatch):
@@ -57,6 +59,30 @@ def test_a_stale_cache_is_refused(tiny_configs):
     train(changed(vqgan, train={"steps": 7}))
     with pytest.raises(ValueError, match="was made by tokenizer"):
         train(generator)
+
+
+def test_a_tokenizer_that_is_replaced_meanwhile_is_read_once(tiny_configs, monkeypatch):
+    """The generator is exported with the tokenizer that its codes are of."""
+    vqgan, generator = tiny_configs
+    path = train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    wanted, real = content_hash(path, "tokenizer"), weights.load_weights
+    other, tensors = real(path, "tokenizer")
+    changed_ones = {
+        name: tensor + 1 for name, tensor in tensors.items() if tensor.is_floating_point()
+    }
+
+    def replaced(where, kind):
+        found = real(where, kind)
+        if where == path:
+            weights.save_weights(
+                path, tensors | changed_ones, "tokenizer", {"model": other["model"]}
+            )
+        return found
+
+    monkeypatch.setattr(weights, "load_weights", replaced)
+    folder = train(generator)
+    assert content_hash(folder / "tokenizer.safetensors", "tokenizer") == wanted
 
 
 def test_a_generator_does_not_go_on_with_other_codes(tiny_configs):

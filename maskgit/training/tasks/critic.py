@@ -21,13 +21,12 @@ from maskgit.machine import upload
 from maskgit.model.backbones import SHAPE, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
-from maskgit.pipeline.saved import class_names_of, pipeline_folder
+from maskgit.pipeline.saved import class_names_of, pipeline_folder, read_hashed
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
-from vqgan.weights import content_hash
 
 
 class CriticTask:
@@ -37,15 +36,16 @@ class CriticTask:
 
     def __init__(self, config: CriticConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-        self.frozen = Pipeline.from_pretrained(config.generator).to(accelerator.device)
         folder = pipeline_folder(Path(config.generator))
+        parts, hashes = read_hashed(folder)
+        self.frozen = Pipeline(**parts._asdict()).to(accelerator.device)
         self.dataset, self.validation = code_datasets(
-            config.codes, folder / "tokenizer.safetensors", config.seed
+            config.codes, folder / "tokenizer.safetensors", hashes["tokenizer"], config.seed
         )
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.data_hash = content_of(self.dataset.manifest)
         self.class_names = self.frozen.class_names
-        self.made_from = f"generator {content_hash(folder / 'model.safetensors', 'maskgit')}"
+        self.made_from = f"generator {hashes['model']}"
         net = self.frozen.net
         shape = {
             key: net.config[key] for key in SHAPE if key in net.config and key != "num_outputs"

@@ -42,10 +42,13 @@ class MaskGITTask:
     def __init__(self, config: MaskGITConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         tokenizer_path = weights_of(config.tokenizer, "tokenizer")
-        self.dataset, self.validation = code_datasets(config.codes, tokenizer_path, config.seed)
+        self.tokenizer, _, tokenizer_hash = Tokenizer.load_hashed(tokenizer_path)
+        self.tokenizer.to(accelerator.device)
+        self.dataset, self.validation = code_datasets(
+            config.codes, tokenizer_path, tokenizer_hash, config.seed
+        )
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
-        self.tokenizer = Tokenizer.load(tokenizer_path).to(accelerator.device)
         self.data_hash = content_of(self.dataset.manifest)
         self.class_names = tuple(self.dataset.manifest["class_names"])
         shape: dict[str, Any] = {
