@@ -159,8 +159,9 @@ class ImageDataset:
 
 def transform_of(data: DataConfig) -> Transform:
     """How a data section cuts its images."""
+    resample = None if data.resample == "lanczos" else data.resample
     return Transform(
-        data.image_size, data.channels, data.crop, data.max_scale, data.flip, data.range
+        data.image_size, data.channels, data.crop, data.max_scale, data.flip, data.range, resample
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -36,7 +37,11 @@ def open_image(data: str | Path | bytes) -> Image.Image:
                     raise ValueError(
                         f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels"
                     )
-                return ImageOps.exif_transpose(image)
+                if image.format != "JPEG":  # of many kinds, some of which go on reading their file
+                    return ImageOps.exif_transpose(image)
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)  # no copy of what stands upright
+                return image
     except (OSError, ValueError):
         raise
     except Exception as error:  # a decoder fails on bad bytes in many ways
@@ -61,7 +66,8 @@ def to_mode(
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+    wanted = "L" if channels == 1 else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)  # which would be a copy
 
 
 def _from_deep(image: Image.Image, limits: tuple[float, float]) -> np.ndarray:
@@ -103,6 +109,7 @@ class Transform:
     crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: mirror
     half of the images while training; a code cache keeps the mirror image as a second view instead.
     range: what is black and white in pictures of more than 8 bits a pixel, by default `DEEP`.
+    resample: none for Lanczos by Pillow, or "bicubic" by torch, in a fifth of the time.
     """
 
     image_size: int
@@ -111,6 +118,7 @@ class Transform:
     max_scale: float = 1.25
     flip: bool = False
     range: tuple[float, float] | None = None
+    resample: str | None = None
 
     def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
         """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or
@@ -119,21 +127,47 @@ class Transform:
         if self.crop == "center":
             larger, right, down = PLAIN[:3]
         image = to_mode(image, self.channels, self.range)
-        size = self.image_size
-        short = round(size * (1 + (self.max_scale - 1) * larger))
-        if min(image.size) != short:
-            scale = short / min(image.size)
-            width, height = (max(short, round(side * scale)) for side in image.size)
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} is too long and thin to be resized")
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        x, y = _offset(image.width - size, right), _offset(image.height - size, down)
-        pixels = np.asarray(image.crop((x, y, x + size, y + size)))
+        short = round(self.image_size * (1 + (self.max_scale - 1) * larger))
+        cut = self._cut if self.resample is None or min(image.size) == short else self._cut_bicubic
+        pixels = cut(image, short, right, down)
         if self.flip and mirror < 0.5:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(
             pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
         )
+
+    def _cut(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
+        """(image_size, image_size[, 3]) of the image, once its shorter side is `short`."""
+        size = self.image_size
+        if min(image.size) != short:
+            image = image.resize(_resized(image, short), Image.Resampling.LANCZOS)
+        x, y = _offset(image.width - size, right), _offset(image.height - size, down)
+        return np.asarray(image.crop((x, y, x + size, y + size)))
+
+    def _cut_bicubic(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
+        """The same, cut before it is resized, to whole pixels of the image."""
+        size, (width, height) = self.image_size, _resized(image, short)
+        x, y = _offset(width - size, right), _offset(height - size, down)
+        across, along = image.width / width, image.height / height
+        sides = x * across, y * along, (x + size) * across, (y + size) * along
+        x0, y0, x1, y1 = map(round, sides)
+        return _bicubic(np.array(image.crop((x0, y0, x1, y1))), size)
+
+
+def _resized(image: Image.Image, short: int) -> tuple[int, int]:
+    """(width, height) once the shorter side is `short`; ValueError if that is too large."""
+    scale = short / min(image.size)
+    width, height = (max(short, round(side * scale)) for side in image.size)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} is too long and thin to be resized")
+    return width, height
+
+
+def _bicubic(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (h, w[, 3]) -> (size, size[, 3]), antialiased; as Pillow's but for rounding."""
+    image = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).movedim(-1, 0)
+    found = F.interpolate(image[None], (size, size), mode="bicubic", antialias=True)[0]
+    return found.movedim(0, -1).reshape(size, size, *pixels.shape[2:]).numpy()
 
 
 def _offset(room: int, draw: float) -> int:

@@ -98,7 +98,7 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
 
     name = data.source if isinstance(data.source, str) else " ".join(map(str, data.source.values()))
     size = f"{data.image_size}x{data.image_size}x{data.channels}"
-    cut = "shorter side resized (Lanczos), centre cropped"
+    cut = f"shorter side resized ({data.resample.capitalize()}), centre cropped"
     about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
     return ImageSet(len(chosen), source.labels[chosen], read, about)
 

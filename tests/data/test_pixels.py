@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from maskgit.config.sections import DataConfig
 from maskgit.data import pixels as images
+from maskgit.data.datasets import transform_of
 from maskgit.data.pixels import (
     Transform,
     is_whole_png,
@@ -186,3 +188,33 @@ def test_a_picture_that_was_cut_short_is_not_whole(tmp_path, length):
     path = save_png(Image.new("L", (9, 9)), tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:length])
     assert not is_whole_png(path) and not is_whole_png(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(50, 37), (37, 50), (20, 16), (16, 16)])
+def test_bicubic_is_pillows_to_a_rounding(channels, size):
+    """Of the part that is cut out: smooth pictures, so that a pixel more or less is little."""
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    waves = 128 + 100 * np.sin(rows / 9) * np.cos(columns / 7 + np.arange(3)[:, None, None])
+    picture = Image.fromarray(waves.transpose(1, 2, 0).astype(np.uint8))
+    draws = np.array([0.4, 0.9, 0.2, 0.1])
+    for crop in ("center", "random"):
+        options = {"crop": crop, "max_scale": 1.5, "flip": True}
+        found = Transform(16, channels, resample="bicubic", **options)(picture, draws)
+        wanted = Transform(16, channels, **options)(picture, draws)
+        assert found.shape == (channels, 16, 16) and found.dtype == np.uint8
+        assert np.abs(found.astype(int) - wanted).mean() < 4
+        if min(size) == 16 and crop == "center":
+            assert np.array_equal(found, wanted), "nothing is resized"
+
+
+def test_bicubic_keeps_what_pillows_does_at_whole_pixels():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    wanted = np.asarray(picture.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    found = Transform(16, 3, resample="bicubic")(picture)
+    assert np.abs(found.astype(int) - wanted).max() <= 3
+
+
+def test_a_cache_made_before_there_was_bicubic_is_of_the_same_transform():
+    assert transform_of(DataConfig()).resample is None
+    assert transform_of(DataConfig(resample="bicubic")).resample == "bicubic"
