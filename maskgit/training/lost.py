@@ -29,7 +29,7 @@ def saving_alone(training: Any) -> Iterator[None]:
             training.write_checkpoint()
         if not is_lost:
             raise
-        saved = f"step {training.saved} is saved, " if training.is_main else ""
+        saved = f"step {training.saved} is saved, " if training.is_main and training.saved else ""
         raise ConnectionError(
             "another process of this training is gone, or does not answer, at step "
             f"{training.step}: {saved}the same command goes on"

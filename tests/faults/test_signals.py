@@ -103,6 +103,10 @@ def tried(folder, launcher, number, command, mark, to_rank=False):
         deadline = time.monotonic() + 60
         while under_way not in (folder / "talk").read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
+        if run := {"train": "t", "train generator": "m"}.get(command):  # there is a step to save
+            rows = folder / run / "metrics.jsonl"
+            while not rows.read_text().strip() and time.monotonic() < deadline:
+                time.sleep(0.05)
         time.sleep(0.3)
         start = time.monotonic()
         if to_rank:
@@ -118,7 +122,6 @@ def tried(folder, launcher, number, command, mark, to_rank=False):
     faults = [f"orphans {mine(mark)}"] if mine(mark) else []
     if launcher == "python" and status != 128 + number:
         faults.append(f"status {status}: {said[-300:]}")
-    run = {"train": "t", "train generator": "m"}.get(command)
     if run and load_latest(folder / run) is None:
         faults.append(f"nothing saved: {said[-300:]}")
     lines = [line for line in said.splitlines() if line.startswith("maskgit: ")]
