@@ -16,9 +16,11 @@ faults: .venv/dev
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 MASKGIT_FAULTS_LONG=1 MASKGIT_FAULTS=$(CURDIR)/faults.json \
 		$(BIN)/python -m pytest -m faults --timeout 3000
 
-# the lowest versions that are allowed, in an environment of their own
+# the lowest versions that are allowed, in an environment of their own; but for what is shown on fake tensors of CUDA,
+# which old versions do not make without a card
 floors: .venv-floors/made
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n auto --maxprocesses 8 \
+		$(patsubst %,--ignore=tests/vqgan/test_%.py,chunks devices normalization) \
 		tests/model tests/training tests/vqgan tests/samplers tests/test_precision.py tests/test_randomness.py
 
 bench: .venv/bench

@@ -162,7 +162,8 @@ def test_where_one_of_two_processes_is_killed_the_other_saves_the_last_whole_ste
     found = drive(tmp_path, judged(tiny_configs[0]), script="lost_driver.py")
     assert {name: one["steps"][-1] for name, one in found["moments"].items()} == SAVED
     for name, one in found["moments"].items():
-        assert (one["victim"], one["status"]) == (-9, 2), one
+        # as torchrun does, SIGTERM follows, which may come when the line has been said
+        assert one["victim"] == -9 and one["status"] in (2, -15), one
         assert one["seconds"] < 10, name
         lines = [line for line in one["said"].splitlines() if line.startswith("maskgit: ")]
         assert one["said"].count("Traceback") == 0 and len(lines) == 1, one["said"]
