@@ -134,6 +134,8 @@ class Conditioned:
             rows = embeddings if number is None else embeddings[number]
             mixed: Tensor = self.model.to_logits(mix(rows).to(rows.dtype))
             return mixed
+        if number is not None and len(number) < len(embeddings):  # the head runs on the fewer
+            embeddings, number = embeddings[number], None
         logits: Tensor = self.model.to_logits(embeddings)
         logits = logits if number is None else logits[number]
         return logits if mix is None else mix(logits)

@@ -89,8 +89,9 @@ _of_nets: WeakKeyDictionary[nn.Module, Graphs] = WeakKeyDictionary()
 
 
 def graphs_of(net: Any, device: torch.device) -> Graphs | None:
-    """Those of a net; none where there is nothing to record with, or while it trains."""
+    """Those of a net; none where there is nothing to record with, while it trains, and under
+    autocast, whose cache of converted weights ends before a recording of them would."""
     can = device.type != "cpu" and torch.cuda.is_available() and not net.training
-    if _off or not can or torch.is_grad_enabled():
+    if _off or not can or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type):
         return None
     return _of_nets.setdefault(net, Graphs())

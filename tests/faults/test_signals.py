@@ -125,7 +125,9 @@ def tried(folder, launcher, number, command, mark, to_rank=False):
     if run and load_latest(folder / run) is None:
         faults.append(f"nothing saved: {said[-300:]}")
     lines = [line for line in said.splitlines() if line.startswith("maskgit: ")]
-    if to_rank and (len(lines) != 1 or f'File "{repo()}/maskgit' in said):  # torchrun has its traceback
+    if to_rank and (
+        len(lines) != 1 or f'File "{repo()}/maskgit' in said
+    ):  # torchrun has its traceback
         faults.append(f"said: {said[-3000:]}")
     if not to_rank:  # what a killed one leaves is removed by the next command
         faults += [f"left {path}" for path in folder.rglob(".tmp*")]

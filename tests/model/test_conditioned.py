@@ -33,3 +33,15 @@ def test_a_linear_head_runs_on_guided_embeddings_and_another_one_is_guided_after
     assert torch.allclose(
         Guided(model, labels, scale=2.5).logits(codes, cells, 0.5), expected, atol=1e-4
     )
+
+
+def test_in_the_first_round_the_head_runs_on_no_more_rows_than_are_asked_for():
+    """Three of four images differ, and two cells of each are asked for: not on three whole grids."""
+    net, labels = transformer(), torch.tensor([0, 1, 2, 1])
+    codes, cells = torch.full((4, 4, 6), 16), torch.zeros(4, 4, 6, dtype=torch.bool)
+    cells[:, 0, :2] = True
+    wanted, rows = net(codes, labels)[cells], []
+    net.to_logits.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    model = Conditioned(NonAutoregressiveWrapper(net, mask_id=16), 4, {})
+    assert torch.allclose(model.logits_at(codes, labels, cells), wanted, atol=1e-5)
+    assert rows == [8]

@@ -53,3 +53,13 @@ def test_there_are_none_on_the_cpu_and_in_training():
     net = torch.nn.Linear(2, 2)
     with torch.no_grad():
         assert graphs_of(net.eval(), torch.device("cpu")) is None
+
+
+def test_there_are_none_under_autocast(monkeypatch):
+    """A recording would read converted weights that are gone when autocast ends."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    net, device = torch.nn.Linear(2, 2).eval(), torch.device("cuda")
+    with torch.no_grad():
+        assert graphs_of(net, device) is not None
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+        assert graphs_of(net, device) is None
