@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "tokenizer": ["Tokenizer"],
+        "tokenizers": ["TOKENIZERS", "load_tokenizer"],
         "quantizers": ["QUANTIZERS"],
         "discriminator": ["DISCRIMINATORS"],
         "losses": ["ADVERSARIAL", "PIXEL_LOSSES"],

@@ -35,7 +35,7 @@ from maskgit.processes import this_process
 from maskgit.training.trainer import train
 from vqgan.files import replacing
 from vqgan.registry import choose
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_tokenizer
 
 COLUMNS = {
     "rfid": "rFID",
@@ -268,7 +268,7 @@ def _trained(place: Place, line: str, seed: int, steps: int) -> Any:
     every = [f"train.{key}={steps}" for key in ("steps", "eval_every", "preview_every")]
     save = f"train.save_every={max(1, steps // 3)}"
     weights = train(place.config(line, seed, int(JOINS * steps), *every, save, "train.trackers=[]"))
-    return Tokenizer.load(weights).to(this_process().device)
+    return load_tokenizer(weights).to(this_process().device)
 
 
 def _plain_inputs(place: Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:

@@ -25,7 +25,7 @@ from maskgit.processes import held, this_process
 from maskgit.training.checkpoints import checkpoints, why_broken
 from maskgit.training.launch import check_trackers
 from vqgan.classifier import Classifier
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_tokenizer
 from vqgan.weights import weights_of
 
 LIBRARIES = ("torch", "torchvision", "x-transformers", "vector-quantize-pytorch", "accelerate")
@@ -183,7 +183,7 @@ def _data(config: Any) -> str:
 
 def _tokenizer(config: Any) -> str:
     path = weights_of(config.tokenizer, "tokenizer")
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     height, width = tokenizer.grid
     return f"{path}: {tokenizer.codebook_size} codes in a grid of {height}x{width}"
 
@@ -225,7 +225,7 @@ def _exported(config: Config) -> str:
 
 
 EXPORTS: Mapping[str, Callable[[Path], Any]] = {
-    "tokenizer.safetensors": Tokenizer.load,
+    "tokenizer.safetensors": load_tokenizer,
     "classifier.safetensors": Classifier.load,
     "pipeline": Pipeline.from_pretrained,
 }

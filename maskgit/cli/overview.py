@@ -100,13 +100,13 @@ def describe_path(path: Path) -> str:
 
 def _describe_weights(path: Path) -> str:
     from vqgan.classifier import Classifier
-    from vqgan.tokenizer import Tokenizer
+    from vqgan.tokenizers import load_tokenizer
     from vqgan.weights import load_weights
 
     config, tensors = load_weights(path, None)
     kind = config["kind"]  # before its cost is told: a header that the tensors belie is refused
     if kind == "tokenizer":
-        Tokenizer.load(path)
+        load_tokenizer(path)
     elif kind == "classifier":
         Classifier.load(path)
     else:
@@ -122,7 +122,7 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
     import torch
 
     from maskgit.model.backbones import make_backbone
-    from vqgan.tokenizer import Tokenizer
+    from vqgan.tokenizers import make_tokenizer
     from vqgan.weights import check_numbers, without_memory
 
     if kind not in ("tokenizer", "maskgit"):
@@ -134,7 +134,7 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
             codes = torch.zeros(1, *net.grid, dtype=torch.int64)
             return [_line("a round", net, lambda: net(codes))]
     with without_memory():
-        tokenizer = Tokenizer(**model)
+        tokenizer = make_tokenizer(model)
     encoder, decoder = tokenizer.encoder, tokenizer.decoder
     size = tokenizer.image_size
     images = torch.zeros(1, tokenizer.channels, size, size, device="meta")
@@ -207,7 +207,7 @@ def _tokenizer_model(config: TokenizerConfig) -> dict[str, Any]:
 
 def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
     """Of a generator without its classes: by its tokenizer's run, or the package's config of it."""
-    from vqgan.tokenizer import Tokenizer
+    from vqgan.tokenizers import make_tokenizer
     from vqgan.weights import check_numbers, load_weights, without_memory
 
     try:
@@ -220,7 +220,7 @@ def _shape_of_codes(config: MaskGITConfig) -> dict[str, Any] | None:
         model = found[0]
     check_numbers(model, "a tokenizer")
     with without_memory():
-        tokenizer = Tokenizer(**model)
+        tokenizer = make_tokenizer(model)
     keys = ("codebook_size", "grid", "codes_per_cell", "code_levels")
     return {"num_classes": 0, **{key: getattr(tokenizer, key) for key in keys}}
 

@@ -38,7 +38,7 @@ from vqgan.classifier import Classifier, class_agreement
 from vqgan.files import replacing
 from vqgan.health import psnr
 from vqgan.registry import choose
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_tokenizer
 from vqgan.weights import weights_of
 
 STAGES = ("vqgan", "maskgit", "classifier")
@@ -119,7 +119,7 @@ def _measure(
     real = ImageDataset(load_source(data.source, "validation"), transform, quarantine=Quarantine())
     batch = real.__getitems__([(index, 0) for index in spread(len(real), NUM_REAL)])
     images = to_float(batch.data)
-    tokenizer = Tokenizer.load(weights_of(vqgan.run, "tokenizer"))
+    tokenizer = load_tokenizer(weights_of(vqgan.run, "tokenizer"))
     decoded = torch.cat([tokenizer.decode(tokenizer.encode(part)) for part in images.split(100)])
     some = spread(len(images), 30)
     classifier, _ = Classifier.load(weights_of(judge.run, "classifier"))

@@ -31,8 +31,8 @@ from maskgit.data.views import Encoded, Views, encode_images
 from maskgit.processes import gather_rows, this_process
 from maskgit.stopping import Stopped, check_stop
 from vqgan.files import sha256
+from vqgan.grids import GridTokenizer
 from vqgan.registry import changes
-from vqgan.tokenizer import Tokenizer
 
 UNFINISHED = "unfinished.json"
 """In a cache's folder, until there is a manifest: what it is to be made of."""
@@ -55,7 +55,7 @@ class Cache:
     def __init__(
         self,
         out: Path,
-        model: Tokenizer,
+        model: GridTokenizer,
         datasets: Mapping[str, ImageDataset],
         wanted: Mapping[str, Any],
         batch_size: int,

@@ -16,13 +16,14 @@ from maskgit.data.manifest import FORMAT
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, load_source
 from maskgit.processes import held, this_process
-from vqgan.tokenizer import Tokenizer
+from vqgan.grids import GridTokenizer
+from vqgan.tokenizers import load_hashed
 from vqgan.weights import load_weights, weights_of
 
 
 def describe(
     tokenizer_sha256: str,
-    tokenizer: Tokenizer,
+    tokenizer: GridTokenizer,
     spec: Any,
     sources: Mapping[str, Source],
     transform: Transform,
@@ -77,7 +78,7 @@ def tokenize_dataset(
         raise ValueError(f"batch_size is 1 or more, not {batch_size}")
     out, weights = Path(out), weights_of(tokenizer, "tokenizer")
     with held(out, "tokenize"):
-        model, config, model_hash = Tokenizer.load_hashed(weights)
+        model, config, model_hash = load_hashed(weights)
         data = data or _data_of(tokenizer, config)
         _check_fits(model, data)
         transform = transform_of(data)
@@ -98,7 +99,7 @@ def tokenize_dataset(
         return Cache(out, model, datasets, wanted, batch_size, data.workers).make(overwrite)
 
 
-def _check_fits(model: Tokenizer, data: DataConfig) -> None:
+def _check_fits(model: GridTokenizer, data: DataConfig) -> None:
     """ValueError if the tokenizer takes other images."""
     model.check_size(data.image_size, data.image_size)
     if data.channels != model.channels:

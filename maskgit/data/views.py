@@ -11,7 +11,7 @@ import torch
 from maskgit.data.datasets import Batch, ImageDataset
 from maskgit.data.order import batches
 from maskgit.data.pixels import to_float
-from vqgan.tokenizer import Tokenizer
+from vqgan.grids import GridTokenizer
 
 
 class Views:
@@ -47,7 +47,7 @@ class Encoded(NamedTuple):
 
 
 def encode_images(
-    tokenizer: Tokenizer,
+    tokenizer: GridTokenizer,
     views: Views,
     shards: Mapping[int, Sequence[int]],
     *,

@@ -24,7 +24,7 @@ from maskgit.processes import gather_rows, summed, this_process
 from vqgan.chunks import in_chunks
 from vqgan.devices import widest_float
 from vqgan.files import replacing
-from vqgan.tokenizer import Tokenizer
+from vqgan.grids import GridTokenizer
 
 KEPT = 50_000
 """Images of a set whose features are kept; mean and covariance are of all of them, however many."""
@@ -168,7 +168,7 @@ def _see(
 
 
 def extract_reconstructions(
-    tokenizer: Tokenizer,
+    tokenizer: GridTokenizer,
     images: ImageSet,
     network: FeatureNetwork,
     judge: ClassifierFeatures | None = None,

@@ -24,7 +24,7 @@ from maskgit.data.sources import Skipped, Tree, check_labels, load_source
 from maskgit.pipeline.drawing import label_in
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import share_out
-from vqgan.tokenizer import Tokenizer
+from vqgan.grids import GridTokenizer
 
 
 class ImageSet(NamedTuple):
@@ -244,7 +244,7 @@ def from_pipeline(
     )
 
 
-def reconstructions(tokenizer: Tokenizer, images: ImageSet) -> ImageSet:
+def reconstructions(tokenizer: GridTokenizer, images: ImageSet) -> ImageSet:
     """The same images through encode and decode."""
     device = next(tokenizer.parameters()).device
 

@@ -32,10 +32,11 @@ from maskgit.pictures import pairs
 from maskgit.plots import bar_chart
 from maskgit.processes import gather_rows, this_process
 from vqgan.devices import widest_float
+from vqgan.grids import GridTokenizer
 from vqgan.health import code_counts, code_health, psnr, unused_codes
 from vqgan.perceptual import LPIPS
 from vqgan.registry import choose
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_tokenizer
 from vqgan.weights import content_hash, weights_of
 
 
@@ -122,7 +123,7 @@ def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
         choose(dict.fromkeys(TOKENIZER_METRICS), name, "metric of a tokenizer")
     check_libraries()
     weights = weights_of(request.run, "tokenizer")
-    tokenizer = Tokenizer.load(weights).to(this_process().device)
+    tokenizer = load_tokenizer(weights).to(this_process().device)
     images = from_source(tokenizer_data(weights), "validation", request.count)
     named = tokenizer_network(request)
     cannot = _cannot(request, named is not None, images)
@@ -162,7 +163,7 @@ def _cannot(request: TokenizerEvaluation, has_network: bool, images: ImageSet) -
 
 
 def measure_tokenizer(
-    tokenizer: Tokenizer,
+    tokenizer: GridTokenizer,
     images: ImageSet,
     network: FeatureNetwork | None,
     wanted: Sequence[str],
@@ -200,7 +201,7 @@ def _of_features(
 
 @torch.no_grad()
 def _pixels_and_codes(
-    tokenizer: Tokenizer, images: ImageSet, batch_size: int, wanted: Sequence[str]
+    tokenizer: GridTokenizer, images: ImageSet, batch_size: int, wanted: Sequence[str]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Each pixel metric of every image, and how often each code occurs, over all processes."""
     state, names = this_process(), [name for name in PIXEL_METRICS if name in wanted]
@@ -233,7 +234,7 @@ def _mean(values: Tensor, better: str) -> Number:
 
 
 def _pictures(
-    tokenizer: Tokenizer, images: ImageSet, counts: Tensor, num_images: int = 30
+    tokenizer: GridTokenizer, images: ImageSet, counts: Tensor, num_images: int = 30
 ) -> dict[str, Image.Image]:
     """Originals beside reconstructions, and the codes by how often they occur."""
     numbers = spread(images.num_images, num_images)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from maskgit.model.published.halton import Halton
 from maskgit.model.transformer import Transformer
 from maskgit.samplers.conditions import Condition
 from vqgan.registry import build, choose, options_of, split
@@ -63,8 +64,8 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer}
-"""The first is meant where no name is given."""
+BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer, "halton": Halton}
+"""The first is meant where no name is given; the others are those of published weights."""
 DEFAULT = next(iter(BACKBONES))
 
 

@@ -1,4 +1,4 @@
-"""Passes of a maskgit.Transformer that compute no more than is asked for.
+"""Passes of a net that compute no more than is asked for.
 
 embed_at: an exact pass, whose last feed-forward layer runs on the asked cells only. Passes: those
 of one sampling. The factors of adaptive norms are computed once; and with `refresh` > 1, some
@@ -30,14 +30,20 @@ Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 dim_head)."""
 
 
-class AdaptiveNet(Protocol):
-    """What a pass asks of a maskgit.Transformer."""
+class OfImages(Protocol):
+    """A NamedTuple of what a net has of each image, the same in every cell and round."""
 
-    net: Any  # x-transformers' TransformerWrapper, with adaptive norms
-    dropout: float
-    training: bool
-    flash: bool
-    flash_elsewhere: bool
+    def of(self, images: Tensor) -> OfImages:
+        """That of some images."""
+        ...
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Tensors whose first axis is the batch."""
+        ...
+
+
+class Layered(Protocol):
+    """What Passes ask of a net."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Its weights."""
@@ -46,8 +52,34 @@ class AdaptiveNet(Protocol):
     def inputs(
         self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the layers get, what the norms get, and rotary angles, if any."""
+        """What the layers get (batch, cells, dim), what `by` is made of (batch, ...), and rotary
+        angles, if any."""
         ...
+
+    def by(self, vectors: Tensor) -> Any:
+        """What the layers have of each image beside its cells."""
+        ...
+
+    def through(
+        self,
+        x: Tensor,
+        by: Any,
+        angles: Tensor | None,
+        places: Tensor,
+        keep: Keep | None = None,
+    ) -> Tensor:
+        """All layers; places: (n,) numbers of cells, row by row -> (n, dim), at these alone."""
+        ...
+
+
+class AdaptiveNet(Layered, Protocol):
+    """What a pass asks of a maskgit.Transformer."""
+
+    net: Any  # x-transformers' TransformerWrapper, with adaptive norms
+    dropout: float
+    training: bool
+    flash: bool
+    flash_elsewhere: bool
 
     def rotate(self, heads: Tensor, angles: Tensor) -> Tensor:
         """Queries or keys by their angles."""
@@ -118,12 +150,24 @@ def embed_at(
     return layers.final_norm.ln(x) * for_cells(by.before[:, -1])  # type: ignore[no-any-return]
 
 
+def through(
+    net: Layered,
+    x: Tensor,
+    by: OfImages,
+    angles: Tensor | None,
+    places: Tensor,
+    keep: Keep | None = None,
+) -> Tensor:
+    """The net's own."""
+    return net.through(x, by, angles, places, keep)
+
+
 def compiled_layers() -> Callable[..., Tensor]:
-    """`embed_at`, compiled once for any batch and any number of places."""
-    compiled = torch.compile(embed_at)
+    """`through`, compiled once for any batch and any number of places."""
+    compiled = torch.compile(through)
 
     def layers_at(
-        net: AdaptiveNet, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor
+        net: Layered, x: Tensor, by: OfImages, angles: Tensor | None, places: Tensor
     ) -> Tensor:
         for tensor in (x, *by, places):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -164,14 +208,14 @@ EVEN = 8
 
 
 class Passes:
-    """Embeddings by a maskgit.Transformer, round after round; every `refresh`-th pass is whole.
+    """Embeddings by a net, round after round; every `refresh`-th pass is whole.
 
     For one sampling only: the weights, and what stands in a condition, must not change.
     """
 
-    def __init__(self, net: AdaptiveNet, refresh: int) -> None:
+    def __init__(self, net: Layered, refresh: int) -> None:
         self.net, self.refresh = net, refresh
-        self.by: tuple[Condition | None, Modulation] | None = None  # with the condition it is of
+        self.by: tuple[Condition | None, OfImages] | None = None  # with the condition it is of
         self.passes = 0
         self.codes: Tensor | None = None  # (batch, cells) of the last pass
         # layer -> keys, values: (batch, heads, cells, dim_head)
@@ -197,8 +241,8 @@ class Passes:
         """
         flat = codes.flatten(1)
         x, vectors, angles = self.net.inputs(codes, condition)
-        if self.by is None or self.by[0] is not condition or len(self.by[1].after) != len(codes):
-            self.by = condition, modulation(self.net, vectors)
+        if self.by is None or self.by[0] is not condition or _batch(self.by[1]) != len(codes):
+            self.by = condition, self.net.by(vectors)
         by = self.by[1]
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
@@ -211,7 +255,7 @@ class Passes:
         return self._some_at(x, by, angles, cells.flatten(1), flat != before, known), None
 
     def _alike_once(
-        self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor, alike: Distinct
+        self, x: Tensor, by: OfImages, angles: Tensor | None, places: Tensor, alike: Distinct
     ) -> tuple[Tensor, Tensor]:
         """A whole pass where many images are equal, as at the start: each runs once, whole."""
         first, of_row = (upload(part, x.device) for part in alike)
@@ -221,27 +265,26 @@ class Passes:
         self.kept = {layer: (k[of_row], v[of_row]) for layer, (k, v) in self.kept.items()}
         return found, of_row[places // size] * size + places % size
 
-    def _whole(self, x: Tensor, by: Modulation, angles: Tensor | None, places: Tensor) -> Tensor:
+    def _whole(self, x: Tensor, by: OfImages, angles: Tensor | None, places: Tensor) -> Tensor:
         """A pass over all cells; as a graph, if none of its keys and values are kept."""
-        run = getattr(self.net, "layers_at", embed_at)
+        run = getattr(self.net, "layers_at", through)
         if self.refresh > 1:
-            return embed_at(self.net, x, by, angles, places, self._keep)
+            return self.net.through(x, by, angles, places, self._keep)
         graphs = graphs_of(self.net, x.device)
         if graphs is None:
             return run(self.net, x, by, angles, places)  # type: ignore[no-any-return]
         turned = [] if angles is None else [angles]
 
         def work(x: Tensor, places: Tensor, *rest: Tensor) -> Tensor:
-            *angles, before, after = rest
-            by = Modulation(before, after)
-            return run(self.net, x, by, angles[0] if angles else None, places)  # type: ignore[no-any-return]
+            angle, of_images = (None, rest) if angles is None else (rest[0], rest[1:])
+            return run(self.net, x, type(by)(*of_images), angle, places)  # type: ignore[no-any-return]
 
         return graphs(work, run, next(self.net.parameters()), [x, places, *turned, *by])
 
     def _some_at(
         self,
         x: Tensor,
-        by: Modulation,
+        by: OfImages,
         angles: Tensor | None,
         asked: Tensor,
         changed: Tensor,
@@ -272,11 +315,16 @@ class Passes:
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
         chosen = places_of(asked.gather(1, places), None if known is None else known.total)
-        return embed_at(self.net, taken, by, turns, chosen, keep)
+        return self.net.through(taken, by, turns, chosen, keep)
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         self.kept[layer] = (k.contiguous(), v.contiguous())
         return self.kept[layer]
+
+
+def _batch(by: OfImages) -> int:
+    """Of how many images it is."""
+    return len(next(iter(by)))
 
 
 def first_alike(codes: Tensor, condition: Condition | None, known: Known | None) -> Distinct | None:

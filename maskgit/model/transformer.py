@@ -10,7 +10,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from maskgit.model.passes import Passes, embed_at, modulation
+from maskgit.model.passes import Keep, Modulation, Passes, embed_at, modulation
 from maskgit.model.rows import make_row_invariant
 from maskgit.model.shared_levels import share_levels
 from maskgit.samplers.predictor import places_of
@@ -230,7 +230,22 @@ class Transformer(nn.Module):
         """
         x, vectors, angles = self.inputs(codes, condition, sum_embeds)
         places = places_of(cells) if cells.dtype == torch.bool else cells
-        return embed_at(self, x, modulation(self, vectors), angles, places)
+        return self.through(x, self.by(vectors), angles, places)
+
+    def by(self, vectors: Tensor) -> Modulation:
+        """(batch, dim) -> the factors of all adaptive norms."""
+        return modulation(self, vectors)
+
+    def through(
+        self,
+        x: Tensor,
+        by: Modulation,
+        angles: Tensor | None,
+        places: Tensor,
+        keep: Keep | None = None,
+    ) -> Tensor:
+        """All layers, at these places: (batch, cells, dim), (n,) -> (n, dim); `passes.embed_at`."""
+        return embed_at(self, x, by, angles, places, keep)
 
     @staticmethod
     def rotate(heads: Tensor, angles: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "pipeline": ["Pipeline", "class_grid"],
+        "pipeline": ["Pipeline"],
         "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
         "saved": [
@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = face(
         ],
         "drawing": [
             "Request",
+            "class_grid",
             "compile_for",
             "draw_grid",
             "draw_images",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -60,3 +60,12 @@ def check_codes(codes: Tensor, mask_id: int) -> None:
         )
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= mask_id:
         raise ValueError(f"codes lie in 0 .. {mask_id - 1}, or {mask_id} for those that are hidden")
+
+
+def no_tokenizer(run: Mapping[str, Any]) -> ValueError:
+    """What to say where images are asked of a generator alone; run: its own, of an imported one."""
+    words = run.get("imported", {}).get("tokenizer") or "SYSTEM FILE"
+    return ValueError(
+        "this pipeline is a generator alone, and images need its tokenizer: "
+        f"`maskgit import {words} --out T`, then import the generator again with --tokenizer T"
+    )

@@ -56,6 +56,17 @@ class Request:
         return [(label, self.seed + number) for number, label in enumerate(many)]
 
 
+def class_grid(
+    pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any
+) -> Image.Image:
+    """A picture with a named row for each label; the seeds run on from `seed` along the rows."""
+    many = [label for label in labels for _ in range(num_columns)]
+    images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))
+    return image_grid(
+        images, num_columns=num_columns, row_names=[pipeline.class_names[label] for label in labels]
+    )
+
+
 def load_pipeline(run: Path, precision: str | None = "fp32") -> Pipeline:
     """The pipeline of a run, on this process's device; by default in fp32.
 

@@ -19,12 +19,12 @@ from maskgit.model.backbones import Backbone
 from maskgit.model.conditioned import Conditioned
 from maskgit.model.passes import compiled_layers
 from maskgit.model.wrapper import NonAutoregressiveWrapper
-from maskgit.pictures import image_grid
 from maskgit.pipeline.asked import (
     MOST_BATCH,
     MOST_CELLS,
     MOST_SIDE,
     check_codes,
+    no_tokenizer,
     seeds_for,
     whole_numbers,
 )
@@ -33,13 +33,13 @@ from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_par
 from maskgit.pipeline.settings import Settings, settle
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
-from maskgit.samplers.conditions import Condition, batch_of, some
+from maskgit.samplers.conditions import Condition, batch_of, each, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Filled, Watched
 from maskgit.stopping import check_stop
 from vqgan.chunks import fitting, in_chunks
+from vqgan.grids import GridTokenizer
 from vqgan.registry import split
-from vqgan.tokenizer import Tokenizer
 
 ONE_THREAD = 64 * 64
 """Pixels up to which an image is decoded on one thread, others beside it: so it is quicker."""
@@ -64,7 +64,7 @@ class Pipeline:
     def __init__(
         self,
         model: NonAutoregressiveWrapper,
-        tokenizer: Tokenizer,
+        tokenizer: GridTokenizer | None,
         class_names: Sequence[str],
         *,
         sampler: str | Mapping[str, Any] = "confidence",
@@ -73,7 +73,8 @@ class Pipeline:
         data: Mapping[str, Any] | None = None,
         presets: Mapping[str, Preset] | None = None,
     ) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer.eval()
+        self.model = model.eval()
+        self.own_tokenizer = None if tokenizer is None else tokenizer.eval()
         self.class_names = tuple(class_names)
         self.sampler, self.guidance = sampler, dict(guidance or {})
         self.run, self.data = dict(run or {}), dict(data or {})
@@ -85,6 +86,13 @@ class Pipeline:
     def net(self) -> Backbone:
         """The generator's net."""
         return cast(Backbone, self.model.net)
+
+    @property
+    def tokenizer(self) -> GridTokenizer:
+        """The tokenizer; ValueError says which one it needs, if it is a generator alone."""
+        if self.own_tokenizer is None:
+            raise no_tokenizer(self.run)
+        return self.own_tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +115,8 @@ class Pipeline:
         decodes in that precision, too.
         """
         self.model.to(device=device, dtype=None if precision is None else dtype_of(precision))
-        self.tokenizer.to(device)
+        if self.own_tokenizer is not None:
+            self.own_tokenizer.to(device)
         return self
 
     def compile(self) -> Pipeline:
@@ -127,9 +136,8 @@ class Pipeline:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write three files, or four, and one for each preset, each whole or not at all."""
-        return write_parts(
-            Path(folder), Parts(**{name: getattr(self, name) for name in Parts._fields})
-        )
+        rest = {k: getattr(self, k) for k in Parts._fields if k != "tokenizer"}
+        return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest))
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""
@@ -226,6 +234,8 @@ class Pipeline:
 
         ValueError if none fit.
         """
+        if height is None and width is None:
+            return self.net.grid
         own = self.tokenizer.size_of(self.net.grid)
         height, width = own[0] if height is None else height, own[1] if width is None else width
         whole_numbers([height, width], 1, MOST_SIDE, f"sides lie in 1 .. {MOST_SIDE} pixels")
@@ -240,6 +250,29 @@ class Pipeline:
                 f"images of {height}x{width} have {math.prod(grid)} codes, {MOST_CELLS} at most"
             )
         return grid
+
+    @torch.no_grad()
+    def logits(self, codes: Tensor, labels: Labels | None = None) -> Tensor:
+        """What the generator says of every cell: float32 (batch, h, w, codebook_size).
+
+        codes: (batch, h, w) int64, hidden ones codebook_size. labels: as in `generate`; none for no
+        label, ValueError if the model knows no such thing. As many images at once as `at_once`.
+        """
+        check_codes(codes, self.model.mask_id)
+        self.net.check_grid(*codes.shape[1:])
+        condition = self.condition(
+            [len(self.class_names)] * len(codes) if labels is None else labels
+        )
+        if batch_of(condition) != len(codes):
+            raise ValueError(f"{len(codes)} grids need as many labels, not {batch_of(condition)}")
+
+        def work(part: slice) -> list[Tensor]:
+            given = each(lambda side: side.to(self.device), some(condition, part))
+            embeddings = self.model.embed(codes[part].to(self.device), condition=given)
+            return [self.model.to_logits(embeddings)]
+
+        size = self.at_once(None, codes.shape[1:])
+        return torch.cat([part for found in in_chunks(work, len(codes), size) for part in found])
 
     def settings(self, **options: Any) -> Settings:
         """What to draw with: the pipeline's own or a preset's, with what a call gives."""
@@ -321,14 +354,3 @@ def _of(part: slice, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of some of the images: codes and mixed_with are of each."""
     each = {key: options[key] for key in ("codes", "mixed_with") if options.get(key) is not None}
     return {**options, **{key: values[part] for key, values in each.items()}}
-
-
-def class_grid(
-    pipeline: Pipeline, labels: Sequence[int], num_columns: int, seed: int = 0, **options: Any
-) -> Image.Image:
-    """A picture with a named row for each label; the seeds run on from `seed` along the rows."""
-    many = [label for label in labels for _ in range(num_columns)]
-    images = torch.stack(list(pipeline.stream(many, range(seed, seed + len(many)), **options)))
-    return image_grid(
-        images, num_columns=num_columns, row_names=[pipeline.class_names[label] for label in labels]
-    )

@@ -21,7 +21,8 @@ from maskgit.config.presets import Preset, load_presets, save_preset
 from maskgit.model.backbones import make_backbone, spec_of
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from vqgan.files import flush, remove, replacing, temporary
-from vqgan.tokenizer import Tokenizer
+from vqgan.grids import GridTokenizer
+from vqgan.tokenizers import load_tokenizer
 from vqgan.weights import content_hash, load_module, recorded_hash, save_weights
 
 FORMAT = "maskgit-pipeline-2"
@@ -36,7 +37,7 @@ class Parts(NamedTuple):
     """What a Pipeline is made of."""
 
     model: NonAutoregressiveWrapper
-    tokenizer: Tokenizer
+    tokenizer: GridTokenizer | None  # none of a generator alone
     class_names: Sequence[str]
     sampler: str | Mapping[str, Any]
     guidance: Mapping[str, Any]
@@ -96,8 +97,9 @@ def _files(folder: Path, config: Mapping[str, Any]) -> dict[str, Path]:
     """The weights that config.json binds; of version 0.1 all there are."""
     found = {name: _at(folder, _file(name)) for name in KINDS}
     bound = config.get("sha256")
-    has_critic = found["critic"].is_file() if bound is None else "critic" in bound
-    return {name: path for name, path in found.items() if name != "critic" or has_critic}
+    if bound is not None:
+        return {name: path for name, path in found.items() if name == "model" or name in bound}
+    return {k: path for k, path in found.items() if k != "critic" or path.is_file()}
 
 
 def _read_parts(folder: Path) -> Parts:
@@ -106,7 +108,7 @@ def _read_parts(folder: Path) -> Parts:
     model, weights = load_module(files["model"], "maskgit", _make_model)
     if "critic" in files:
         model.token_critic, _ = load_module(files["critic"], "critic", _make_critic)
-    tokenizer = Tokenizer.load(files["tokenizer"])
+    tokenizer = load_tokenizer(files["tokenizer"]) if "tokenizer" in files else None
     _check_bound(files, config)
     names = config["class_names"]
     number = weights["model"].get("num_classes", len(names))  # a net of one's own may not say
@@ -202,8 +204,9 @@ def write_parts(folder: Path, parts: Parts) -> Path:
         remove(aside)
         raise
     _settle(folder)
-    if parts.model.token_critic is None:  # that of an export before, which nothing binds now
-        (folder / _file("critic")).unlink(missing_ok=True)
+    gone = {"critic": parts.model.token_critic is None, "tokenizer": parts.tokenizer is None}
+    for name in (name for name, is_gone in gone.items() if is_gone):
+        (folder / _file(name)).unlink(missing_ok=True)  # an earlier export's, which nothing binds
     for name, preset in parts.presets.items():
         save_preset(folder, name, preset)
     return folder
@@ -215,10 +218,9 @@ def _write(folder: Path, parts: Parts) -> None:
     own = {"self_cond": model.self_cond, "self_token_critic": model.self_critic is not None}
     weights = {"model": spec_of(model.net), "wrapper": own, "run": parts.run}
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("token_critic.")}
-    bound = {
-        "tokenizer": parts.tokenizer.save(folder / _file("tokenizer")),
-        "model": save_weights(folder / _file("model"), state, "maskgit", weights),
-    }
+    bound = {"model": save_weights(folder / _file("model"), state, "maskgit", weights)}
+    if parts.tokenizer is not None:
+        bound["tokenizer"] = parts.tokenizer.save(folder / _file("tokenizer"))
     if model.token_critic is not None:
         shape = {"model": spec_of(model.token_critic), "run": parts.run}
         bound["critic"] = save_weights(

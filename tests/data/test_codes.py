@@ -13,7 +13,7 @@ from maskgit.data.pixels import to_float
 from maskgit.data.tokenization import tokenize_dataset
 from tests.conftest import repo
 from tests.data.conftest import make_tokenizer
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_tokenizer
 
 
 @pytest.mark.parametrize("shard_rows", [7, 8192])
@@ -24,7 +24,7 @@ def test_the_cache_holds_what_the_tokenizer_says(tmp_path, data, monkeypatch, sh
     cached = CodeDataset(tmp_path / "codes", "train", seed=1, augment=True)
     assert len(cached) == 24 and cached.grid == (4, 4) and cached.num_views == 2
     assert all(isinstance(shard, np.memmap) and shard.dtype == np.uint8 for shard in cached.codes)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     from maskgit.data.datasets import ImageDataset, Quarantine
     from maskgit.data.pixels import Transform
     from maskgit.data.sources import load_source

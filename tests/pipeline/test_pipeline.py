@@ -3,7 +3,8 @@ import torch
 
 from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
-from maskgit.pipeline.pipeline import CELL_BYTES, Pipeline, class_grid
+from maskgit.pipeline.drawing import class_grid
+from maskgit.pipeline.pipeline import CELL_BYTES, Pipeline
 from maskgit.samplers import SAMPLERS
 from tests.conftest import make_pipeline
 from tests.pipeline.conftest import LABELS, SEEDS

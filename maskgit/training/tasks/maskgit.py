@@ -27,7 +27,7 @@ from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizers import load_hashed
 from vqgan.weights import weights_of
 
 BITS_IMAGES = 2000
@@ -42,7 +42,7 @@ class MaskGITTask:
     def __init__(self, config: MaskGITConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         tokenizer_path = weights_of(config.tokenizer, "tokenizer")
-        self.tokenizer, _, tokenizer_hash = Tokenizer.load_hashed(tokenizer_path)
+        self.tokenizer, _, tokenizer_hash = load_hashed(tokenizer_path)
         self.tokenizer.to(accelerator.device)
         self.dataset, self.validation = code_datasets(
             config.codes, tokenizer_path, tokenizer_hash, config.seed

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskgit.pipeline.pipeline import Pipeline, class_grid
+from maskgit.pipeline.drawing import class_grid
+from maskgit.pipeline.pipeline import Pipeline
 
 
 def first_classes(pipeline: Pipeline, num_rows: int = 10, num_columns: int = 6) -> Image.Image:

@@ -1,0 +1,41 @@
+"""The card of an imported folder: what it holds, whence, under which licence, and how to use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from maskgit.importing.system import System
+from maskgit.model.backbones import num_parameters
+from vqgan.files import replacing
+
+
+def write_card(folder: Path, kind: str, module: Any, system: System, origin: Any) -> Path:
+    """README.md in the folder."""
+    path = folder / "README.md"
+    with replacing(path) as aside:
+        aside.write_text("\n".join(_lines(folder, kind, module, system, origin)) + "\n")
+    return path
+
+
+def _lines(folder: Path, kind: str, module: Any, system: System, origin: Any) -> list[str]:
+    grid = "x".join(map(str, module.grid))
+    what = "tokenizer" if kind == "tokenizer" else "generator"
+    lines = [
+        f"# {system.title}: {what}",
+        "",
+        f"- weights of [{system.title}]({system.url}), licence {system.licence}; not trained here",
+        f"- read from `{origin.file}`, sha256 `{origin.sha256}`",
+        f"- {num_parameters(module) / 1e6:.1f} M parameters; {module.codebook_size} codes, "
+        f"grids of {grid}",
+        "",
+        "```",
+    ]
+    if kind == "tokenizer":
+        lines.append(f"maskgit train imagenet256/maskgit tokenizer={folder.name}")
+    else:
+        lines += [
+            f"maskgit sample {folder.name} --labels 0-3 --out grid.png",
+            f"maskgit sample {folder.name} --preset paper --out grid.png",
+        ]
+    return [*lines, "```"]

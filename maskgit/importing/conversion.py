@@ -1,0 +1,187 @@
+"""A published file -> a folder of ours: a tokenizer, or a pipeline; and the card that says whence.
+
+A tokenizer's folder holds tokenizer.safetensors, as a run's; a generator's is a pipeline, whose
+tokenizer may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from maskgit.config.presets import Preset
+from maskgit.config.sections import GuidanceConfig
+from maskgit.importing.cards import write_card
+from maskgit.importing.importers import IMPORTERS, looks_like
+from maskgit.importing.reading import Foreign, read_tensors
+from maskgit.importing.system import Imported, Sizes, System
+from maskgit.model.backbones import make_backbone
+from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.processes import held
+from vqgan.grids import GridTokenizer
+from vqgan.registry import choose
+from vqgan.tokenizers import load_tokenizer, make_tokenizer
+from vqgan.weights import check_numbers, save_weights, without_memory
+
+PAPER = "paper"
+"""The preset of a project's own settings."""
+
+
+class Origin(NamedTuple):
+    """Where weights come from, as their files say."""
+
+    system: str
+    title: str
+    url: str
+    licence: str
+    file: str
+    sha256: str
+    tokenizer: str  # what a generator's codes are of: the words after `maskgit import`
+
+
+def import_weights(
+    name: str,
+    path: str | Path,
+    out: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    sizes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Read a file, or a folder, of an entry of IMPORTERS, and write `out` -> it.
+
+    tokenizer: of a generator's codes, a folder or file of ours. sizes: see `Sizes`. ValueError says
+    what the file looks like if it is another's, or what it lacks.
+    """
+    system, out = choose(IMPORTERS, name, "system"), Path(out)
+    if (out / "config.yaml").is_file():
+        raise ValueError(f"{out} is a training run: import into a folder of its own")
+    foreign = read_tensors(Path(path))
+    if not system.knows(foreign.tensors):
+        raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
+    try:
+        imported = system.read(foreign, Sizes({**foreign.config, **(sizes or {})}))
+        module = _fitting(imported)
+    except ValueError as error:
+        raise ValueError(f"{foreign.path} is no whole file of {name}: {error}") from error
+    origin = Origin(
+        name, system.title, system.url, system.licence,
+        foreign.path.name, foreign.sha256, system.tokenizer,
+    )  # fmt: skip
+    with held(out, "import"):
+        if imported.kind == "tokenizer":
+            if tokenizer is not None:
+                raise ValueError(f"{foreign.path} is a tokenizer itself: leave --tokenizer out")
+            extra = {"model": module.config, "imported": origin._asdict()}
+            save_weights(out / "tokenizer.safetensors", imported.tensors, "tokenizer", extra)
+        else:
+            pipeline = _pipeline(module, system, origin, tokenizer)
+            pipeline.save_pretrained(out)
+        write_card(out, imported.kind, module, system, origin)
+    return out
+
+
+def _instead(name: str, foreign: Foreign) -> str:
+    others = looks_like(foreign.tensors)
+    if others:
+        return f"it looks like {' or '.join(others)} (`maskgit import {others[0]} ...`)"
+    first = ", ".join(list(foreign.tensors)[:3])
+    return f"its {len(foreign.tensors)} tensors are {first}, ..., of no system that is known here"
+
+
+def _fitting(imported: Imported) -> nn.Module:
+    """The net that the tensors are of, with them as its weights; ValueError names what differs."""
+    check_numbers(imported.model, "it asks for a model")
+    make = make_tokenizer if imported.kind == "tokenizer" else make_backbone
+    with without_memory(2 * len(imported.tensors) + 100):
+        module: nn.Module = make(imported.model)
+    wanted = module.state_dict()
+    if lost := [name for name in wanted if name not in imported.tensors]:
+        raise ValueError(f"it lacks {_some(lost)}")
+    if odd := [name for name in imported.tensors if name not in wanted]:
+        raise ValueError(f"it holds {_some(odd)}, which such a model has not")
+    for name, like in wanted.items():
+        if like.shape != imported.tensors[name].shape:
+            shapes = f"{tuple(imported.tensors[name].shape)}, not {tuple(like.shape)}"
+            raise ValueError(f"its {name} is {shapes}")
+    numbers = _apart({name: _float(tensor) for name, tensor in imported.tensors.items()})
+    module.load_state_dict(numbers, assign=True)
+    imported.tensors.update(numbers)
+    return module.eval()
+
+
+def _float(tensor: Tensor) -> Tensor:
+    """float32, which every net of ours computes in."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each with memory of its own, as our files hold them: projects tie heads to tables."""
+    met: set[int] = set()
+    for name, tensor in tensors.items():
+        tensors[name] = tensor.clone() if tensor.data_ptr() in met else tensor
+        met.add(tensor.data_ptr())
+    return tensors
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return f"{', '.join(names[:2])}{more}"
+
+
+def _pipeline(net: Any, system: System, origin: Origin, tokenizer: str | Path | None) -> Pipeline:
+    model = NonAutoregressiveWrapper(net, mask_id=net.codebook_size)
+    return Pipeline(
+        model,
+        None if tokenizer is None else _tokenizer_for(net, tokenizer),
+        class_names(net.num_classes),
+        sampler=system.sampler,
+        guidance=system.guidance,
+        run={"imported": origin._asdict()},
+        presets={
+            PAPER: Preset(sampler=dict(system.sampler), guidance=GuidanceConfig(**system.guidance))
+        },
+    )
+
+
+def _tokenizer_for(net: Any, path: str | Path) -> GridTokenizer:
+    """The tokenizer, for images of the net's grid; ValueError if its codes are others."""
+    found = load_tokenizer(path)
+    if found.codebook_size != net.codebook_size:
+        raise ValueError(
+            f"the tokenizer {path} has {found.codebook_size} codes, the generator draws "
+            f"{net.codebook_size}"
+        )
+    size = found.size_of(net.grid)
+    if size[0] != size[1]:
+        raise ValueError(f"the tokenizer {path} makes images of {size[0]}x{size[1]} of its grids")
+    if size[0] != found.image_size:
+        found = found.resized(size[0])
+    return found
+
+
+def class_names(number: int) -> list[str]:
+    """Those of ImageNet where there are 1,000 classes, each told from the others; else numbers."""
+    if number != 1000:
+        return [str(label) for label in range(number)]
+    from torchvision.models import ResNet50_Weights
+
+    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+    return [
+        name if names.count(name) == 1 else f"{name} ({label})" for label, name in enumerate(names)
+    ]
+
+
+def read_sizes(path: Path) -> dict[str, Any]:
+    """A JSON file of sizes; ValueError if it is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file of sizes: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} is no JSON object of sizes, such as {{"heads": 12}}')
+    return found
