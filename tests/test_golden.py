@@ -11,7 +11,7 @@ import pytest
 from maskgit import Pipeline
 from tests.conftest import cli, repo
 
-VERSIONS = sorted(path.name for path in (repo() / "tests" / "golden").iterdir() if path.is_dir())
+VERSIONS = sorted(path.name for path in (repo() / "tests" / "golden").glob("[0-9]*"))
 
 
 @pytest.fixture(params=VERSIONS)
