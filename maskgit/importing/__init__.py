@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = face(
     {
         "reading": ["Foreign", "read_tensors"],
         "importers": ["IMPORTERS"],
-        "conversion": ["class_names", "import_weights", "read_sizes"],
+        "conversion": ["class_names", "import_weights", "load_tokenizer", "read_sizes"],
     },
 )
