@@ -68,9 +68,8 @@ def _row(name: str, entry: Any, given: Iterable[str] = ()) -> str:
 
 def list_tables() -> str:
     """Every config of the package, and every table with its entries and their options."""
-    from maskgit.model.backbones import BACKBONES, SHAPE
-
     from maskgit.importing import IMPORTERS
+    from maskgit.model.backbones import BACKBONES, SHAPE
 
     lines = ["configs", *(f"  {name}" for name in known_configs())]
     for title, table in _tables().items():
