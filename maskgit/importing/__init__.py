@@ -5,6 +5,7 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "hub": ["fetch"],
         "reading": ["Foreign", "read_tensors"],
     },
 )
