@@ -12,18 +12,20 @@ from typing import Annotated, Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from annotated_types import MinLen
+from annotated_types import Le, MaxLen, MinLen
 from torch import Tensor, nn
 
 from vqgan.autoencoder import Decoder, Encoder
 from vqgan.chunks import fitting, in_chunks
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
-from vqgan.registry import Count, OneOf, Positive, build
+from vqgan.registry import Count, OneOf, Size, build
 from vqgan.weights import load_hashed, load_module, save_weights
 
 MOST_ELEMENTS = 2**29
 """Of the largest tensor of a chunk that is encoded or decoded; kernels index up to 2^31."""
+MOST_WIDTHS = 16
+"""More would halve an image more often than any has pixels."""
 MOST_ON_CPUS = 2**27
 """More fill an accelerator, and do nothing for CPUs."""
 
@@ -49,11 +51,11 @@ class Tokenizer(nn.Module):
         *,
         image_size: int = 28,
         channels: int = 1,
-        widths: Annotated[tuple[Positive, ...], MinLen(1)] = (64, 128, 128),
-        num_blocks: Count = 2,
-        patch_size: Positive = 1,
+        widths: Annotated[tuple[Size, ...], MinLen(1), MaxLen(MOST_WIDTHS)] = (64, 128, 128),
+        num_blocks: Annotated[Count, Le(1000)] = 2,
+        patch_size: Size = 1,
         attention: bool = False,
-        latent_dim: Positive = 64,
+        latent_dim: Size = 64,
         quantizer: Annotated[
             str | Mapping[str, Any], OneOf(QUANTIZERS, "quantizer", ("dim",))
         ] = "fsq",
