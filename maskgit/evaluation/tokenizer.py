@@ -117,8 +117,9 @@ def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
     """Measure -> the results on the main process, none on the others; nothing is written.
 
     Of the reference, or of the validation split of what it was trained on, `count` images spread
-    evenly over it; pixels are rounded to 8 bits, as a PNG holds them. rFID is left out if nobody names a feature network and no classifier lies
-    beside the run. ValueError before any work if something cannot be measured.
+    evenly over it; pixels are rounded to 8 bits, as a PNG holds them. rFID is left out if
+    nobody names a feature network and no classifier lies beside the run. ValueError before any work
+    if something cannot be measured.
     """
     for name in request.metrics:
         choose(dict.fromkeys(TOKENIZER_METRICS), name, "metric of a tokenizer")
