@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, llamagen
+from maskgit.importing import halton, ibq, llamagen, maskgit_vqgan, taming
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
     "llamagen": llamagen.SYSTEM,
     "halton": halton.SYSTEM,
+    "taming": taming.SYSTEM,
+    "maskgit_vqgan": maskgit_vqgan.SYSTEM,
+    "ibq": ibq.SYSTEM,
 }
 
 

@@ -64,7 +64,7 @@ class System(NamedTuple):
     guidance: Mapping[str, Any] = {"scale": 1.0}
 
 
-Rules = Sequence[tuple[str, str]]
+Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Patterns and what stands for them, for each name one after the other."""
 
 
