@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, ibq, llamagen, maskgit_vqgan, taming
+from maskgit.importing import halton, ibq, llamagen, maskgit_vqgan, open_magvit2, taming
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
@@ -11,6 +11,7 @@ IMPORTERS: dict[str, System] = {
     "taming": taming.SYSTEM,
     "maskgit_vqgan": maskgit_vqgan.SYSTEM,
     "ibq": ibq.SYSTEM,
+    "open_magvit2": open_magvit2.SYSTEM,
 }
 
 
