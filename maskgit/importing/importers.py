@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, ibq, llamagen, maskgit_vqgan, open_magvit2, taming
+from maskgit.importing import (
+    halton,
+    ibq,
+    llamagen,
+    maskgit_flax,
+    maskgit_vqgan,
+    open_magvit2,
+    taming,
+)
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
@@ -12,6 +20,7 @@ IMPORTERS: dict[str, System] = {
     "maskgit_vqgan": maskgit_vqgan.SYSTEM,
     "ibq": ibq.SYSTEM,
     "open_magvit2": open_magvit2.SYSTEM,
+    "maskgit_flax": maskgit_flax.SYSTEM,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskgit.importing.convolutional import canonical, vqgan_options
+from maskgit.importing.convolutional import RESOLUTION, canonical, resolution_of, vqgan_options
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import Imported, Published, Sizes, System, Tensors
 
@@ -16,10 +16,10 @@ def knows(tensors: Tensors) -> bool:
     return all(name in tensors for name in names)
 
 
-def read(foreign: Foreign, sizes: Sizes) -> Imported:
-    """A tokenizer."""
-    ours = canonical(foreign.tensors)
-    return Imported("tokenizer", vqgan_options(ours, sizes, **NET), ours)
+def read(foreign: Foreign, sizes: Sizes, resolution: int = RESOLUTION) -> Imported:
+    """A tokenizer; resolution: of the images that it is meant for, unless `sizes` says it."""
+    ours, side = canonical(foreign.tensors), resolution_of(sizes, resolution)
+    return Imported("tokenizer", vqgan_options(ours, sizes, image_size=side, **NET), ours)
 
 
 SYSTEM = System(
