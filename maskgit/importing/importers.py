@@ -24,6 +24,12 @@ IMPORTERS: dict[str, System] = {
 }
 
 
+def may_be(name: str, tensors: Tensors) -> bool:
+    """Whether tensors are of a system by their names, or of one that has the same."""
+    names = name, IMPORTERS[name].like
+    return any(IMPORTERS[each].knows(tensors) for each in names if each)
+
+
 def looks_like(tensors: Tensors) -> list[str]:
     """The systems that tensors may be of, by their names."""
     return [name for name, system in IMPORTERS.items() if system.knows(tensors)]
