@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, llamagen
+from maskgit.importing import (
+    halton,
+    ibq,
+    llamagen,
+    maskgit_flax,
+    maskgit_vqgan,
+    open_magvit2,
+    taming,
+)
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
     "llamagen": llamagen.SYSTEM,
     "halton": halton.SYSTEM,
+    "taming": taming.SYSTEM,
+    "maskgit_vqgan": maskgit_vqgan.SYSTEM,
+    "ibq": ibq.SYSTEM,
+    "open_magvit2": open_magvit2.SYSTEM,
+    "maskgit_flax": maskgit_flax.SYSTEM,
 }
+
+
+def may_be(name: str, tensors: Tensors) -> bool:
+    """Whether tensors are of a system by their names, or of one that has the same."""
+    names = name, IMPORTERS[name].like
+    return any(IMPORTERS[each].knows(tensors) for each in names if each)
 
 
 def looks_like(tensors: Tensors) -> list[str]:
