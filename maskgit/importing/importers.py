@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, llamagen, maskgit_v1
+from maskgit.importing import halton, llamagen, maskgit_flax, maskgit_v1
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
     "llamagen": llamagen.SYSTEM,
     "halton": halton.SYSTEM,
     "maskgit_v1": maskgit_v1.SYSTEM,
+    "maskgit_flax": maskgit_flax.SYSTEM,
 }
 
 

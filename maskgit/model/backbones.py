@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskgit.model.published.halton import Halton
+from maskgit.model.published.official import OfficialMaskGIT
 from maskgit.model.published.valeoai import ValeoMaskGIT
 from maskgit.model.transformer import Transformer
 from maskgit.samplers.conditions import Condition
@@ -69,6 +70,7 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "transformer": Transformer,
     "halton": Halton,
     "maskgit_v1": ValeoMaskGIT,
+    "maskgit_flax": OfficialMaskGIT,
 }
 """The first is meant where no name is given; the others are those of published weights."""
 DEFAULT = next(iter(BACKBONES))

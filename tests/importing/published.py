@@ -10,4 +10,4 @@ from maskgit.importing.reading import Foreign
 def of_shapes(shapes):
     """name -> shape, as a file of such tensors without numbers."""
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    return Foreign(tensors, {}, Path("weights.pth"), "0" * 64)
+    return Foreign(tensors, {}, Path("weights.pth"), "0" * 64, None)
