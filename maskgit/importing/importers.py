@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, llamagen, maskgit_flax, maskgit_v1
+from maskgit.importing import halton, llamagen, maskbit, maskgit_flax, maskgit_v1
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
@@ -10,6 +10,7 @@ IMPORTERS: dict[str, System] = {
     "halton": halton.SYSTEM,
     "maskgit_v1": maskgit_v1.SYSTEM,
     "maskgit_flax": maskgit_flax.SYSTEM,
+    "maskbit": maskbit.SYSTEM,
 }
 
 
