@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "pipeline": ["Pipeline"],
+        "importing": ["IMPORTERS", "import_weights", "load_tokenizer"],
         "model": ["BACKBONES", "Losses", "NonAutoregressiveWrapper", "Transformer"],
         "samplers": ["GUIDANCE_SCHEDULES", "SAMPLERS", "Guided"],
         "schedules": ["SCHEDULES"],

@@ -169,7 +169,8 @@ def lines(
 ) -> Path:
     """One line for each name, through its points (x, y, half of y's interval), in their order.
 
-    Both axes are logarithmic, with ticks at 1, 2, 5 times tens.
+    Both axes are logarithmic, with ticks at 1, 2, 5 times tens; linear if a value is not above 0,
+    such as the FID of a few images.
     """
     from matplotlib.ticker import LogLocator
 
@@ -178,8 +179,11 @@ def lines(
             across, up, half = zip(*points, strict=True)
             look = {"marker": "o", "markersize": 4, "elinewidth": 0.6, "capsize": 2}
             axis.errorbar(across, up, yerr=half, label=name, **look)
-        axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=note)
-        for side in (axis.xaxis, axis.yaxis):
+        axis.set(xlabel=x, ylabel=y, title=note)
+        for number, side in enumerate((axis.xaxis, axis.yaxis)):
+            if any(point[number] <= 0 for points in series.values() for point in points):
+                continue
+            (axis.set_yscale if number else axis.set_xscale)("log")
             side.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
             side.set_major_formatter("{x:g}")
             side.set_minor_formatter("")

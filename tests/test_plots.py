@@ -49,3 +49,8 @@ def test_what_is_not_there_is_grey(tmp_path):
     with Image.open(plots.heat_maps(values, tmp_path / "heat.png")) as image:
         colours = {colour[:3] for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert (191, 191, 191) in colours
+
+
+def test_values_that_have_no_logarithm_are_drawn_all_the_same(tmp_path):
+    plots.lines({"few": [(2, -0.1, 0.0), (4, 0.2, 0.0)]}, tmp_path / "few.png", x="calls", y="FID")
+    assert (tmp_path / "few.png").is_file()

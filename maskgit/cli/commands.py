@@ -193,6 +193,32 @@ def edit(
         print(path)
 
 
+@app.command("import", cls=Computing)
+def import_published(
+    system: Annotated[str, typer.Argument(help="The project, such as llamagen (`maskgit list`).")],
+    source: Annotated[
+        str, typer.Argument(help="A file, a folder, or hub:OWNER/NAME[@REVISION][/FILE].")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Of a generator: the folder of its tokenizer, imported before."),
+    ] = None,
+    sizes: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file of what neither tensors nor the published sizes tell."),
+    ] = None,
+) -> None:
+    """Read published weights of another project into a folder of ours: a tokenizer, or a generator
+    that is then sampled, edited and evaluated as those trained here."""
+    from maskgit.importing import import_weights, read_sizes
+
+    check_out(out)
+    given_sizes = None if sizes is None else read_sizes(sizes)
+    print_once(import_weights(system, source, out, tokenizer=tokenizer, sizes=given_sizes))
+
+
 @app.command("list")
 def list_names() -> None:
     """The configs that come with the package, and every name a config may choose from."""

@@ -68,11 +68,14 @@ def _row(name: str, entry: Any, given: Iterable[str] = ()) -> str:
 
 def list_tables() -> str:
     """Every config of the package, and every table with its entries and their options."""
+    from maskgit.importing import IMPORTERS
     from maskgit.model.backbones import BACKBONES, SHAPE
 
     lines = ["configs", *(f"  {name}" for name in known_configs())]
     for title, table in _tables().items():
         lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
+    lines += ["", "published weights (import)"]
+    lines += [f"  {name}: {system.title}, {system.says}" for name, system in IMPORTERS.items()]
     lines += ["", "backbones (model, critic)"]
     lines += [_row(name, entry, SHAPE) for name, entry in BACKBONES.items()]
     return "\n".join(lines)
@@ -91,8 +94,9 @@ def describe_path(path: Path) -> str:
         return _describe_run(path)
     if (path / "manifest.json").is_file():
         return _describe_codes(path)
-    if (path / "model.safetensors").is_file():
-        return _describe_weights(path / "model.safetensors")
+    for name in ("model", "tokenizer"):
+        if (path / f"{name}.safetensors").is_file():
+            return _describe_weights(path / f"{name}.safetensors")
     raise FileNotFoundError(
         f"{path} is no run, pipeline, code cache, weights file or config of ours"
     )
@@ -113,8 +117,20 @@ def _describe_weights(path: Path) -> str:
         check_header(path, kind)
     count = sum(tensor.numel() for tensor in tensors.values())
     lines = [f"{path}: {kind}, {count / 1e6:.2f} M numbers in {len(tensors)} tensors"]
+    lines += _origin(config.get("imported") or config.get("run", {}).get("imported"))
     lines += [f"  {key}: {value!s:.1000}" for key, value in config["model"].items()]
     return "\n".join(lines + cost(kind, config["model"]))
+
+
+def _origin(imported: Mapping[str, Any] | None) -> list[str]:
+    """Whence imported weights come, in a line."""
+    if imported is None:
+        return []
+    return [
+        "  published by {title} ({url}), licence {licence}: {file}, sha256 {sha256}".format(
+            **imported
+        )
+    ]
 
 
 def cost(kind: str, model: Mapping[str, Any]) -> list[str]:

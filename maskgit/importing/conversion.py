@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from maskgit.config.presets import Preset
 from maskgit.config.sections import GuidanceConfig
 from maskgit.importing.cards import write_card
+from maskgit.importing.hub import PREFIX, fetch
 from maskgit.importing.importers import IMPORTERS, looks_like
 from maskgit.importing.reading import Foreign, read_tensors
 from maskgit.importing.system import Imported, Sizes, System
@@ -46,13 +47,13 @@ class Origin(NamedTuple):
 
 def import_weights(
     name: str,
-    path: str | Path,
+    source: str | Path,
     out: str | Path,
     *,
     tokenizer: str | Path | None = None,
     sizes: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Read a file, or a folder, of an entry of IMPORTERS, and write `out` -> it.
+    """Read a file, a folder or a `hub:` name of an entry of IMPORTERS, and write `out` -> it.
 
     tokenizer: of a generator's codes, a folder or file of ours. sizes: see `Sizes`. ValueError says
     what the file looks like if it is another's, or what it lacks.
@@ -60,7 +61,9 @@ def import_weights(
     system, out = choose(IMPORTERS, name, "system"), Path(out)
     if (out / "config.yaml").is_file():
         raise ValueError(f"{out} is a training run: import into a folder of its own")
-    foreign = read_tensors(Path(path))
+    if str(source).startswith(PREFIX):
+        source = fetch(str(source), known=[file.file for file in system.files])
+    foreign = read_tensors(source)
     if not system.knows(foreign.tensors):
         raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
     try:

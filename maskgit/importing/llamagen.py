@@ -58,8 +58,12 @@ SYSTEM = System(
     "https://github.com/FoundationVision/LlamaGen",
     "MIT",
     (
-        Published("FoundationVision/LlamaGen", "vq_ds16_c2i.pt", "tokenizer, 16,384 codes, f16"),
-        Published("FoundationVision/LlamaGen", "vq_ds8_c2i.pt", "tokenizer, 16,384 codes, f8"),
+        Published(
+            "FoundationVision/LlamaGen", "vq_ds16_c2i.pt", "tokenizer, 16,384 codes, f16", 2.19
+        ),
+        Published(
+            "FoundationVision/LlamaGen", "vq_ds8_c2i.pt", "tokenizer, 16,384 codes, f8", 0.59
+        ),
         Published("peizesun/llamagen_t2i", "vq_ds16_t2i.pt", "tokenizer, 16,384 codes, f16"),
         Published("BinLin203/GEAR-VQ", "gear-vq.pt", "tokenizer, 16,384 codes, f16"),
     ),

@@ -121,7 +121,10 @@ def _tables(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
     """The same, where each has a table and each of its cells a bias."""
     groups = number_of(ours, "codes.tables.")
     codes = shape_of(ours, "codes.tables.0.weight")[0] - 1
-    names = [f"codes.tables.{i}.weight" for i in range(groups)], [f"bias.{i}" for i in range(groups)]
+    names = (
+        [f"codes.tables.{i}.weight" for i in range(groups)],
+        [f"bias.{i}" for i in range(groups)],
+    )
     for kind in names:
         if len({shape_of(ours, name) for name in kind}) > 1:
             raise ValueError(f"its {kind[0]}, {kind[-1]} differ in their shapes")
@@ -147,6 +150,7 @@ SYSTEM = System(
             for bits, fid in RECONSTRUCTION.items()
         ),
         _repo("vqgan_plus_12bit", "tokenizer, 4,096 codes, f16", 1.39),
+        _repo("maskgit_tokenizer", "tokenizer, 1,024 codes, f16", 1.96),
         *(
             _repo(f"maskbit_generator_{bits}bit", f"generator, {bits} bits, 256 px", fid)
             for bits, fid in GENERATION.items()

@@ -63,8 +63,13 @@ class System(NamedTuple):
     sampler: Mapping[str, Any] = {"name": "confidence"}
     guidance: Mapping[str, Any] = {"scale": 1.0}
 
+    @property
+    def says(self) -> str:
+        """What its files give, in a line."""
+        return "; ".join(f"{file.file}: {file.gives}" for file in self.files)
 
-Rules = Sequence[tuple[str, str]]
+
+Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Patterns and what stands for them, for each name one after the other."""
 
 

@@ -24,7 +24,8 @@ def unwrap(root: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | None]:
     """(tensors by their plain names, the parts gone through as `model.state_dict`, or none).
 
     An average under `model_ema.` (Open-MAGVIT2, IBQ) takes the place of the plain weights; what is
-    no tensor is dropped. ValueError if two names become one.
+    beside them there, as `model_ema.decay`, stays and says that it was so. What is no tensor is
+    dropped. ValueError if two names become one.
     """
     path: list[str] = []
     while len(path) < 2 and (key := _wrapper_of(root, deep=not path)) is not None:
@@ -78,12 +79,13 @@ def _put(out: dict[str, Tensor], name: str, tensor: Tensor) -> None:
 def _averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor's average, whose name is the tensor's without dots, in its place."""
     averages = {"".join(_parts(name)[1:]): name for name in tensors if _is_average(name)}
-    out = {}
+    out, used = {}, set()
     for name, tensor in tensors.items():
         if not _is_average(name):
             of_it = averages.get(name.replace(".", "")) or averages.get("".join(_parts(name)))
             out[name] = tensors[of_it] if of_it else tensor
-    return out
+            used.add(of_it)
+    return out | {name: tensors[name] for name in averages.values() if name not in used}
 
 
 def _is_average(name: str) -> bool:

@@ -77,7 +77,8 @@ def test_the_average_takes_the_place_of_plain_weights(prefix, inside):
         "model_ema.num_updates": torch.tensor(3),
     }
     tensors, _ = unwrap({"state_dict": root})
-    assert tensors == {"a.weight": W, "a.bias": W, "loss.weight": W}
+    beside = {name: root[name] for name in ("model_ema.decay", "model_ema.num_updates")}
+    assert tensors == {"a.weight": W, "a.bias": W, "loss.weight": W, **beside}
 
 
 def test_two_tensors_of_one_name_are_refused():

@@ -132,12 +132,14 @@ def _middle(width: int, count: int, groups: int, attention: bool, **block: Any) 
 
 
 class Encoder(nn.Module):
-    """Images to latents; `attention`: the levels that have it, 0 being the finest."""
+    """Images to latents; width: of what the first level takes; attention: the levels that have it,
+    0 being the finest."""
 
     def __init__(
         self,
         channels: int,
         latent_dim: int,
+        width: int,
         widths: Sequence[int],
         *,
         num_blocks: int,
@@ -150,8 +152,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         first_bias = block.get("bias", True)
-        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1, bias=first_bias)
-        ins = [widths[0], *widths]
+        self.conv_in = nn.Conv2d(channels, width, 3, padding=1, bias=first_bias)
+        ins = [width, *widths]
         self.level = nn.ModuleList(
             Level(*pair, num_blocks, groups, number in attention, **block)
             for number, pair in enumerate(pairwise(ins))
@@ -229,7 +231,8 @@ def sequence(**layers: nn.Module | None) -> nn.Sequential:
 class PublishedVQGAN(GridTokenizer):
     """A convolutional tokenizer as published (MIT and Apache-2.0 projects; FORMATS in the sign).
 
-    width, multipliers: channels of the finest level, and how many times as many each has.
+    width, multipliers: channels of the first layer, and how many times as many each level has, the
+    finest first.
     code_dim: of a code's row, where it is another than latent_dim, with 1x1 convolutions between.
     distance: "signs", or an entry of codebooks.DISTANCES. unit_range: the net itself takes and
     gives images in [0, 1]; `encode` and `decode` have [-1, 1] all the same.
@@ -273,7 +276,7 @@ class PublishedVQGAN(GridTokenizer):
             "shortcut": shortcut,
         }  # fmt: skip
         encoder = Encoder(
-            channels, latent_dim, widths,
+            channels, latent_dim, width, widths,
             num_blocks=num_blocks, attention=attention, downsampling=downsampling,
             last_kernel=last_kernel, **common,
         )  # fmt: skip
