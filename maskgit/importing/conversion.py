@@ -17,7 +17,7 @@ from maskgit.config.presets import Preset
 from maskgit.config.sections import GuidanceConfig
 from maskgit.importing.cards import write_card
 from maskgit.importing.hub import PREFIX, fetch
-from maskgit.importing.importers import IMPORTERS, looks_like
+from maskgit.importing.importers import IMPORTERS, looks_like, may_be
 from maskgit.importing.reading import Foreign, read_tensors
 from maskgit.importing.system import Imported, Sizes, System
 from maskgit.model.backbones import make_backbone
@@ -64,7 +64,7 @@ def import_weights(
     if str(source).startswith(PREFIX):
         source = fetch(str(source), known=[file.file for file in system.files])
     foreign = read_tensors(source)
-    if not system.knows(foreign.tensors):
+    if not may_be(name, foreign.tensors):
         raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
     try:
         imported = system.read(foreign, Sizes({**foreign.config, **(sizes or {})}))

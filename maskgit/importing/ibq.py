@@ -6,9 +6,12 @@ from __future__ import annotations
 from maskgit.importing import taming
 from maskgit.importing.convolutional import canonical, vqgan_options
 from maskgit.importing.reading import Foreign
-from maskgit.importing.system import Imported, Published, Sizes, System
+from maskgit.importing.system import Imported, Published, Sizes, System, Tensors
 
-REPO = "TencentARC/IBQ-Tokenizer"
+
+def knows(tensors: Tensors) -> bool:
+    """Whether these are its names, and averages have been there; without, it may be taming's."""
+    return taming.has_layout(tensors) and not taming.knows(tensors)
 
 
 def read(foreign: Foreign, sizes: Sizes) -> Imported:
@@ -17,6 +20,7 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
     return Imported("tokenizer", vqgan_options(ours, sizes, distance="dot"), ours)
 
 
+REPO = "TencentARC/IBQ-Tokenizer"
 SYSTEM = System(
     "IBQ",
     "https://github.com/TencentARC/SEED-Voken",
@@ -27,6 +31,7 @@ SYSTEM = System(
         )
         for codes, fid in {1024: 2.24, 8192: 1.87, 16384: 1.37, 262144: 1.00}.items()
     ),
-    taming.has_layout,
+    knows,
     read,
+    like="taming",
 )

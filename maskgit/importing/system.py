@@ -62,6 +62,9 @@ class System(NamedTuple):
     # published settings: a sampler with options, and guidance, u + s (c - u)
     sampler: Mapping[str, Any] = {"name": "confidence"}
     guidance: Mapping[str, Any] = {"scale": 1.0}
+    like: str = (
+        ""  # an entry of IMPORTERS whose files may be of this system: the names are the same
+    )
 
     @property
     def says(self) -> str:

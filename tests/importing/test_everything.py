@@ -22,7 +22,14 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizers import load_tokenizer
 
 GENERATORS = {"halton_maskgit": "halton"}
-TOKENIZERS = {"llamagen_vq": "llamagen"}
+TOKENIZERS = {
+    "llamagen_vq": "llamagen",
+    "taming_vqgan": "taming",
+    "maskgit_vqgan": "maskgit_vqgan",
+    "ibq": "ibq",
+    "open_magvit2": "open_magvit2",
+    "maskgit_flax_tokenizer": "maskgit_flax",
+}
 CRITICAL = {"critic", "self_critic"}
 
 
