@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 
@@ -67,8 +68,9 @@ def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
         return f"decoder.up.{last - number if is_coarsest_first else number}."
 
     ours = canonical(renamed(tensors, [(r"^decoder\.up\.(\d+)\.", level), *PARTS]))
-    grows = "encoder.net.down.0.conv.weight" in ours
-    own = {"shortcut": "output", "downsampling": "corner" if grows else "pool", "unit_range": True}
+    has_convolutions = "encoder.net.down.0.conv.weight" in ours
+    own: dict[str, Any] = {"shortcut": "output", "unit_range": True}
+    own["downsampling"] = "corner" if has_convolutions else "pool"
     if "quantizer.embedding.weight" not in ours:
         bits = shape_of(ours, "encoder.net.conv_out.weight")[0]
         groups = int(sizes.get("codebook_splits", 1 if bits % 2 else 2))

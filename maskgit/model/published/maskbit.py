@@ -1,4 +1,4 @@
-"""The nets of MaskBit (Weber et al., arXiv:2409.16211; Apache-2.0): LFQBert, and Bert with tables."""
+"""The nets of MaskBit (Weber et al., arXiv:2409.16211; Apache-2.0), with bits or tables."""
 
 from __future__ import annotations
 
