@@ -24,6 +24,7 @@ from maskgit.pipeline.asked import (
     MOST_CELLS,
     MOST_SIDE,
     check_codes,
+    labels_of,
     no_tokenizer,
     seeds_for,
     whole_numbers,
@@ -222,10 +223,7 @@ class Pipeline:
         """What the net is given for class labels; any other condition stays as it is."""
         if isinstance(labels, Tensor | Mapping):
             return labels
-        most = len(self.class_names)
-        allowed = f"labels lie in 0 .. {most - 1}, or {most} for no label"
-        found = whole_numbers(labels, 0, most, f"{allowed} (pipeline.label(name) is a class's)")
-        return torch.tensor(found, dtype=torch.int64)
+        return labels_of(labels, len(self.class_names), self.net.null)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's.

@@ -21,7 +21,13 @@ from vqgan.classifier import Classifier
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizers import load_tokenizer
 
-GENERATORS = {"halton_maskgit": "halton"}
+GENERATORS = {
+    "halton_maskgit": "halton",
+    "valeoai_v1": "maskgit_v1",
+    "maskgit_flax_transformer": "maskgit_flax",
+    "maskbit_generator": "maskbit",
+    "maskbit_bert": "maskbit",
+}
 TOKENIZERS = {
     "llamagen_vq": "llamagen",
     "taming_vqgan": "taming",
@@ -29,6 +35,8 @@ TOKENIZERS = {
     "ibq": "ibq",
     "open_magvit2": "open_magvit2",
     "maskgit_flax_tokenizer": "maskgit_flax",
+    "maskbit_tokenizer": "maskbit",
+    "maskbit_vqgan_plus": "maskbit",
 }
 CRITICAL = {"critic", "self_critic"}
 
