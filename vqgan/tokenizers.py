@@ -12,12 +12,14 @@ from typing import Any
 from vqgan import weights
 from vqgan.grids import GridTokenizer
 from vqgan.published.convolutional import PublishedVQGAN
+from vqgan.published.titok import TiTok
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 
 TOKENIZERS: dict[str, Callable[..., GridTokenizer]] = {
     "tokenizer": Tokenizer,
     "vqgan": PublishedVQGAN,
+    "titok": TiTok,
 }
 """The first is trained here, and meant where no name is given; the others are for published
 weights."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from maskgit.importing import halton, llamagen
+from maskgit.importing import halton, llamagen, titok
 from maskgit.importing.system import System, Tensors
 
 IMPORTERS: dict[str, System] = {
     "llamagen": llamagen.SYSTEM,
     "halton": halton.SYSTEM,
+    "titok": titok.SYSTEM,
 }
 
 

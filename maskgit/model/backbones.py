@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from maskgit.model.published.bert import Bert
 from maskgit.model.published.halton import Halton
+from maskgit.model.published.uvit import UViT
 from maskgit.model.transformer import Transformer
 from maskgit.samplers.conditions import Condition
 from vqgan.registry import build, choose, options_of, split
@@ -64,7 +66,12 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer, "halton": Halton}
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "transformer": Transformer,
+    "halton": Halton,
+    "bert": Bert,
+    "uvit": UViT,
+}
 """The first is meant where no name is given; the others are those of published weights."""
 DEFAULT = next(iter(BACKBONES))
 
