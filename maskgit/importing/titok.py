@@ -306,7 +306,8 @@ SYSTEM = System(
     knows,
     read,
     tokenizer="titok hub:yucornetto/tokenizer_titok_l32_imagenet (b64, s128: as the generator)",
-    # of L-32; logits + T * Gumbel noise is a draw at temperature T, and (1 + w) c - w u our scale
+    # of L-32: logits + T * Gumbel noise is a draw at temperature T, and (1 + w) c - w u our scale
+    # 1 + w; their w grows from 0 to 7/8 of 4.5 over the rounds, ours from 1/8 of it to all
     sampler={
         "name": "confidence",
         "steps": 8,

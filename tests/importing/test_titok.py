@@ -1,6 +1,8 @@
 """TiTok's tokenizers and generators, and what a pipeline of codes without places does."""
 
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,12 +16,18 @@ from maskgit.config.sections import DataConfig
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.evaluation.image_sets import from_source
 from maskgit.evaluation.tokenizer import measure_tokenizer
-from maskgit.importing import import_weights
+from maskgit.importing import IMPORTERS, Foreign, import_weights
+from maskgit.importing.system import Sizes
+from maskgit.model.backbones import make_backbone
+from maskgit.model.published.bert import Bert
+from maskgit.model.published.uvit import UViT
 from maskgit.training.trainer import train
 from tests.conftest import blob, cli
 from tests.importing.golden import checkpoint, golden
 from tests.importing.parity import check_generator, check_tokenizer, imported, sizes_of
-from vqgan.tokenizers import load_tokenizer
+from vqgan.published.titok import TiTok
+from vqgan.tokenizers import load_tokenizer, make_tokenizer
+from vqgan.weights import without_memory
 
 TOKENIZER, GENERATOR = "titok_tokenizer_rgb", "titok_imagebert"
 SIDE, CODES = 32, 6  # of the tokenizer
@@ -119,6 +127,61 @@ def test_other_models_of_the_project_are_refused_in_one_line(change, message, tm
     assert "\n" not in str(caught.value)
 
 
+LAYER = re.compile(r"\b(transformer|layer|in_blocks|out_blocks)\.(\d+)\.")
+PIXELS = {8: 128, 16: 256, 32: 512, 12: 256, 40: 1024}
+
+
+def grown(system, num_layers, sizes):
+    """The tensors of a golden file with published sizes, without memory; sizes: what its are."""
+    found = {}
+    for name, tensor in load_file(checkpoint(system)).items():
+        known = PIXELS if name.startswith("pixel_") else sizes
+        large = torch.empty([known.get(n, n) for n in tensor.shape], device="meta")
+        names = [name]
+        if layer := LAYER.search(name):
+            numbers = range(num_layers if layer[2] == "0" else 0)
+            names = [name.replace(layer[0], f"{layer[1]}.{number}.") for number in numbers]
+        found |= dict.fromkeys(names, large)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("system", "net", "own", "num_layers", "sizes"),
+    [
+        (
+            "titok_tokenizer", TiTok, {},
+            24,
+            {48: 1024, 144: 3072, 192: 4096, 96: 2048, 7: 32, 17: 257, 64: 4096, 6: 12, 40: 1024},
+        ),
+        (
+            "titok_imagebert", Bert, {"codebook_size": 4096, "grid": [1, 32], "num_classes": 1000},
+            24,
+            {48: 768, 96: 3072, 64: 4096, 76: 5098, 9: 33},
+        ),
+        (
+            "titok_uvit", UViT, {"codebook_size": 4096, "grid": [1, 128], "num_classes": 1000},
+            10,
+            {48: 1024, 144: 3072, 192: 4096, 96: 2048, 64: 4096, 76: 5098, 9: 129},
+        ),
+    ],
+)  # fmt: skip
+def test_published_sizes_need_nothing_else(system, net, own, num_layers, sizes):
+    """L-32 and S-128, read from shapes alone, are the defaults of the nets."""
+    tensors = grown(system, num_layers, sizes)
+    found = IMPORTERS["titok"].read(Foreign(tensors, {}, None, "", None), Sizes({}))
+    defaults = {
+        name: option.default
+        for name, option in inspect.signature(net).parameters.items()
+        if option.default is not option.empty
+    }
+    wanted = json.loads(json.dumps({"name": net.__name__.lower(), **defaults, **own}))
+    assert json.loads(json.dumps(found.model)) == wanted
+    make = make_tokenizer if found.kind == "tokenizer" else make_backbone
+    with without_memory():
+        shapes = {name: tensor.shape for name, tensor in make(found.model).state_dict().items()}
+    assert {name: tensor.shape for name, tensor in found.tensors.items()} == shapes
+
+
 @pytest.fixture
 def pair(tmp_path):
     """(tokenizer, pipeline): a generator cut to as many codes as the tokenizer has."""
@@ -154,7 +217,10 @@ def test_it_samples_and_shows_its_rounds(pair, tmp_path, capfd):
     assert all(path.is_file() for path in out)
     pipeline = Pipeline.from_pretrained(folder)
     assert pipeline.settings(preset="paper").sampler["steps"] == 8
-    assert [image.size for image in pipeline.generate([1, 3], preset="paper")] == [(SIDE, SIDE)] * 2
+    images = [np.asarray(image) for image in pipeline.generate([1, 3, 1], preset="paper")]
+    assert images[0].shape == (SIDE, SIDE, 3)
+    [alone] = pipeline.generate([3], seeds=[1], preset="paper")
+    assert (np.asarray(alone) == images[1]).all()
     assert cli("info", folder) == 0 and cli("info", pair[0] / "tokenizer.safetensors") == 0
 
 
@@ -234,4 +300,4 @@ def test_a_second_stage_is_trained_on_it(pair, pictures, tmp_path):
     train(parse(json.loads(json.dumps(config)), "titok"))
     pipeline = Pipeline.from_pretrained(tmp_path / "run")
     assert pipeline.net.grid == (1, CODES)
-    assert pipeline.generate(["coat", 0][1:])[0].size == (SIDE, SIDE)
+    assert pipeline.generate([1])[0].size == (SIDE, SIDE)
