@@ -118,7 +118,7 @@ def bar_chart(heights: Sequence[float], *, x: str, y: str) -> Image.Image:
 def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = None) -> Path:
     """values: (rows, columns, h, w) in [0, 1], nan where there is none -> maps with a colour bar.
 
-    Where there is none, a map is grey.
+    Where there is none, a map is grey. Maps of a single row are drawn taller than their cells.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
@@ -128,9 +128,10 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     scale = ScalarMappable(norm, "viridis")
     across = [k * (w + 1) + w / 2 - 0.5 for k in range(columns)]
     down = [k * (h + 1) + h / 2 - 0.5 for k in range(rows)]
-    size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * h / w + 0.6))
+    tall, aspect = (h / w, "equal") if h > 1 else (0.4, "auto")
+    size = (max(4.0, 0.8 * columns + 1.5), max(1.5, 0.8 * rows * tall + 0.6))
     with figure(path, size) as (drawn, [[axis]]):
-        axis.imshow(_side_by_side(values, scale), interpolation="nearest")
+        axis.imshow(_side_by_side(values, scale), interpolation="nearest", aspect=aspect)
         axis.set_xticks(across, [str(k + 1) for k in range(columns)])
         axis.set_yticks(down, row_names or [str(k) for k in range(rows)])
         axis.set_xlabel("round")

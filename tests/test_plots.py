@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -41,6 +42,14 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path):
 def test_a_bar_chart_is_a_picture():
     picture = plots.bar_chart([1, 3, 2], x="code", y="share")
     assert picture.format == "PNG" and min(picture.size) > 100
+
+
+def test_maps_of_a_row_of_codes_are_taller_than_their_cells(tmp_path):
+    """Eight images of 1 x 32 codes, one round: each has a band that can be seen."""
+    path = plots.heat_maps(torch.ones(8, 1, 1, 32), tmp_path / "heat.png")
+    with Image.open(path) as image:
+        colours = np.asarray(image.convert("RGB"))[:, image.width // 3]
+    assert (colours == (253, 231, 36)).all(-1).sum() > 8 * 10
 
 
 def test_what_is_not_there_is_grey(tmp_path):

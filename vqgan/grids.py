@@ -21,6 +21,11 @@ MOST_ELEMENTS = 2**29
 """Of the largest tensor of a chunk that is encoded or decoded; kernels index up to 2^31."""
 MOST_ON_CPUS = 2**27
 """More fill an accelerator, and do nothing for CPUs."""
+NO_PLACES = (
+    "this tokenizer's codes have no places in the image: each may change all of it, "
+    "so that no part of it can be drawn alone"
+)
+"""Why an edit is refused."""
 
 
 class GridTokenizer(nn.Module):
@@ -36,6 +41,8 @@ class GridTokenizer(nn.Module):
     quantizer: Any
     decoder: Any
     memory_format: torch.memory_format = torch.contiguous_format
+    has_places = True
+    """Whether a code is of some pixels; those of a sequence (1 x n) are of the whole image."""
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from vqgan import weights
 from vqgan.grids import GridTokenizer
 from vqgan.published.convolutional import PublishedVQGAN
 from vqgan.published.magvit2 import PublishedMagvit2
+from vqgan.published.titok import TiTok
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 
@@ -20,6 +21,7 @@ TOKENIZERS: dict[str, Callable[..., GridTokenizer]] = {
     "tokenizer": Tokenizer,
     "vqgan": PublishedVQGAN,
     "magvit2": PublishedMagvit2,
+    "titok": TiTok,
 }
 """The first is trained here, and meant where no name is given; the others are for published
 weights."""

@@ -162,7 +162,7 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
         f"{sum(t.numel() for t in tokenizer.quantizer.state_dict().values()) / 1e6:.2f} M numbers",
         f"  codes: {tokenizer.codebook_size} in a grid of "
         f"{tokenizer.grid[0]}x{tokenizer.grid[1]} for "
-        f"{size}x{size} pixels (f{tokenizer.downscale})",
+        f"{size}x{size} pixels" + f" (f{tokenizer.downscale})" * tokenizer.has_places,
     ]
 
 

@@ -23,6 +23,7 @@ from maskgit.editing.windows import fill_windows
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.randomness import uniforms
 from maskgit.samplers.predictor import Filled
+from vqgan.grids import NO_PLACES
 from vqgan.registry import choose
 
 KEEP_ROUND = 2**33
@@ -64,6 +65,9 @@ def check_image(pipeline: Pipeline, size: Sequence[int], *, alone: bool = True) 
     """ValueError, with the nearest size that would do, if an image (height, width) does not divide
     into cells, or is smaller than the model's grid where it knows no other, unless it is a part
     only of what is filled (not `alone`)."""
+    if not pipeline.tokenizer.has_places:
+        pipeline.tokenizer.check_size(*size)
+        return
     net, f = pipeline.net, pipeline.tokenizer.downscale
     own = pipeline.tokenizer.size_of(net.grid) if alone and not net.any_grid else (f, f)
     near = [max(least, round(side / f) * f) for side, least in zip(size, own, strict=True)]
@@ -73,6 +77,12 @@ def check_image(pipeline: Pipeline, size: Sequence[int], *, alone: bool = True) 
             "the nearest size that can is "
             f"{near[0]}x{near[1]}"
         )
+
+
+def check_places(pipeline: Pipeline) -> None:
+    """ValueError if no part of an image can be drawn alone."""
+    if not pipeline.tokenizer.has_places:
+        raise ValueError(NO_PLACES)
 
 
 def inpaint(
@@ -92,8 +102,9 @@ def inpaint(
     image: uint8 (channels, height, width). mask: bool (height, width); box: as in `box_mask`;
     either grows to whole cells. feather: over how many pixels, inside the drawn part, the original
     fades out. options: of the sampler, as in Pipeline.rounds. ValueError if the size does not
-    divide into cells, or if there is nothing to draw.
+    divide into cells, if there is nothing to draw, or if the codes have no places.
     """
+    check_places(pipeline)
     check_image(pipeline, image.shape[1:])
     if (mask is None) == (box is None):
         raise ValueError("give either a mask or a box")
@@ -126,8 +137,10 @@ def outpaint(
     """Draw what lies around an image. margins: pixels at the left, top, right and bottom; others as
     in `inpaint`.
 
-    ValueError if a margin is negative or no multiple of a cell, or the image does not divide.
+    ValueError if a margin is negative or no multiple of a cell, the image does not divide, or its
+    codes have no places.
     """
+    check_places(pipeline)
     f = pipeline.tokenizer.downscale
     check_image(pipeline, image.shape[1:], alone=False)
     if min(margins) < 0 or any(margin % f for margin in margins):

@@ -12,6 +12,7 @@ from maskgit.importing import (
     maskgit_vqgan,
     open_magvit2,
     taming,
+    titok,
 )
 from maskgit.importing.system import System, Tensors
 
@@ -25,6 +26,7 @@ IMPORTERS: dict[str, System] = {
     "maskgit_flax": maskgit_flax.SYSTEM,
     "maskgit_v1": maskgit_v1.SYSTEM,
     "maskbit": maskbit.SYSTEM,
+    "titok": titok.SYSTEM,
 }
 
 

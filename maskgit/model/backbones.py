@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from maskgit.model.published.halton import Halton
 from maskgit.model.published.maskbit import MaskBit
 from maskgit.model.published.official import OfficialMaskGIT
+from maskgit.model.published.titok_bert import TiTokBert
+from maskgit.model.published.uvit import UViT
 from maskgit.model.published.valeoai import ValeoMaskGIT
 from maskgit.model.transformer import Transformer
 from maskgit.samplers.conditions import Condition
@@ -73,6 +75,8 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "maskgit_v1": ValeoMaskGIT,
     "maskgit_flax": OfficialMaskGIT,
     "maskbit": MaskBit,
+    "titok_bert": TiTokBert,
+    "titok_uvit": UViT,
 }
 """The first is meant where no name is given; the others are those of published weights."""
 DEFAULT = next(iter(BACKBONES))

@@ -58,7 +58,10 @@ class Views:
 
 @torch.no_grad()
 def frames(pipeline: Pipeline, rounds: Sequence[Tensor]) -> Tensor:
-    """Grids (batch, h, w) by round -> images (batch, rounds, c, height, width); hidden is grey."""
+    """Grids (batch, h, w) by round -> images (batch, rounds, c, height, width).
+
+    Pixels of hidden codes are grey; where codes have no places, all are drawn without those hidden.
+    """
     columns = []
     for codes in rounds:
         hidden = codes == pipeline.model.mask_id

@@ -89,13 +89,15 @@ def radical_inverse(n: int, base: int) -> tuple[int, int]:
 def halton_order(height: int, width: int) -> tuple[int, ...]:
     """Cell numbers y * width + x, by first visit of the Halton sequence of bases 2 and 3.
 
-    Goes on until every cell is visited: a fixed number of points leaves some out on large grids.
+    Goes on until every cell is visited: a fixed number of points leaves some out on large grids. In
+    a single row it is van der Corput's sequence of base 2, which halves every gap in turn.
     """
     order: dict[int, None] = {}
+    down, across = (2, 3) if height > 1 else (3, 2)
     n = 1
     while len(order) < height * width:
-        (up, halves), (left, thirds) = radical_inverse(n, 2), radical_inverse(n, 3)
-        y, x = up * height // halves, left * width // thirds
+        (up, rows), (left, columns) = radical_inverse(n, down), radical_inverse(n, across)
+        y, x = up * height // rows, left * width // columns
         order.setdefault(y * width + x)
         n += 1
     return tuple(order)

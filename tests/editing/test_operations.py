@@ -72,6 +72,16 @@ def test_codes_and_pixels_outside_the_mask_never_change(data):
     )
 
 
+def test_codes_without_places_are_edited_only_where_none_is_needed(tiny_pipeline):
+    tiny_pipeline.tokenizer.has_places = False
+    for what in EDITS:
+        if what in ("inpaint", "outpaint"):
+            with pytest.raises(ValueError, match="codes have no places in the image"):
+                edit(tiny_pipeline, what)
+        else:
+            assert all(found.changed.all() for found in edit(tiny_pipeline, what))
+
+
 def test_all_codes_of_a_cell_are_drawn_together():
     from tests.conftest import make_pipeline
 

@@ -16,6 +16,12 @@ def test_the_order_of_halton():
         assert sorted(halton_order(height, width)) == list(range(height * width))
 
 
+def test_in_a_row_every_gap_is_halved_in_turn():
+    """Codes without places are a row: van der Corput's order, of base 2."""
+    assert halton_order(1, 8) == (4, 2, 6, 1, 5, 3, 7, 0)
+    assert sorted(halton_order(1, 37)) == list(range(37))
+
+
 def mirrored(n, base):
     """The digits behind the point, as an exact fraction."""
     digits = []

@@ -11,16 +11,23 @@ from maskgit.model.published.net import Attend, Block, Factors
 class BertBlock(Block):
     """Norms follow each sum (BERT, arXiv:1810.04805), or precede each half with `prenorm`.
 
-    tanh: the GELU's approximation by a tanh.
+    tanh: the GELU's approximation by a tanh. qkv_bias: of queries, keys and values.
     """
 
     def __init__(
-        self, dim: int, hidden: int, *, eps: float, prenorm: bool = False, tanh: bool = False
+        self,
+        dim: int,
+        hidden: int,
+        *,
+        eps: float,
+        prenorm: bool = False,
+        tanh: bool = False,
+        qkv_bias: bool = True,
     ) -> None:
         super().__init__()
         self.prenorm, self.approximate = prenorm, "tanh" if tanh else "none"
         self.norm1, self.norm2 = (nn.LayerNorm(dim, eps=eps) for _ in range(2))
-        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.to_out = nn.Linear(dim, dim)
         self.w1, self.w2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 

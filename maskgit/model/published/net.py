@@ -43,7 +43,10 @@ class Block(nn.Module):
 
     num_factors: tuple[int, int] = (0, 0)
     keeps = False
-    skip: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip: Any = None  # of the instance: a class's would hide the module of that name
 
     def mix(self, x: Tensor, factors: Factors, attend: Attend) -> Tensor:
         """x: (batch, tokens, dim) -> x after the attention."""
