@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -79,6 +80,12 @@ def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
 def cache_folder() -> Path:
     """Where what was found out is kept: $MASKGIT_CACHE, or ~/.cache/maskgit."""
     return Path(os.environ.get("MASKGIT_CACHE") or Path.home() / ".cache" / "maskgit")
+
+
+@cache
+def warn_once(line: str) -> None:
+    """A line on stderr, however often what it tells of happens in this process."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def fair_threads() -> int:

@@ -103,3 +103,9 @@ def test_a_process_may_have_its_share_of_the_cores(world, here, wanted, monkeypa
     else:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
     assert fair_threads() == wanted
+
+
+def test_a_warning_is_said_once(capsys):
+    for _ in range(3):
+        machine.warn_once("the test of warnings")
+    assert capsys.readouterr().err == "warning: the test of warnings\n"

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from maskgit import SAMPLERS
 from maskgit.config.sections import TrainConfig
 from maskgit.model import draws
+from maskgit.model.backbones import BACKBONES, make_backbone
 from maskgit.model.transformer import Transformer
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.samplers import engine, remasking
@@ -88,6 +89,21 @@ def test_sampling_by_kept_passes(fake, sampler):
     labels = torch.zeros(4, dtype=torch.int64, device="cuda")
     found = wrapper().generate(condition=labels, guidance=3.0, sampler=sampler, steps=6, refresh=3)
     assert found.shape == (4, 4, 6)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "transformer"])
+@pytest.mark.parametrize("refresh", [1, 3])
+def test_sampling_with_published_nets(fake, name, refresh):
+    shape = {"codebook_size": 64, "grid": (4, 6), "num_classes": 3, "codes_per_cell": 2}
+    with torch.device("cuda"):
+        net = make_backbone({"name": name, "dim": 32, "depth": 2, "heads": 2}, **shape)
+        model = NonAutoregressiveWrapper(net, mask_id=64).eval()
+    labels = torch.zeros(4, dtype=torch.int64, device="cuda")
+    scale = 1.0 if name == "maskgit_flax" else 3.0
+    options = {"condition": labels, "guidance": scale, "steps": 5, "refresh": refresh}
+    for sampler in ("confidence", "random", "halton"):
+        found = model.generate(sampler=sampler, **options)
+        assert found.shape == (4, 4, 6) and found.device.type == "cuda"
 
 
 def test_the_tokenizer(fake):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from vqgan.normalization import GroupNorm
-from vqgan.registry import Positive
+from vqgan.registry import Size
 from vqgan.weights import load_module, save_weights
 
 GROUPS = 8
@@ -25,7 +26,9 @@ class Classifier(nn.Module):
     About 99 % on MNIST, 92 % on Fashion.
     """
 
-    def __init__(self, *, channels: int, num_classes: int, width: Positive = 32) -> None:
+    def __init__(
+        self, *, channels: int, num_classes: int, width: Annotated[Size, MultipleOf(GROUPS)] = 32
+    ) -> None:
         super().__init__()
         if width < 1 or width % GROUPS:
             raise ValueError(f"a classifier's width divides by {GROUPS}, {width} does not")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqgan.normalization import GroupNorm
-from vqgan.registry import Positive
+from vqgan.registry import Repeats, Size
 
 
 class PatchGAN(nn.Module):
@@ -21,7 +21,7 @@ class PatchGAN(nn.Module):
     Group norm keeps every image to itself, however many processes there are.
     """
 
-    def __init__(self, channels: int, *, width: Positive = 64, num_layers: Positive = 3) -> None:
+    def __init__(self, channels: int, *, width: Size = 64, num_layers: Repeats = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(channels, width, 4, stride=2, padding=1),
@@ -81,7 +81,7 @@ class StyleGAN(nn.Module):
     its batch. Any size from 2^num_layers on: the last features are averaged over the image.
     """
 
-    def __init__(self, channels: int, *, width: Positive = 32, num_layers: Positive = 3) -> None:
+    def __init__(self, channels: int, *, width: Size = 32, num_layers: Repeats = 3) -> None:
         super().__init__()
         widths = [width * min(2**n, 8) for n in range(num_layers + 1)]
         self.from_pixels = nn.Conv2d(channels, width, 1)

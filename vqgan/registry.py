@@ -17,6 +17,10 @@ from annotated_types import Ge, Gt, Le, Lt
 T = TypeVar("T")
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
+Size = Annotated[int, Gt(0), Le(2**20)]
+"""How large something is built, such as a width."""
+Repeats = Annotated[int, Gt(0), Le(1000)]
+"""How often something is built, such as a layer."""
 Share = Annotated[float, Ge(0), Le(1)]
 Inside = Annotated[float, Gt(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
@@ -40,6 +44,18 @@ class Above:
     """Marks a number that is to be above another keyword: `Annotated[float, Above("low")]`."""
 
     other: str
+
+
+@dataclass(frozen=True)
+class Asks:
+    """Marks a keyword that, at one value, asks that another divides by a number.
+
+    `Annotated[str, Asks("rotary", "dim_head", 4)]`.
+    """
+
+    value: Any
+    other: str
+    divisor: int
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,17 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from annotated_types import MinLen
+from annotated_types import Le, MaxLen, MinLen
 from torch import Tensor
 
 from vqgan.autoencoder import Decoder, Encoder
 from vqgan.grids import GridTokenizer
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
-from vqgan.registry import Count, OneOf, Positive, build
+from vqgan.registry import Count, OneOf, Size, build
+
+MOST_WIDTHS = 16
+"""More would halve an image more often than any has pixels."""
 
 
 class Reconstructed(NamedTuple):
@@ -41,11 +44,11 @@ class Tokenizer(GridTokenizer):
         *,
         image_size: int = 28,
         channels: int = 1,
-        widths: Annotated[tuple[Positive, ...], MinLen(1)] = (64, 128, 128),
-        num_blocks: Count = 2,
-        patch_size: Positive = 1,
+        widths: Annotated[tuple[Size, ...], MinLen(1), MaxLen(MOST_WIDTHS)] = (64, 128, 128),
+        num_blocks: Annotated[Count, Le(1000)] = 2,
+        patch_size: Size = 1,
         attention: bool = False,
-        latent_dim: Positive = 64,
+        latent_dim: Size = 64,
         quantizer: Annotated[
             str | Mapping[str, Any], OneOf(QUANTIZERS, "quantizer", ("dim",))
         ] = "fsq",

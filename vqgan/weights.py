@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,9 @@ LARGEST = 2**20
 """Of other numbers of a model, such as its size in pixels or codes, unless the file holds more."""
 TABLES = 2**26
 """Numbers that a model may make beside those of its file, such as a vector for each code."""
+
+TRAINED = 16
+"""Bytes of each number in training: itself, its gradient and two moments."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -206,6 +210,27 @@ def without_memory(most: int = 100_000, than: str = "can be") -> Iterator[None]:
             yield
     finally:
         hook.remove()
+
+
+def in_memory(make: Callable[[], Module], what: str) -> Module:
+    """What `make` makes to be trained, once it is known to fit into this machine's memory.
+
+    ValueError, with its size, if it does not; what: the section of a config, for the message.
+    """
+    try:
+        with without_memory():
+            made = make()
+            parts = (*made.parameters(), *made.buffers())
+    except RuntimeError as error:  # sizes whose product has no 64 bits
+        raise ValueError(f"{what} is larger than can be: {str(error).splitlines()[0]}") from error
+    count = sum(part.numel() for part in parts)
+    needed, there = TRAINED * count, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"{what} has {count:.3g} numbers, whose training takes {needed / 2**30:.3g} GiB; here "
+            f"are {there / 2**30:.3g}: take a smaller one"
+        )
+    return make()
 
 
 def _check_fit(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Le
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from maskgit.config.choices import entry, keywords, member, names, table
 from maskgit.config.marks import MAY_CHANGE
 from maskgit.config.signatures import Choice, Section
-from vqgan.registry import Count, Positive, Share
+from vqgan.registry import Count, Positive, Share, Size
 
 ScheduleChoice = Annotated[
     Choice, names(table("maskgit.schedules", "SCHEDULES"), "schedule", ["t"])
@@ -49,7 +50,7 @@ class DataConfig(Section):
     source: Annotated[
         Choice, names(table("maskgit.data.sources", "SOURCES"), "data source", ["split"])
     ] = "mnist5k"
-    image_size: Positive = 28
+    image_size: Annotated[Positive, Le(2**15)] = 28
     channels: Literal[1, 3] = 1
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
@@ -58,7 +59,7 @@ class DataConfig(Section):
     range: Annotated[tuple[float, float], AfterValidator(_apart)] | None = None
     # lanczos by Pillow, or bicubic by torch in a fifth of the time: both with antialiasing
     resample: Literal["lanczos", "bicubic"] = "lanczos"
-    workers: Annotated[Count, MAY_CHANGE] = 0
+    workers: Annotated[Count, Le(1000), MAY_CHANGE] = 0
 
 
 Tokenizer = Annotated[
@@ -139,8 +140,8 @@ class TrainConfig(Section):
     """
 
     steps: Annotated[Positive, MAY_CHANGE] = 1000
-    batch_size: Positive = 64
-    accumulate: Positive = 1
+    batch_size: Size = 64
+    accumulate: Size = 1
     learning_rate: Annotated[float, Field(gt=0), MAY_CHANGE] = 1e-3
     betas: tuple[Beta, Beta] = (0.9, 0.96)
     weight_decay: Annotated[float, Field(ge=0)] = 0.03

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from maskgit.config.keywords import parts_of
-from vqgan.registry import Above, OneOf, Rising, check, options_of, split, suggest
+from vqgan.registry import Above, Asks, OneOf, Rising, check, options_of, split, suggest
 
 Choice = str | dict[str, Any]
 Part = TypeVar("Part", bound=BaseModel)
@@ -109,20 +109,23 @@ def _section_of(
 
 
 def _in_order(entry: Callable[..., Any]) -> Callable[[Any], Any]:
-    """A check of the keywords that are marked to be above another."""
+    """A check of the keywords that are marked to be above another, or to ask something of it."""
     pairs = [
-        (key, mark.other)
+        (key, mark)
         for key, hint in _marked_hints(entry).items()
         for mark in parts_of(hint)[1]
-        if isinstance(mark, Above)
+        if isinstance(mark, Above | Asks)
     ]
     defaults = {key: parameter.default for key, parameter in options_of(entry).items()}
 
     def validate(section: Section) -> Section:
-        for key, other in pairs:
-            high, low = (getattr(section, name, defaults[name]) for name in (key, other))
-            if high <= low:
-                raise ValueError(f"{key} ({high}) has to be greater than {other} ({low})")
+        for key, mark in pairs:
+            here, there = (getattr(section, name, defaults[name]) for name in (key, mark.other))
+            if isinstance(mark, Above) and here <= there:
+                raise ValueError(f"{key} ({here}) has to be greater than {mark.other} ({there})")
+            if isinstance(mark, Asks) and here == mark.value and there % mark.divisor:
+                wanted = f"a {mark.other} that divides by {mark.divisor}"
+                raise ValueError(f"{key}={here} asks for {wanted}, not {there}")
         return section
 
     return validate

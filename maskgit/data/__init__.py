@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = face(
         "tokenization": ["tokenize_dataset", "tokenizer_data"],
         "shards": ["write_shard"],
         "fingerprint": ["data_hash"],
-        "npz": ["npz_arrays", "open_array", "reading_npz", "write_npz"],
+        "npz": ["npz_arrays", "open_array", "read_npz", "reading_npz", "write_npz"],
         "sources": [
             "SOURCES",
             "SPLITS",

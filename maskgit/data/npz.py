@@ -66,6 +66,13 @@ def _check_size(entry: zipfile.ZipInfo, where: str, wanted: int) -> None:
         )
 
 
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file by name; ValueError if it is damaged, or none."""
+    npz_arrays(path)
+    with reading_npz(path), np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
 @contextmanager
 def reading_npz(path: str | Path) -> Iterator[None]:
     """ValueError, in a line, for whatever a damaged or strange archive leads to inside."""

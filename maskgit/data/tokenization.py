@@ -54,7 +54,7 @@ def _data_of(tokenizer: str | Path, config: Mapping[str, Any]) -> DataConfig:
     if "run" not in config:
         raise ValueError(
             f"{tokenizer} does not say what data it was trained on: "
-            "pass a config with a data section"
+            "name a config with a data section (tokenize --config, evaluate --reference)"
         )
     return TokenizerConfig.model_validate(config["run"]).data
 

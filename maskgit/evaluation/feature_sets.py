@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from maskgit.data.npz import read_npz
 from maskgit.data.order import spread
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, fingerprint, reconstructions, shared_out
-from maskgit.machine import cache_folder
+from maskgit.machine import cache_folder, warn_once
 from maskgit.processes import gather_rows, summed, this_process
 from vqgan.chunks import in_chunks
 from vqgan.devices import widest_float
@@ -182,10 +180,6 @@ def extract_reconstructions(
     return {"originals": originals, "decoded": decoded}
 
 
-DAMAGED = (zipfile.BadZipFile, zlib.error)
-"""What the library of .npz files raises for bytes that were changed."""
-
-
 def extract_cached(
     images: ImageSet,
     network: FeatureNetwork,
@@ -196,7 +190,7 @@ def extract_cached(
 ) -> FeatureSet | None:
     """As `extract`, but once for the same images and networks: the file's name is their hash."""
     judging = judge and judge.about
-    parts = [fingerprint(images), images.num_images, network.about, judging, KEPT]
+    parts = [fingerprint(images), images.num_images, network.about, judging, KEPT, "named"]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = cache_folder() / f"features-{key[:24]}.npz"
     found = _readable(path) if this_process().is_main_process else None
@@ -208,7 +202,7 @@ def extract_cached(
         try:
             write_features(path, found)
         except OSError as error:
-            print(f"warning: features are not kept for the next time: {error}", file=sys.stderr)
+            warn_once(f"features are not kept for the next time: {error}")
     return found
 
 
@@ -216,10 +210,10 @@ def _readable(path: Path) -> FeatureSet | None:
     """What a cache file holds; none if there is none, or if it is broken: then it is made again."""
     try:
         return read_features(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED) as error:
-        print(f"warning: {path} cannot be read ({error}): it is made again", file=sys.stderr)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn_once(f"{path} cannot be read ({error}): it is made again")
         return None
 
 
@@ -230,6 +224,7 @@ def write_features(path: Path, found: FeatureSet) -> None:
     with replacing(path) as aside, open(aside, "wb") as file:
         np.savez(
             file,
+            name=np.frombuffer(path.name.encode(), np.uint8),
             mu=found.mean,
             sigma=found.covariance,
             num_images=np.array(found.num_images),
@@ -242,9 +237,10 @@ def write_features(path: Path, found: FeatureSet) -> None:
 
 
 def read_features(path: Path) -> FeatureSet:
-    """Undo `write_features`."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    """Undo `write_features`; ValueError if the file is damaged, or another one under this name."""
+    arrays = read_npz(path)
+    if arrays["name"].tobytes() != path.name.encode():
+        raise ValueError("it is the file of other images")
     names = ("features", "logits", "indices", "labels", "judged")
     rows = {name: torch.from_numpy(arrays[name]) for name in names if name in arrays}
     return FeatureSet(

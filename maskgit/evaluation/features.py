@@ -78,8 +78,8 @@ def _weights_file(weights: str | Path | None, url: str, name: str, digits: str) 
         return path
     if weights:
         raise FileNotFoundError(f"no weights at {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise FileNotFoundError(

@@ -98,7 +98,7 @@ def _reference(
     where = request.reference
     if where is not None and (Path(where).is_dir() or where.endswith(".npz")):
         return None, from_files(where, channels=pipeline.tokenizer.channels if pipeline else None)
-    data = _own_data(pipeline) if where is None else _data_of(where)
+    data = _own_data(pipeline) if where is None else data_of(where)
     return data, from_source(data, request.split)
 
 
@@ -111,7 +111,7 @@ def _own_data(pipeline: Pipeline | None) -> DataConfig:
     return DataConfig.model_validate(pipeline.data)
 
 
-def _data_of(config: str) -> DataConfig:
+def data_of(config: str) -> DataConfig:
     """The data section of a config, by its name or path."""
     found = getattr(load(find_config(config)), "data", None)
     if found is None:

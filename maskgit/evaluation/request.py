@@ -46,12 +46,15 @@ class Evaluation:
 class TokenizerEvaluation:
     """What to measure of a tokenizer: its run, or the file of its weights.
 
-    count: held-out images, all by default. metrics: names of TOKENIZER_METRICS, none for all that
+    reference: a config with a data section, whose validation split it is, a folder or an .npz file;
+    by default what it was trained on. count: held-out images, all by default. metrics: names of
+    TOKENIZER_METRICS, none for all that
     apply. features: an entry of FEATURES, by default the classifier that lies beside the run;
     without one, rFID is left out.
     """
 
     run: Path
+    reference: str | None = None
     count: int | None = None
     metrics: Sequence[str] = ()
     features: str | None = None
@@ -72,8 +75,8 @@ def is_tokenizer(run: Path) -> bool:
 def tokenizer_request(asked: Evaluation) -> TokenizerEvaluation:
     """What was asked of a run that is a tokenizer; ValueError if a generator was thought of."""
     assert asked.run is not None
-    if asked.options or asked.samples or asked.reference or asked.seed is not None:
-        drawing = "it draws nothing, so no sampler, seed or reference applies"
+    if asked.options or asked.samples or asked.seed is not None:
+        drawing = "it draws nothing, so no sampler or seed applies"
         raise ValueError(f"{asked.run} is a tokenizer: {drawing}")
     others = {"--judge": asked.judge, "--split": asked.split, "--precision": asked.precision}
     defaults = Evaluation()
@@ -84,6 +87,7 @@ def tokenizer_request(asked: Evaluation) -> TokenizerEvaluation:
         )
     return TokenizerEvaluation(
         run=asked.run,
+        reference=asked.reference,
         count=asked.count,
         metrics=asked.metrics,
         features=asked.features,

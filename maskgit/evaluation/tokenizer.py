@@ -22,9 +22,10 @@ from maskgit.data.pixels import to_float, to_uint8
 from maskgit.data.tokenization import tokenizer_data
 from maskgit.evaluation.feature_sets import FeatureSet, extract_reconstructions
 from maskgit.evaluation.features import FeatureNetwork, load_features
-from maskgit.evaluation.image_sets import ImageSet, from_source, shared_out
+from maskgit.evaluation.image_sets import ImageSet, from_files, from_source, shared_out
 from maskgit.evaluation.instruments import tokenizer_network
 from maskgit.evaluation.metrics import METRICS, check_libraries, estimate
+from maskgit.evaluation.plan import data_of
 from maskgit.evaluation.report import Number, Results, left_out_notes, library_versions, provenance
 from maskgit.evaluation.request import TokenizerEvaluation, choose_metrics
 from maskgit.machine import usual_batch
@@ -115,16 +116,17 @@ TOKENIZER_METRICS = (*PIXEL_METRICS, *FEATURE_METRICS, *CODE_METRICS)
 def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
     """Measure -> the results on the main process, none on the others; nothing is written.
 
-    Of the validation split, `count` images spread evenly over it; pixels are rounded to 8 bits, as
-    a PNG holds them. rFID is left out if nobody names a feature network and no classifier lies
-    beside the run. ValueError before any work if something cannot be measured.
+    Of the reference, or of the validation split of what it was trained on, `count` images spread
+    evenly over it; pixels are rounded to 8 bits, as a PNG holds them. rFID is left out if
+    nobody names a feature network and no classifier lies beside the run. ValueError before any work
+    if something cannot be measured.
     """
     for name in request.metrics:
         choose(dict.fromkeys(TOKENIZER_METRICS), name, "metric of a tokenizer")
     check_libraries()
     weights = weights_of(request.run, "tokenizer")
     tokenizer = load_tokenizer(weights).to(this_process().device)
-    images = from_source(tokenizer_data(weights), "validation", request.count)
+    images = _held_out(request, weights, tokenizer)
     named = tokenizer_network(request)
     cannot = _cannot(request, named is not None, images)
     wanted, left_out = choose_metrics(request.metrics, TOKENIZER_METRICS, cannot)
@@ -144,6 +146,23 @@ def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
     }
     pictures = _pictures(tokenizer, images, counts) if request.pictures else {}
     return Results(about, numbers, left_out_notes(left_out), pictures)
+
+
+def _held_out(request: TokenizerEvaluation, weights: Path, tokenizer: GridTokenizer) -> ImageSet:
+    """What it is measured on; ValueError if it takes other images."""
+    where = request.reference
+    if where is not None and (Path(where).is_dir() or where.endswith(".npz")):
+        if request.count is not None:
+            raise ValueError("--count is of a config's images; those of a folder are measured all")
+        found = from_files(where, channels=tokenizer.channels)
+    else:
+        data = tokenizer_data(weights) if where is None else data_of(where)
+        found = from_source(data, "validation", request.count)
+    channels, *size = found.shape()
+    if channels != tokenizer.channels:
+        raise ValueError(f"{request.run} takes {tokenizer.channels} channels, {where} {channels}")
+    tokenizer.check_size(*size)
+    return found
 
 
 def _cannot(request: TokenizerEvaluation, has_network: bool, images: ImageSet) -> dict[str, str]:

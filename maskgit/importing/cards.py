@@ -19,23 +19,35 @@ def write_card(folder: Path, kind: str, module: Any, system: System, origin: Any
 
 
 def _lines(folder: Path, kind: str, module: Any, system: System, origin: Any) -> list[str]:
-    grid = "x".join(map(str, module.grid))
     what = "tokenizer" if kind == "tokenizer" else "generator"
     lines = [
         f"# {system.title}: {what}",
         "",
-        f"- weights of [{system.title}]({system.url}), licence {system.licence}; not trained here",
+        f"Weights of [{system.title}]({system.url}), licence {system.licence}; not trained here.",
+        "",
         f"- read from `{origin.file}`, sha256 `{origin.sha256}`",
         f"- {num_parameters(module) / 1e6:.1f} M parameters; {module.codebook_size} codes, "
-        f"grids of {grid}",
+        f"{module.grid[0]} x {module.grid[1]} for an image",
         "",
-        "```",
     ]
+    commands = [f"maskgit info {folder.name}"]
     if kind == "tokenizer":
-        lines.append(f"maskgit train imagenet256/maskgit tokenizer={folder.name}")
+        commands += [
+            f"maskgit tokenize {folder.name} --out codes --config imagenet256/vqgan",
+            f"maskgit train imagenet256/maskgit tokenizer={folder.name} codes=codes",
+        ]
+    elif (folder / "tokenizer.safetensors").is_file():
+        commands += [
+            f"maskgit sample {folder.name} --labels 0-3 --out grid.png",
+            f"maskgit sample {folder.name} --labels 0-3 --preset paper --out paper.png",
+        ]
     else:
         lines += [
-            f"maskgit sample {folder.name} --labels 0-3 --out grid.png",
-            f"maskgit sample {folder.name} --preset paper --out grid.png",
+            "Its logits can be asked (`Pipeline.logits`); images need its tokenizer:",
+            "",
         ]
-    return [*lines, "```"]
+        commands = [
+            f"maskgit import {system.tokenizer} --out tokenizer",
+            f"maskgit import {origin.system} {origin.file} --tokenizer tokenizer --out whole",
+        ]
+    return [*lines, "```bash", *commands, "```"]

@@ -168,15 +168,12 @@ def _tokenizer_for(net: Any, path: str | Path) -> GridTokenizer:
 
 
 def class_names(number: int) -> list[str]:
-    """Those of ImageNet where there are 1,000 classes, each told from the others; else numbers."""
+    """Those of ImageNet, as torchvision tells them apart, where there are 1,000; else numbers."""
     if number != 1000:
         return [str(label) for label in range(number)]
     from torchvision.models import ResNet50_Weights
 
-    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
-    return [
-        name if names.count(name) == 1 else f"{name} ({label})" for label, name in enumerate(names)
-    ]
+    return list(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
 
 
 def read_sizes(path: Path) -> dict[str, Any]:

@@ -75,4 +75,12 @@ SYSTEM = System(
     knows,
     read,
     tokenizer="llamagen vq_ds16_c2i.pt",
+    # their logits are multiplied by 1 to 1.2; their w is 2
+    sampler={
+        "name": "halton",
+        "steps": 32,
+        "schedule": "arccos",
+        "temperature": [1.0, 0.8333],
+    },
+    guidance={"scale": 3.0},
 )

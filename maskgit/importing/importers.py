@@ -6,7 +6,9 @@ from maskgit.importing import (
     halton,
     ibq,
     llamagen,
+    maskbit,
     maskgit_flax,
+    maskgit_v1,
     maskgit_vqgan,
     open_magvit2,
     taming,
@@ -21,6 +23,8 @@ IMPORTERS: dict[str, System] = {
     "ibq": ibq.SYSTEM,
     "open_magvit2": open_magvit2.SYSTEM,
     "maskgit_flax": maskgit_flax.SYSTEM,
+    "maskgit_v1": maskgit_v1.SYSTEM,
+    "maskbit": maskbit.SYSTEM,
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from maskgit.importing import maskgit_flax_generator as generator
 from maskgit.importing import maskgit_vqgan
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
@@ -85,8 +86,9 @@ def _turned(tensor: Tensor) -> Tensor:
 
 HALVES: list[tuple[Callable[[Tensors], bool], Callable[[Foreign, Sizes], Imported]]] = [
     (is_tokenizer, read_tokenizer),
+    (generator.knows, generator.read),
 ]
-"""What the names are of, and how it is read; the generator's comes here."""
+"""What the names are of, and how it is read."""
 
 
 def knows(tensors: Tensors) -> bool:
@@ -107,8 +109,10 @@ SYSTEM = System(
     (
         Published(FOLDER, "tokenizer_imagenet256_checkpoint", "tokenizer, 1,024 codes, f16", 2.28),
         Published(FOLDER, "tokenizer_imagenet512_checkpoint", "tokenizer, 1,024 codes, f16", 1.97),
+        *generator.FILES,
     ),
     knows,
     read,
     tokenizer="maskgit_flax tokenizer_imagenet256_checkpoint",
+    sampler=generator.SAMPLER,
 )

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from maskgit.model.published.halton import Halton
+from maskgit.model.published.maskbit import MaskBit
+from maskgit.model.published.official import OfficialMaskGIT
+from maskgit.model.published.valeoai import ValeoMaskGIT
 from maskgit.model.transformer import Transformer
 from maskgit.samplers.conditions import Condition
 from vqgan.registry import build, choose, options_of, split
@@ -64,7 +67,13 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer, "halton": Halton}
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "transformer": Transformer,
+    "halton": Halton,
+    "maskgit_v1": ValeoMaskGIT,
+    "maskgit_flax": OfficialMaskGIT,
+    "maskbit": MaskBit,
+}
 """The first is meant where no name is given; the others are those of published weights."""
 DEFAULT = next(iter(BACKBONES))
 

@@ -45,6 +45,8 @@ class OfImages(Protocol):
 class Layered(Protocol):
     """What Passes ask of a net."""
 
+    emb_dim: int
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Its weights."""
         ...
@@ -53,7 +55,7 @@ class Layered(Protocol):
         self, codes: Tensor, condition: Condition | None, sum_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the layers get (batch, cells, dim), what `by` is made of (batch, ...), and rotary
-        angles, if any."""
+        angles, if any. A net may run one cell for several codes, which lie side by side."""
         ...
 
     def by(self, vectors: Tensor) -> Any:
@@ -68,7 +70,7 @@ class Layered(Protocol):
         places: Tensor,
         keep: Keep | None = None,
     ) -> Tensor:
-        """All layers; places: (n,) numbers of cells, row by row -> (n, dim), at these alone."""
+        """All layers; places: (n,) numbers of codes, row by row -> (n, emb_dim), at these alone."""
         ...
 
 
@@ -216,7 +218,7 @@ class Passes:
     def __init__(self, net: Layered, refresh: int) -> None:
         self.net, self.refresh = net, refresh
         self.by: tuple[Condition | None, OfImages] | None = None  # with the condition it is of
-        self.passes = 0
+        self.passes, self.size = 0, 0  # how many were made, and the codes of an image
         self.codes: Tensor | None = None  # (batch, cells) of the last pass
         # layer -> keys, values: (batch, heads, cells, dim_head)
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -246,7 +248,7 @@ class Passes:
         by = self.by[1]
         before, self.codes = self.codes, flat.clone()
         is_whole = before is None or before.shape != flat.shape or self.passes % self.refresh == 0
-        self.passes += 1
+        self.passes, self.size = self.passes + 1, flat.shape[1]
         total = None if known is None else known.total
         if self.passes == 1 and (alike := first_alike(codes, condition, known)) is not None:
             return self._alike_once(x, by, angles, places_of(cells, total), alike)
@@ -259,7 +261,7 @@ class Passes:
     ) -> tuple[Tensor, Tensor]:
         """A whole pass where many images are equal, as at the start: each runs once, whole."""
         first, of_row = (upload(part, x.device) for part in alike)
-        size = x.shape[1]
+        size = self.size
         every = torch.arange(len(first) * size, device=x.device)
         found = self._whole(x[first], by.of(first), angles, every)
         self.kept = {layer: (k[of_row], v[of_row]) for layer, (k, v) in self.kept.items()}
@@ -290,12 +292,12 @@ class Passes:
         changed: Tensor,
         known: Known | None,
     ) -> Tensor:
-        """A pass over the cells that are asked for, or have changed: bool (batch, cells)."""
-        wanted = asked | changed
+        """A pass over the cells of codes that are asked for, or changed: bool (batch, codes)."""
+        wanted = (asked | changed).unflatten(1, (x.shape[1], -1)).any(2)
         most = known.most if known is not None else None
         most = int(wanted.sum(1).max()) if most is None else most
         if not most:
-            return x.new_empty(0, x.shape[-1])
+            return x.new_empty(0, self.net.emb_dim)
         most = min(x.shape[1], -(-most // EVEN) * EVEN)
         places = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         first = next(iter(self.kept.values()))[0]
@@ -314,7 +316,9 @@ class Passes:
 
         taken = x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
         turns = None if angles is None else angles[0][places]
-        chosen = places_of(asked.gather(1, places), None if known is None else known.total)
+        of_cells = asked.unflatten(1, (x.shape[1], -1))
+        here = of_cells.gather(1, places[:, :, None].expand(-1, -1, of_cells.shape[2]))
+        chosen = places_of(here, None if known is None else known.total)
         return self.net.through(taken, by, turns, chosen, keep)
 
     def _keep(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from maskgit.model.passes import Keep, Modulation, Passes, embed_at, modulation
 from maskgit.model.rows import make_row_invariant
 from maskgit.model.shared_levels import share_levels
 from maskgit.samplers.predictor import places_of
-from vqgan.registry import Positive, Share
+from vqgan.registry import Asks, Repeats, Share, Size
 
 with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -28,6 +28,8 @@ FLASH_FROM = 128
 
 Positions = Literal["learned", "rotary"]
 POSITIONS = get_args(Positions)
+TURNING = 4
+"""Numbers of a head that turn together: a pair by the row and one by the column."""
 
 ADAPTIVE = {"use_adaptive_layernorm": True, "use_adaptive_layerscale": True}
 """The norms of the layers: the condition scales what goes in, and gates what comes out."""
@@ -62,8 +64,10 @@ def _check_positions(positions: str, dim_head: int) -> None:
     """ValueError for an unknown kind, or one that the heads have no room for."""
     if positions not in POSITIONS:
         raise ValueError(f"positions are {' or '.join(POSITIONS)}, not {positions!r}")
-    if positions == "rotary" and dim_head % 4:
-        raise ValueError(f"rotary positions need a dim_head that divides by 4, not {dim_head}")
+    if positions == "rotary" and dim_head % TURNING:
+        raise ValueError(
+            f"rotary positions need a dim_head that divides by {TURNING}, not {dim_head}"
+        )
 
 
 class Transformer(nn.Module):
@@ -89,15 +93,15 @@ class Transformer(nn.Module):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: Positive = 256,
-        depth: Positive = 6,
-        heads: Positive = 4,
-        dim_head: Positive = 64,
-        mlp_ratio: Annotated[float, Gt(0)] = 4.0,
+        dim: Size = 256,
+        depth: Repeats = 6,
+        heads: Size = 4,
+        dim_head: Size = 64,
+        mlp_ratio: Annotated[float, Gt(0), Le(1000)] = 4.0,
         dropout: Share = 0.0,
         label_in_input: bool = True,
         flash: bool | None = None,
-        positions: Positions = "learned",
+        positions: Annotated[Positions, Asks("rotary", "dim_head", TURNING)] = "learned",
         num_outputs: int | None = None,
         codes_per_cell: int = 1,
         code_levels: Sequence[int] = (),

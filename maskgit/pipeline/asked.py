@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
+import torch
 from torch import Tensor
 
 MOST_BATCH = 2**16
@@ -15,6 +16,19 @@ MOST_CELLS = 2**16
 """Codes of an image: more is a slip, and takes memory without end."""
 
 SEEDS = "seeds lie in 0 .. 2^63 - 1"
+
+
+def labels_of(labels: Any, num_classes: int, null: Callable[[Tensor], Tensor]) -> Tensor:
+    """Class labels, num_classes for none, as a net is given them: (batch,) int64.
+
+    null: the net's own; ValueError for others, and for none if the net knows no such thing.
+    """
+    allowed = f"labels lie in 0 .. {num_classes - 1}, or {num_classes} for no label"
+    allowed += " (pipeline.label(name) is a class's)"
+    found = torch.tensor(whole_numbers(labels, 0, num_classes, allowed), dtype=torch.int64)
+    if num_classes in found:
+        null(found)
+    return found
 
 
 def whole_numbers(values: Any, least: int, most: int, allowed: str) -> list[int]:

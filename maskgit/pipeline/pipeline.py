@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskgit.config.presets import Preset
 from maskgit.data.pixels import to_pil
-from maskgit.machine import one_thread_each, usual_batch
+from maskgit.machine import usual_batch
 from maskgit.model.backbones import Backbone
 from maskgit.model.conditioned import Conditioned
 from maskgit.model.passes import compiled_layers
@@ -24,10 +24,12 @@ from maskgit.pipeline.asked import (
     MOST_CELLS,
     MOST_SIDE,
     check_codes,
+    labels_of,
     no_tokenizer,
     seeds_for,
     whole_numbers,
 )
+from maskgit.pipeline.decoding import decoded
 from maskgit.pipeline.labels import label_of, parse_labels
 from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
 from maskgit.pipeline.settings import Settings, settle
@@ -40,9 +42,6 @@ from maskgit.stopping import check_stop
 from vqgan.chunks import fitting, in_chunks
 from vqgan.grids import GridTokenizer
 from vqgan.registry import split
-
-ONE_THREAD = 64 * 64
-"""Pixels up to which an image is decoded on one thread, others beside it: so it is quicker."""
 
 CELL_BYTES = 400 * 2**10
 """What sampling takes on an accelerator for a cell: of 24 layers of width 768 with guidance, their
@@ -224,10 +223,7 @@ class Pipeline:
         """What the net is given for class labels; any other condition stays as it is."""
         if isinstance(labels, Tensor | Mapping):
             return labels
-        most = len(self.class_names)
-        allowed = f"labels lie in 0 .. {most - 1}, or {most} for no label"
-        found = whole_numbers(labels, 0, most, f"{allowed} (pipeline.label(name) is a class's)")
-        return torch.tensor(found, dtype=torch.int64)
+        return labels_of(labels, len(self.class_names), self.net.null)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """The cells (h, w) of images of a size in pixels, by default the training's.
@@ -312,26 +308,10 @@ class Pipeline:
         def draw(part: slice) -> list[Tensor]:
             given = some(condition, part), seeds[part]
             *_, codes = self.rounds(*given, **_of(part, options))
-            return list(self._decode(codes))
+            return list(decoded(self.tokenizer, codes, PRECISIONS[self.precision]))
 
         for images in in_chunks(draw, count, self.at_once(batch_size, grid)):
             yield from images
-
-    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
-        """The images of a batch of grids; on the CPU one by one, and small ones on one thread,
-        since the last bits of its convolutions depend on the batch and on the number of threads,
-        and image i shall not."""
-        if codes.device.type != "cpu":
-            low = PRECISIONS[self.precision]
-            with torch.autocast(codes.device.type, low, enabled=low != torch.float32):
-                images = self.tokenizer.decode(codes)
-            yield from images.float()
-            return
-        grids, decode = codes.split(1), self.tokenizer.decode
-        small = math.prod(self.tokenizer.size_of(codes.shape[1:])) <= ONE_THREAD
-        yield from torch.cat(
-            one_thread_each(decode, grids) if small else [decode(grid) for grid in grids]
-        )
 
     def generate(
         self,

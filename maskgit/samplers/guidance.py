@@ -106,11 +106,13 @@ class Guided:
                 sides = [other]
             elif bool((share > 0).any()):
                 sides, self.share = [condition, other], self._there(share)
-        away = net.null(condition) if negative is None else negative
-        both = joined(sides), joined((*sides, away))
+        both = [joined(sides)]
+        if scale != 1:  # else nothing is led away from: not every net knows what none is
+            away = net.null(condition) if negative is None else negative
+            both.append(joined((*sides, away)))
         self.many = len(sides)
         self.sides = [self._there(side) for side in sides]
-        self.condition, self.guided_condition = map(self._there, both)
+        self.conditions = [self._there(side) for side in both]  # unguided, guided
         # told apart where they lie; what was given on an accelerator is not asked for
         self.alike = [distinct(None, side) if on_host(side) else None for side in both]
         name, options = split(schedule, "guidance schedule")
@@ -134,9 +136,10 @@ class Guided:
         self, codes: Tensor, cells: Tensor, r: float, known: Known | None
     ) -> Iterator[Tensor]:
         """The same rows one part after another, as many at once as memory is meant for."""
-        scale = self.schedule(r, self.scale) if self.interval[0] <= r <= self.interval[1] else 1.0
+        is_inside = self.scale != 1 and self.interval[0] <= r <= self.interval[1]
+        scale = self.schedule(r, self.scale) if is_inside else 1.0
         is_guided = scale != 1
-        condition = self.guided_condition if is_guided else self.condition
+        condition = self.conditions[is_guided]
         many = self.many + is_guided
         share = None if self.share is None else self._at(self.share, cells, known)
 

@@ -89,3 +89,56 @@ def test_what_was_given_is_said_once_with_its_place(yaml, override, message):
 def test_a_section_that_is_none_has_no_empty_place():
     with pytest.raises(ValueError, match=r"^data: Input should be a valid dict.* \(given: 3\)$"):
         override_section(DataConfig, DataConfig(), "data", ["data=3"])
+
+
+@pytest.mark.parametrize(
+    ("task", "override", "message"),
+    [
+        ("maskgit", "model.depth=1000000000", "model.depth: Input should be less than or equal to"),
+        ("maskgit", "model.dim=1000000000", "model.dim: Input should be less"),
+        ("maskgit", "model.heads=1000000000", "model.heads: Input should be less"),
+        ("maskgit", "model.dim_head=1000000000", "model.dim_head: Input should be less"),
+        ("maskgit", "model.mlp_ratio=1e9", "model.mlp_ratio: Input should be less"),
+        ("maskgit", "critic={depth: 1000000000}", "critic.depth: Input should be less"),
+        ("critic", "model.depth=1000000000", "model.depth: Input should be less"),
+        ("classifier", "model.width=1000000000", "model.width: Input should be less"),
+        ("classifier", "model.width=4", "model.width: Input should be a multiple of 8"),
+        ("tokenizer", "model.num_blocks=1000000000", "model.num_blocks: Input should be less"),
+        ("tokenizer", "model.widths=[1000000000]", "model.widths.0: Input should be less"),
+        ("tokenizer", f"model.widths={[8] * 99}", "model.widths: Tuple should have at most 16"),
+        ("tokenizer", "model.patch_size=1000000000", "model.patch_size: Input should be less"),
+        ("tokenizer", "model.latent_dim=1000000000", "model.latent_dim: Input should be less"),
+        (
+            "tokenizer",
+            "model.quantizer={name: rvq, codes_per_cell: 1000000000}",
+            "codes_per_cell: Input should be less",
+        ),
+        (
+            "tokenizer",
+            "model.quantizer={name: vq, codebook_dim: 1000000000}",
+            "codebook_dim: Input should be less",
+        ),
+        (
+            "tokenizer",
+            "loss.adversarial={discriminator: {name: patchgan, num_layers: 1000000000}}",
+            "num_layers: Input should be less",
+        ),
+        ("tokenizer", "data.image_size=1000000000", "data.image_size: Input should be less"),
+        ("tokenizer", "data.workers=1000000000", "data.workers: Input should be less"),
+        ("tokenizer", "train.batch_size=1000000000", "train.batch_size: Input should be less"),
+        ("tokenizer", "train.accumulate=1000000000", "train.accumulate: Input should be less"),
+    ],
+)
+def test_what_is_built_has_an_end_that_a_config_is_refused_beyond(yaml, task, override, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load(yaml(f"task: {task}\n"), [override])
+    assert "\n" not in str(error.value)
+
+
+def test_a_keyword_may_ask_something_of_another(yaml):
+    config = yaml("task: maskgit\nmodel: {dim_head: 6}\n")
+    wrong = r"model: positions=rotary asks for a dim_head that divides by 4, not 6"
+    with pytest.raises(ValueError, match=wrong):
+        load(config, ["model.positions=rotary"])
+    assert load(config).model.dim_head == 6
+    assert load(config, ["model.positions=rotary", "model.dim_head=8"]).model.dim_head == 8

@@ -20,6 +20,29 @@ def test_a_wrong_column_is_told_the_right_ones(tmp_path):
         )
 
 
+@pytest.mark.parametrize("place", ["a file/below it", "/proc/nowhere"])
+def test_a_cache_that_cannot_be_written_to_is_a_warning(tmp_path, place, monkeypatch, capsys):
+    import datasets
+
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / place)
+    spec = {"path": "parquet", "data_files": make_parquet(tmp_path), "image_column": "picture"}
+    source = load_source({"name": "huggingface", **spec, "label_column": "kind"}, "train")
+    assert source.labels.tolist() == [i % 2 for i in range(len(source.labels))]
+    assert "warning: the cache of data set 'parquet' is not used" in capsys.readouterr().err
+
+
+def test_a_damaged_table_is_a_line(tmp_path):
+    files = make_parquet(tmp_path)
+    path = tmp_path / "train.parquet"
+    content = bytearray(path.read_bytes())
+    content[200:900] = b"x" * 700
+    path.write_bytes(content)
+    with pytest.raises(FileNotFoundError, match="cannot load data set 'parquet': ") as error:
+        load_source({"name": "huggingface", "path": "parquet", "data_files": files}, "train")
+    assert "\n" not in str(error.value)
+
+
 def test_an_imagefolder_through_datasets(tmp_path, image_folder):
     spec = {
         "name": "huggingface",

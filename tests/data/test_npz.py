@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskgit.data.npz import npz_arrays, write_npz
+from maskgit.data.npz import npz_arrays, read_npz, write_npz
 
 
 def test_what_is_written_is_adm_s_file(tmp_path):
@@ -72,3 +72,14 @@ def test_damage_inside_a_compressed_array_is_told_in_a_line(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"not an \.npz file that can be read"):
         npz_arrays(path)
+
+
+def test_all_arrays_are_read_or_none(tmp_path):
+    path, wanted = tmp_path / "x.npz", {"a": np.full((2, 3), 12345), "b": np.zeros(0)}
+    np.savez(path, **wanted)
+    found = read_npz(path)
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    path.write_bytes(path.read_bytes().replace(b"\x39\x30", b"\x38\x30"))
+    with pytest.raises(ValueError, match="Bad CRC-32 for file 'a.npy'"):
+        read_npz(path)

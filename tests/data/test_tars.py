@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import tarfile
@@ -157,3 +158,34 @@ def test_a_corrupt_image_harms_nothing_else_and_missing_shards_are_named(tmp_pat
         source.image(names.index("a.tar/a.png"))
     with pytest.raises(FileNotFoundError, match=r"set data\.source\.train to a glob of tar files"):
         load(train=str(tmp_path / "none-*.tar"))
+
+
+def test_an_index_with_any_bit_changed_is_the_same_or_made_again(tmp_path, cache):
+    write_shard(tmp_path / "a.tar", members(0, 3))
+    truth = load(train=str(tmp_path / "a.tar")).labels.tolist()
+    [kept] = cache.iterdir()
+    whole = kept.read_bytes()
+    made_of = json.loads(np.load(kept)["about"].tobytes())["made of"]
+    for place in range(len(whole)):
+        harmed = bytearray(whole)
+        harmed[place] ^= 1 << place % 8
+        kept.write_bytes(harmed)
+        found = tars._kept(kept, made_of)
+        assert found is None or found.labels == [0, 1, 2]
+    assert truth == load(train=str(tmp_path / "a.tar")).labels.tolist()
+
+
+def test_an_index_that_cannot_be_read_or_kept_is_a_line(tmp_path, cache, capsys):
+    train = make_shards(tmp_path)
+    load(train=train)
+    first, second = cache.iterdir()
+    first.write_bytes(first.read_bytes()[:-100])
+    load(train=train)
+    assert capsys.readouterr().err.count("cannot be read") == 1
+    for path in (first, second):
+        path.unlink()
+    cache.rmdir()
+    cache.write_text("a file")
+    for split in SPLITS:
+        load(split, train=train)
+    assert capsys.readouterr().err.count("is not kept") == 2, "once for each shard"

@@ -69,6 +69,22 @@ def test_a_cache_that_cannot_be_used_is_a_warning(
     assert "warning: " in capsys.readouterr().err
 
 
+def test_the_cache_of_other_images_under_a_name_is_made_again(
+    judge_file, image_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
+    network = ClassifierFeatures(judge_file)
+    sides = [from_folder(image_folder / split, channels=1) for split in ("val", "train")]
+    truth = [extract_cached(images, network).features for images in sides]
+    one, other = (tmp_path / "cache").iterdir()
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    again = [extract_cached(images, network).features for images in sides]
+    assert all(torch.equal(*pair) for pair in zip(truth, again, strict=True))
+    assert capsys.readouterr().err.count("it is the file of other images): it is made again") == 2
+
+
 def refused(path, found):
     raise PermissionError(13, "Permission denied", str(path))
 

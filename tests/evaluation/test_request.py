@@ -36,7 +36,7 @@ def test_what_is_asked_of_a_tokenizer_is_passed_on():
 
 @pytest.mark.parametrize(
     "drawing",
-    [{"seed": 0}, {"options": {"steps": 2}}, {"reference": "x"}, {"samples": Path("x")}],
+    [{"seed": 0}, {"options": {"steps": 2}}, {"samples": Path("x")}],
     ids=str,
 )
 def test_a_tokenizer_draws_nothing(drawing):

@@ -72,12 +72,12 @@ WRONG = {
 
 @pytest.mark.parametrize(
     "asked",
-    [{"seed": 0}, {"samples": Path("x")}, {"reference": "x"}, {"options": {"steps": 4}}],
+    [{"seed": 0}, {"samples": Path("x")}, {"options": {"steps": 4}}],
     ids=str,
 )
 def test_what_only_a_generator_does_is_not_asked_of_a_tokenizer(asked):
     with pytest.raises(
-        ValueError, match="run is a tokenizer: it draws nothing, so no sampler, seed or"
+        ValueError, match="run is a tokenizer: it draws nothing, so no sampler or seed"
     ):
         tokenizer_request(Evaluation(run=Path("run"), **asked))
 

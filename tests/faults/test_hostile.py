@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import time
+import warnings
 import zipfile
 
 import numpy as np
@@ -287,6 +288,23 @@ def archive(**members):
     return file.getvalue()
 
 
+def encrypted(content):
+    """The same archive, each member flagged as encrypted in both of its headers."""
+    content = bytearray(content)
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    return bytes(content)
+
+
+def twice(content):
+    """An archive with two arrays of one name."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made, warnings.catch_warnings(action="ignore"):
+        for _ in range(2):
+            made.writestr("arr_0.npy", content)
+    return file.getvalue()
+
+
 IMAGES = np.zeros((4, 8, 8, 3), np.uint8)
 NPZ = {
     "nothing": b"",
@@ -327,6 +345,8 @@ NPZ = {
     "a header cut short": archive(arr_0__npy=b"\x93NUMPY\x01\x00\xff\xff{"),
     "an unknown version": archive(arr_0__npy=b"\x93NUMPY\x09\x00" + bytes(100)),
     "cut in the middle": archive(arr_0__npy=npy(np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)))[:2000],
+    "encrypted": encrypted(archive(arr_0__npy=npy(IMAGES))),
+    "a name twice": twice(npy(IMAGES)),
     "zeros, compressed": archive(arr_0__npy=npy(np.zeros((4, 999, 999, 3), np.uint8))),
 }  # fmt: skip
 

@@ -106,6 +106,7 @@ BAD = {
     "a net without end": "task: maskgit\ntokenizer: runs/mnist/vqgan\nmodel: {depth: 1000000000}",
     "a discriminator without end": TASK + "loss: {adversarial: {discriminator: {name: patchgan, num_layers: 1000000000}}}",
     "a tokenizer without end": TASK + "model: {num_blocks: 1000000000}",
+    "heads that do not turn": "task: maskgit\nmodel: {positions: rotary, dim_head: 6}",
     "true steps": TASK + "train: {steps: true}",
     "a size without a value": TASK + "data: {image_size: }",
     "a backbone that is a number": "task: maskgit\nmodel: 3",

@@ -59,13 +59,14 @@ def check_generator(folder, system, *, null=True, cut=lambda logits: logits):
     """
     pipeline = Pipeline.from_pretrained(folder)
     net, given = pipeline.net, inputs(system)
+    kind = "codes" if "codes_full" in given else "groups"
     labels = given["labels"]
     dropped = torch.where(given["drop"], net.num_classes, labels) if "drop" in given else labels
     conditions = {"full": labels, "masked": dropped, "null": None, "allmask": labels}
     for name, condition in conditions.items():
         if name == "null" and not null:
             continue
-        codes = given[f"codes_{'masked' if name == 'null' else name}"].view(-1, *net.grid)
+        codes = given[f"{kind}_{'masked' if name == 'null' else name}"].view(-1, *net.grid)
         codes = torch.where(codes < 0, net.codebook_size, codes)
         wanted = cut(outputs(system)[f"logits_{name}"])
         found = pipeline.logits(codes, None if condition is None else condition.tolist())
@@ -92,7 +93,11 @@ def check_cells(pipeline, codes, condition, wanted):
 
 
 def check_low_precision(pipeline, codes, labels):
+    """bf16 is off by little more than what rounded weights alone make: it rounds the rest, too."""
     exact = pipeline.logits(codes, labels.tolist())
-    low = pipeline.to(precision="bf16").logits(codes, labels.tolist())
-    pipeline.to(precision="fp32")
-    assert_close(low, exact, 0.05)
+    weights = {name: value.clone() for name, value in pipeline.net.state_dict().items()}
+    pipeline.to(precision="bf16")
+    low = pipeline.logits(codes, labels.tolist())
+    rounded = pipeline.to(precision="fp32").logits(codes, labels.tolist())
+    pipeline.net.load_state_dict(weights)
+    assert 0 < (low - exact).norm() < 2.5 * (rounded - exact).norm() < 0.1 * exact.norm()

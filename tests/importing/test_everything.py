@@ -21,7 +21,13 @@ from vqgan.classifier import Classifier
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizers import load_tokenizer
 
-GENERATORS = {"halton_maskgit": "halton"}
+GENERATORS = {
+    "halton_maskgit": "halton",
+    "valeoai_v1": "maskgit_v1",
+    "maskgit_flax_transformer": "maskgit_flax",
+    "maskbit_generator": "maskbit",
+    "maskbit_bert": "maskbit",
+}
 TOKENIZERS = {
     "llamagen_vq": "llamagen",
     "taming_vqgan": "taming",
@@ -29,6 +35,8 @@ TOKENIZERS = {
     "ibq": "ibq",
     "open_magvit2": "open_magvit2",
     "maskgit_flax_tokenizer": "maskgit_flax",
+    "maskbit_tokenizer": "maskbit",
+    "maskbit_vqgan_plus": "maskbit",
 }
 CRITICAL = {"critic", "self_critic"}
 
@@ -190,3 +198,20 @@ def test_a_second_stage_is_trained_on_it(folders, system, tmp_path):
     train(parse(config, "second stage"))
     [image] = Pipeline.from_pretrained(tmp_path / "run").generate([1])
     assert image.size == (size, size)
+
+
+@pytest.mark.parametrize("system", TOKENIZERS)
+def test_its_reconstructions_are_measured_on_images_of_ones_own(folders, system, tmp_path, capsys):
+    tokenizer = load_tokenizer(folders(system))
+    size = tokenizer.downscale * 2 if tokenizer.grid[0] > 1 else tokenizer.image_size
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        picture = Image.fromarray(rng.integers(0, 255, (size, size, 3), dtype=np.uint8))
+        picture.save(tmp_path / "images" / f"{i}.png")
+    out = ("--out", tmp_path / "out", "--metrics", "psnr,codes")
+    assert cli("evaluate", folders(system), *out) == 2
+    assert "evaluate --reference" in capsys.readouterr().err
+    assert cli("evaluate", folders(system), *out, "--reference", tmp_path / "images") == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["numbers"]
+    assert np.isfinite(found["psnr"]["value"])

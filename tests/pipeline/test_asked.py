@@ -9,7 +9,7 @@ from maskgit.editing.requests import Retouch
 from maskgit.evaluation.places import Comparison
 from maskgit.evaluation.request import Evaluation, TokenizerEvaluation
 from maskgit.evaluation.tuning import Search
-from maskgit.pipeline.asked import seeds_for, whole_numbers
+from maskgit.pipeline.asked import labels_of, seeds_for, whole_numbers
 from maskgit.pipeline.drawing import Request
 from tests.conftest import make_pipeline
 
@@ -83,3 +83,12 @@ def test_a_seed_below_zero_is_refused():
 def test_a_canvas_without_end_is_refused():
     with pytest.raises(ValueError, match="codes, 65536 at most"):
         make_pipeline(positions="rotary").generate([0], height=8192, width=8192)
+
+
+def test_a_net_may_refuse_the_label_for_none():
+    def null(labels):
+        raise ValueError("no label for none")
+
+    assert labels_of([0, 2], 3, null).tolist() == [0, 2]
+    with pytest.raises(ValueError, match="no label for none"):
+        labels_of([0, 3], 3, null)

@@ -3,6 +3,7 @@ import torch
 
 from tests.conftest import free_port
 from tests.vqgan.conftest import DIM, latents, make, trained
+from vqgan.published.codebooks import Codebook, Signs
 from vqgan.quantizers import QUANTIZERS
 
 
@@ -161,3 +162,42 @@ def test_a_large_codebook_is_not_restarted_for_ever():
         quantizer(batch)
     moved = (quantizer.vq.codebook - before).norm(dim=-1) > 0.5
     assert moved.double().mean() < 0.25
+
+
+def brute_force(latents, rows, score):
+    cells = latents.movedim(1, -1).flatten(0, 2)
+    codes = [max(range(len(rows)), key=lambda k: score(cell, rows[k])) for cell in cells]
+    return torch.tensor(codes).view(len(latents), *latents.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("distance", "score"),
+    [
+        ("euclidean", lambda z, e: -((z - e) ** 2).sum()),
+        ("cosine", lambda z, e: z @ e / z.norm() / e.norm()),
+        ("dot", lambda z, e: z @ e),
+    ],
+)
+def test_a_published_code_is_the_nearest_row_by_its_distance(distance, score):
+    torch.manual_seed(0)
+    book, latents = Codebook(12, 3, distance), torch.randn(2, 3, 4, 5)
+    book.embedding.weight.data *= torch.arange(1, 13)[:, None] / 6  # rows of other lengths
+    found = book(latents)
+    assert torch.equal(found.codes, brute_force(latents, book.embedding.weight, score))
+    rows = book.embedding.weight[found.codes]
+    if distance == "cosine":
+        rows = rows / rows.norm(dim=-1, keepdim=True)
+    assert torch.allclose(found.latents, rows.movedim(-1, 1))
+    assert torch.equal(book.lookup(found.codes), found.latents)
+
+
+def test_signs_are_bits_the_low_ones_first_and_groups_side_by_side():
+    latents = torch.tensor([1.0, -1, 0, 2])[None, :, None, None]  # bits 1 0 0 1
+    assert Signs(4)(latents).codes.tolist() == [[[9]]]
+    grouped = Signs(4, codes_per_cell=2)
+    found = grouped(latents.expand(1, 4, 2, 3))
+    assert grouped.codebook_size == 4 and found.codes.tolist() == [[[1, 2] * 3] * 2]
+    assert torch.equal(found.latents[0, :, 1, 2], torch.tensor([1.0, -1, -1, 1]))
+    assert torch.equal(grouped.lookup(found.codes), found.latents)
+    with pytest.raises(ValueError, match="5 bits cannot be cut into 2 equal codes"):
+        Signs(5, codes_per_cell=2)

@@ -2,7 +2,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqgan.weights import content_hash, load_module, load_weights, save_weights, weights_of
+from vqgan.weights import (
+    content_hash,
+    in_memory,
+    load_module,
+    load_weights,
+    save_weights,
+    weights_of,
+)
 
 
 def test_weights_carry_their_config(tmp_path):
@@ -107,3 +114,21 @@ def test_tensors_of_another_shape_or_of_other_numbers_do_not_fit(tmp_path):
     load_module(
         written(path, {k: v.bfloat16() for k, v in whole.items()}, layers=1), "tokenizer", linear
     )
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made():
+    made = in_memory(lambda: torch.nn.Linear(3, 2), "model")
+    assert made.weight.device.type == "cpu"
+    with pytest.raises(
+        ValueError, match=r"model has 1.1e\+12 numbers, whose training takes .* GiB"
+    ):
+        in_memory(lambda: torch.nn.Linear(2**20, 2**20), "model")
+    with pytest.raises(ValueError, match="model is larger than can be"):
+        in_memory(lambda: torch.nn.Conv2d(2**31, 2**31, 9), "model")
+
+
+def test_no_draw_is_made_to_know_whether_it_fits():
+    torch.manual_seed(0)
+    wanted = torch.nn.Linear(3, 2).weight
+    torch.manual_seed(0)
+    assert torch.equal(in_memory(lambda: torch.nn.Linear(3, 2), "model").weight, wanted)

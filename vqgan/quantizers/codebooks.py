@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.distributed as dist
 import vector_quantize_pytorch as vqp
+from annotated_types import Ge, Le
 from einops import rearrange
 from torch import Tensor, nn
 
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
-from vqgan.registry import Positive, Share, Weight
+from vqgan.registry import Share, Size, Weight
 
 MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all, several times over."""
@@ -83,7 +86,7 @@ class VQ(nn.Module):
         dim: int,
         *,
         codebook_size: NumCodes = 512,
-        codebook_dim: Positive = 16,
+        codebook_dim: Size = 16,
         decay: Share = 0.99,
         commitment: Weight = 0.25,
         dead_below: Share = 0.15,
@@ -156,7 +159,7 @@ class SimVQ(nn.Module):
         dim: int,
         *,
         codebook_size: NumCodes = 1024,
-        codebook_dim: Positive = 16,
+        codebook_dim: Size = 16,
         commitment: Weight = 0.25,
     ) -> None:
         super().__init__()
@@ -202,8 +205,8 @@ class RVQ(nn.Module):
         dim: int,
         *,
         codebook_size: NumCodes = 256,
-        codes_per_cell: NumCodes = 2,
-        codebook_dim: Positive = 16,
+        codes_per_cell: Annotated[int, Ge(2), Le(1000)] = 2,
+        codebook_dim: Size = 16,
         decay: Share = 0.99,
         commitment: Weight = 0.25,
         dead_below: Share = 0.15,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from maskgit.data.pixels import open_image
 from maskgit.data.sources.source import Source, check_labels, natural
+from maskgit.machine import warn_once
 from vqgan.registry import choose
 
 
@@ -39,12 +41,7 @@ def huggingface(
     load = partial(
         datasets.load_dataset, path, config_name, data_files=data_files, data_dir=data_dir
     )
-    try:
-        data = load()
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"cannot load data set {path!r}: {str(error).splitlines()[0]}"
-        ) from error
+    data = _loaded(load, path)
     training = choose(data, names.get("train", "train"), f"split of {path!r}")
     if split == "train" or names.get("validation") not in data:
         rows, every = training, max(2, round(1 / validation_share))
@@ -63,6 +60,44 @@ def huggingface(
     labels, class_names = _labels_of(rows, training, label_column, repr(path))
     records = Records(rows, image_column, f"{path}/{split}")
     return Source(records.image, labels, class_names, records.name)
+
+
+def _loaded(load: Callable[..., Any], path: str) -> Any:
+    """What the library loads; once more elsewhere where its cache may be damaged or unwritable.
+
+    FileNotFoundError, in a line, if that fails, too.
+    """
+    try:
+        return load()
+    except (OSError, ValueError, _build_error()) as error:
+        reason, failed = _line_of(error), error
+    try:
+        if isinstance(failed, OSError) and failed.errno is None:
+            raise failed  # the hub's own: nothing is there, or nobody answers
+        found = load(cache_dir=_elsewhere().name)
+    except (OSError, ValueError, _build_error()) as error:
+        raise FileNotFoundError(f"cannot load data set {path!r}: {reason}") from error
+    warn_once(
+        f"the cache of data set {path!r} is not used ({reason}): set HF_HOME to a folder that can "
+        "be written to, or remove what is damaged there"
+    )
+    return found
+
+
+def _line_of(error: BaseException) -> str:
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def _build_error() -> type[Exception]:
+    from datasets.exceptions import DatasetsError
+
+    return DatasetsError
+
+
+@cache
+def _elsewhere() -> TemporaryDirectory[str]:
+    """A cache that lasts as long as this process."""
+    return TemporaryDirectory(prefix="maskgit-datasets-", ignore_cleanup_errors=True)
 
 
 class Records(NamedTuple):

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskgit.data.sources.hub import huggingface
 from maskgit.data.sources.source import Source, from_arrays
-from vqgan.registry import Positive
+from vqgan.registry import Size
 
 
 def mnist5k(split: str) -> Source:
@@ -108,7 +108,7 @@ def cifar10(split: str, *, root: str = "data", hub: bool = False) -> Source:
     return from_arrays(data.data, np.asarray(data.targets), tuple(data.classes), f"cifar10/{split}")
 
 
-def openmoji(split: str, *, size: Positive = 64) -> Source:
+def openmoji(split: str, *, size: Size = 64) -> Source:
     """OpenMoji (https://openmoji.org, CC BY-SA 4.0): 4,300 colour pictures of size x size pixels,
     on white, one class.
 

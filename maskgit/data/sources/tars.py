@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tarfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import chain, compress
 from pathlib import Path
@@ -21,11 +19,12 @@ import numpy as np
 from annotated_types import Gt, Lt
 from PIL import Image
 
+from maskgit.data.npz import read_npz
 from maskgit.data.pixels import open_image
 from maskgit.data.sources.folders import validating
 from maskgit.data.sources.names import Names
 from maskgit.data.sources.source import Source, natural
-from maskgit.machine import cache_folder
+from maskgit.machine import cache_folder, warn_once
 from vqgan.files import replacing
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -129,19 +128,22 @@ def _index(path: Path, label_key: str) -> Shard:
     try:
         _keep(kept, made_of, found)
     except OSError as error:
-        print(f"warning: the index of {path} is not kept: {error}", file=sys.stderr)
+        warn_once(f"the index of {path} is not kept for the next time: {error}")
     return found
 
 
 def _kept(path: Path, made_of: list[Any]) -> Shard | None:
     """An index, unless it is of another state of the shard, damaged, or not there."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            if about["made of"] != made_of:
-                return None
-            return Shard(Names(about["members"]), arrays["places"], about["labels"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(path)
+        about = json.loads(arrays["about"].tobytes())
+        if about["made of"] != made_of:
+            return None
+        return Shard(Names(about["members"]), arrays["places"], about["labels"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn_once(f"{path} cannot be read ({error}): it is made again")
         return None
 
 

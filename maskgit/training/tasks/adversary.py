@@ -20,6 +20,7 @@ from vqgan.augmentation import NUM_DRAWS, augment
 from vqgan.discriminator import DISCRIMINATORS, Judge
 from vqgan.losses import ADVERSARIAL, adaptive_weight
 from vqgan.registry import build
+from vqgan.weights import in_memory
 
 
 @torch.no_grad()
@@ -47,8 +48,9 @@ class Adversary:
     ) -> None:
         self.options, self.accelerator = options, accelerator
         self.seed, self.batch_size = config.seed, config.train.batch_size
+        shape = (options.discriminator, "discriminator", config.data.channels)
         judge = Judge(
-            build(DISCRIMINATORS, options.discriminator, "discriminator", config.data.channels)
+            in_memory(lambda: build(DISCRIMINATORS, *shape), "loss.adversarial.discriminator")
         )
         judge.to(memory_format=memory_format)  # as its images come
         _check_size(judge, config.data.channels, config.data.image_size)

@@ -23,7 +23,7 @@ from maskgit.training.learner import Learner, finish
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.resume import Classes, take_weights
 from vqgan.classifier import SMALLEST, Classifier
-from vqgan.weights import load_weights, weights_of
+from vqgan.weights import in_memory, load_weights, weights_of
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -54,11 +54,8 @@ class ClassifierTask:
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         self.data_hash = data_hash(self.dataset, self.validation)
         self.class_names = self.dataset.source.class_names
-        classifier = Classifier(
-            channels=config.data.channels,
-            num_classes=len(self.class_names),
-            width=config.model.width,
-        )
+        shape = {"channels": config.data.channels, "num_classes": len(self.class_names)}
+        classifier = in_memory(lambda: Classifier(**shape, width=config.model.width), "model")
         self.main = Learner(classifier, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
 

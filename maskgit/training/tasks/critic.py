@@ -27,6 +27,7 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
+from vqgan.weights import in_memory
 
 
 class CriticTask:
@@ -50,7 +51,9 @@ class CriticTask:
         shape = {
             key: net.config[key] for key in SHAPE if key in net.config and key != "num_outputs"
         }
-        critic = make_critic(config.model.model_dump(), net, "model", **shape)
+        critic = in_memory(
+            lambda: make_critic(config.model.model_dump(), net, "model", **shape), "model"
+        )
         self.main = Learner(critic, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"critic": self.main}
         self.training = self._wrapped(self.main.ddp)

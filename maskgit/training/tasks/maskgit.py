@@ -28,7 +28,7 @@ from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
 from vqgan.tokenizers import load_hashed
-from vqgan.weights import weights_of
+from vqgan.weights import in_memory, weights_of
 
 BITS_IMAGES = 2000
 """Validation images, about, that bits per code is of while training; `evaluate` takes all."""
@@ -58,9 +58,11 @@ class MaskGITTask:
             "codes_per_cell": self.tokenizer.codes_per_cell,
             "code_levels": self.tokenizer.code_levels,
         }
-        net = make_backbone(config.model.model_dump(), **shape)
+        net = in_memory(lambda: make_backbone(config.model.model_dump(), **shape), "model")
         critic = (
-            make_critic(config.critic.model_dump(), net, "critic", **shape)
+            in_memory(
+                lambda: make_critic(config.critic.model_dump(), net, "critic", **shape), "critic"
+            )
             if config.critic
             else None
         )

@@ -28,7 +28,7 @@ from vqgan.losses import PIXEL_LOSSES
 from vqgan.perceptual import PERCEPTUAL
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import weights_of
+from vqgan.weights import in_memory, weights_of
 
 
 class TokenizerTask:
@@ -41,11 +41,11 @@ class TokenizerTask:
         self.config, self.accelerator = config, accelerator
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         self.data_hash = data_hash(self.dataset, self.validation)
-        tokenizer = Tokenizer(
-            image_size=config.data.image_size,
-            channels=config.data.channels,
-            **config.model.model_dump(),
-        )
+        shape: dict[str, Any] = {
+            "image_size": config.data.image_size,
+            "channels": config.data.channels,
+        }
+        tokenizer = in_memory(lambda: Tokenizer(**shape, **config.model.model_dump()), "model")
         self.main = Learner(tokenizer, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"tokenizer": self.main}
         self.pixel = PIXEL_LOSSES[config.loss.pixel]

@@ -1,0 +1,172 @@
+"""MaskBit's tokenizers and generators (Weber et al., arXiv:2409.16211; Apache-2.0)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from maskgit.importing.blocks import BLOCKS
+from maskgit.importing.convolutional import canonical, vqgan_options
+from maskgit.importing.reading import Foreign
+from maskgit.importing.system import (
+    Imported,
+    Published,
+    Rules,
+    Sizes,
+    System,
+    Tensors,
+    number_of,
+    renamed,
+    shape_of,
+    whole_root,
+)
+
+FIRST_BLOCK = "encoder.down.0.res_blocks.0.norm1.weight"
+BUFFERS = {"quantize.bits_to_indices", "quantize.codebook", "bits_to_indices"}
+"""What follows from the number of bits."""
+PARTS: Rules = [
+    (r"\.res_blocks\.", ".block."),
+    (r"\.mid\.block\.", ".mid."),
+    (r"\.down_conv\.", ".downsample.conv."),
+]
+GENERATOR: Rules = [
+    (r"^(input_proj|token_emb)\.", "codes.proj."),
+    (r"^tok_emb_list\.", "codes.tables."),
+    (r"^class_emb\.", "labels."),
+    (r"^first_layer\.0\.", "first_norm."),
+    (r"^norm_after_transformer\.", "norm."),
+    (r"^last_layer\.0\.", "last."),
+    (r"^last_layer\.2\.", "last_norm."),
+    *BLOCKS,
+]
+HEADS = {(1024, 24): 16}
+"""Of the published width and depth: no tensor says them."""
+
+
+def knows(tensors: Tensors) -> bool:
+    """Whether these are its names."""
+    codes = {"input_proj.weight", "token_emb.weight", "tok_emb_list.0.weight"} & tensors.keys()
+    return FIRST_BLOCK in tensors or bool(codes and "class_emb.weight" in tensors)
+
+
+def read(foreign: Foreign, sizes: Sizes) -> Imported:
+    """A tokenizer or a generator."""
+    tensors = {name: value for name, value in foreign.tensors.items() if name not in BUFFERS}
+    return (_tokenizer if FIRST_BLOCK in tensors else _generator)(tensors, sizes)
+
+
+def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
+    """One of bits, or of a codebook (VQGAN+, and MaskGIT's, whose levels are counted from the
+    finest)."""
+    last = number_of(tensors, "decoder.up.") - 1
+    is_coarsest_first = f"decoder.up.{last}.upsample_conv.weight" not in tensors
+
+    def level(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"decoder.up.{last - number if is_coarsest_first else number}."
+
+    ours = canonical(renamed(tensors, [(r"^decoder\.up\.(\d+)\.", level), *PARTS]))
+    has_convolutions = "encoder.net.down.0.conv.weight" in ours
+    own: dict[str, Any] = {"shortcut": "output", "unit_range": True}
+    own["downsampling"] = "corner" if has_convolutions else "pool"
+    if "quantizer.embedding.weight" not in ours:
+        bits = shape_of(ours, "encoder.net.conv_out.weight")[0]
+        groups = int(sizes.get("codebook_splits", 1 if bits % 2 else 2))
+        own |= {"distance": "signs", "codes_per_cell": groups}
+    return Imported("tokenizer", vqgan_options(ours, sizes, **own), ours)
+
+
+def _generator(tensors: Tensors, sizes: Sizes) -> Imported:
+    """LFQBert, whose tokens are bits, or Bert, whose head is tied to its tables."""
+    ours = renamed(tensors, GENERATOR)
+    ours["positions"] = ours.pop("pos_emb")[0] if "pos_emb" in ours else torch.empty(0)
+    is_bits = "codes.proj.weight" in ours
+    groups, codes = (_bits if is_bits else _tables)(ours, sizes)
+    cells = shape_of(ours, "positions")[0] - 1
+    side = whole_root(cells, "its positions, but that of the class,")
+    dim, depth = shape_of(ours, "labels.weight")[1], number_of(ours, "blocks.")
+    model = {
+        "name": "maskbit",
+        "codebook_size": codes,
+        "grid": [side, side * groups],
+        "num_classes": shape_of(ours, "labels.weight")[0] - 1,
+        "codes_per_cell": groups,
+        "dim": dim,
+        "depth": depth,
+        "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
+        "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
+        "embedding": "bits" if is_bits else "tables",
+        "prenorm": "norm.weight" in ours,
+    }
+    return Imported("maskgit", model, ours)
+
+
+def _bits(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
+    """The codes of a cell, and how many there are of each; the head is cut into theirs."""
+    bits = shape_of(ours, "codes.proj.weight")[1]
+    rows, dim = shape_of(ours, "prediction_layer.weight")
+    fit = [n for n in range(1, bits + 1) if bits % n == 0 and n * 2 ** (bits // n) == rows]
+    if not fit:
+        raise ValueError(f"its head of {rows} rows is of no equal groups of its {bits} bits")
+    groups = fit[0] if len(fit) == 1 else int(sizes.get("codebook_splits"))
+    if groups not in fit:
+        raise ValueError(f"its head of {rows} rows is not of {groups} groups of its {bits} bits")
+    ours["to_logits.weight"] = ours.pop("prediction_layer.weight").view(groups, -1, dim)
+    shape_of(ours, "prediction_layer.bias")
+    ours["to_logits.bias"] = ours.pop("prediction_layer.bias").view(groups, 1, -1)
+    return groups, rows // groups
+
+
+def _tables(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
+    """The same, where each has a table and each of its cells a bias."""
+    groups = number_of(ours, "codes.tables.")
+    codes = shape_of(ours, "codes.tables.0.weight")[0] - 1
+    names = (
+        [f"codes.tables.{i}.weight" for i in range(groups)],
+        [f"bias.{i}" for i in range(groups)],
+    )
+    for kind in names:
+        if len({shape_of(ours, name) for name in kind}) > 1:
+            raise ValueError(f"its {kind[0]}, {kind[-1]} differ in their shapes")
+    ours["to_logits.weight"] = torch.stack([ours[name][:codes] for name in names[0]])
+    ours["to_logits.bias"] = torch.stack([ours.pop(name) for name in names[1]])
+    return groups, codes
+
+
+def _repo(name: str, gives: str, fid: float) -> Published:
+    return Published(f"markweber/{name}", f"{name}.bin", gives, fid)
+
+
+RECONSTRUCTION = {10: 1.76, 12: 1.52, 14: 1.37, 16: 1.29, 18: 1.16}
+GENERATION = {10: 1.68, 12: 1.65, 14: 1.52, 16: 1.64, 18: 1.67}
+"""FID by bits: of 64 rounds, for 14 bits of 256."""
+SYSTEM = System(
+    "MaskBit",
+    "https://github.com/markweberdev/maskbit",
+    "Apache-2.0",
+    (
+        *(
+            _repo(f"maskbit_tokenizer_{bits}bit", f"tokenizer, {bits} bits, f16", fid)
+            for bits, fid in RECONSTRUCTION.items()
+        ),
+        _repo("vqgan_plus_12bit", "tokenizer, 4,096 codes, f16", 1.39),
+        _repo("maskgit_tokenizer", "tokenizer, 1,024 codes, f16", 1.96),
+        *(
+            _repo(f"maskbit_generator_{bits}bit", f"generator, {bits} bits, 256 px", fid)
+            for bits, fid in GENERATION.items()
+        ),
+    ),
+    knows,
+    read,
+    tokenizer="maskbit maskbit_tokenizer_14bit.bin",
+    # of 14 bits with 256 rounds
+    sampler={
+        "name": "confidence",
+        "steps": 256,
+        "schedule": "arccos",
+        "choice_temperature": 10.3,
+    },
+    guidance={"scale": 6.8, "schedule": {"name": "power_cosine", "power": 3.0}},  # their 5.8
+)
