@@ -21,15 +21,23 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
 
 
 REPO = "TencentARC/IBQ-Tokenizer"
+PUBLISHED = {
+    (f"{REPO}-1024", "imagenet256_1024.ckpt"): (1024, 2.24),
+    (f"{REPO}-8192", "imagenet256_8192.ckpt"): (8192, 1.87),
+    (f"{REPO}-16384", "imagenet256_16384.ckpt"): (16384, 1.37),
+    (f"{REPO}-262144", "imagenet256_262144.ckpt"): (262144, 1.00),
+    (f"{REPO}-16384-Pretrain", "IBQ_pretrain_16384.ckpt"): (16384, 2.06),
+    (f"{REPO}-262144-Pretrain", "IBQ_pretrain_262144.ckpt"): (262144, 1.53),
+    ("BinLin203/GEAR-IBQ", "gear-ibq.pt"): (16384, 1.72),
+}
+"""(repository, file) -> (codes, rFID on ImageNet)."""
 SYSTEM = System(
     "IBQ",
     "https://github.com/TencentARC/SEED-Voken",
     "Apache-2.0",
     tuple(
-        Published(
-            f"{REPO}-{codes}", f"imagenet256_{codes}.ckpt", f"tokenizer, {codes:,} codes, f16", fid
-        )
-        for codes, fid in {1024: 2.24, 8192: 1.87, 16384: 1.37, 262144: 1.00}.items()
+        Published(repo, file, f"tokenizer, {codes:,} codes, f16", fid)
+        for (repo, file), (codes, fid) in PUBLISHED.items()
     ),
     knows,
     read,

@@ -1,4 +1,5 @@
-"""LlamaGen's VQ tokenizers (arXiv:2406.06525; MIT)."""
+"""LlamaGen's VQ tokenizers (arXiv:2406.06525; MIT), and GEAR's of the same layout
+(arXiv:2606.32039; Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
 SYSTEM = System(
     "LlamaGen",
     "https://github.com/FoundationVision/LlamaGen",
-    "MIT",
+    "MIT (GEAR-VQ: Apache-2.0)",
     (
         Published(
             "FoundationVision/LlamaGen", "vq_ds16_c2i.pt", "tokenizer, 16,384 codes, f16", 2.19
@@ -65,7 +66,7 @@ SYSTEM = System(
             "FoundationVision/LlamaGen", "vq_ds8_c2i.pt", "tokenizer, 16,384 codes, f8", 0.59
         ),
         Published("peizesun/llamagen_t2i", "vq_ds16_t2i.pt", "tokenizer, 16,384 codes, f16"),
-        Published("BinLin203/GEAR-VQ", "gear-vq.pt", "tokenizer, 16,384 codes, f16"),
+        Published("BinLin203/GEAR-VQ", "gear-vq.pt", "tokenizer, 16,384 codes, f16", 1.64),
     ),
     knows,
     read,

@@ -36,10 +36,13 @@ SYSTEM = System(
         Published(
             f"{REPO}-128-resolution", "imagenet_128_L.ckpt", "tokenizer, 2^18 codes, f8", 1.18
         ),
-        Published(f"{REPO}-16384-Pretrain", "pretrain256_16384.ckpt", "tokenizer, 2^14 codes, f16"),
         Published(
-            f"{REPO}-262144-Pretrain", "pretrain256_262144.ckpt", "tokenizer, 2^18 codes, f16"
+            f"{REPO}-16384-Pretrain", "pretrain256_16384.ckpt", "tokenizer, 2^14 codes, f16", 2.55
         ),
+        Published(
+            f"{REPO}-262144-Pretrain", "pretrain256_262144.ckpt", "tokenizer, 2^18 codes, f16", 1.67
+        ),
+        Published("BinLin203/GEAR-LFQ", "gear-lfq.pt", "tokenizer, 2^14 codes, f16", 2.13),
     ),
     knows,
     read,

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from maskgit.importing import import_weights
-from maskgit.importing.convolutional import groups_of, resolution_of
+from maskgit.importing.convolutional import groups_of, resolution_of, vqgan_options
 from maskgit.importing.system import Sizes
 from tests.importing.test_msgpack import packed
 from vqgan.tokenizers import load_tokenizer, make_tokenizer
@@ -171,7 +171,7 @@ def write(tensors, levels, layout, path):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, database=None, phases=[Phase.generate])
+@settings(max_examples=6, deadline=None, database=None, phases=[Phase.generate])
 def test_any_size_is_read_back(system, tmp_path_factory, data):
     layout, options = SYSTEMS[system]
     model = options(data.draw, data.draw(sizes()))
@@ -208,3 +208,27 @@ def test_groups_are_checked(groups):
 def test_groups_are_asked_for_where_those_of_published_files_do_not_divide():
     with pytest.raises(ValueError, match="8 channels do not divide into 32 groups .* by --sizes"):
         groups_of(Sizes({}), 8)
+
+
+SMALL = {
+    "image_size": 8, "width": 4, "multipliers": [1, 2], "norm_groups": 2, "latent_dim": 3,
+    "codebook_size": 8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("encoder.net.conv_in.weight", (8,), r"conv_in.weight is \(8,\), which is no convolution"),
+        ("encoder.net.conv_in.weight", (0, 3, 3, 3), "no multiples of 0"),
+        ("encoder.net.level.1.block.0.conv1.weight", (6, 4, 3, 3), r"\[4, 6\] channels"),
+        ("encoder.net.conv_out.weight", None, "it lacks encoder.net.conv_out.weight"),
+    ],
+)
+def test_shapes_of_no_such_net_are_refused(name, shape, said):
+    tensors = make_tokenizer({**SMALL, "name": "vqgan"}).state_dict()
+    del tensors[name]
+    if shape is not None:
+        tensors[name] = torch.zeros(shape)
+    with pytest.raises(ValueError, match=said):
+        vqgan_options(tensors, Sizes({"norm_groups": 2}))
