@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskgit.importing.system import Rules, Sizes
+from maskgit.importing.system import Rules, Sizes, Tensors, shape_of
 
 BLOCKS: Rules = [
     (r"^transformer\.layers\.(\d+)\.0\.norm\.", r"blocks.\1.norm1."),
@@ -31,3 +31,11 @@ def codes_and_classes(sizes: Sizes, rows: int, beside: int, classes: str) -> tup
             "--sizes"
         )
     return codes, number
+
+
+def positions_of(tensors: Tensors, dim: int) -> int:
+    """How many `pos_emb` (1, positions, dim) holds; ValueError for another shape."""
+    one, positions, width = shape_of(tensors, "pos_emb", 3)
+    if (one, width) != (1, dim):
+        raise ValueError(f"its pos_emb is {(one, positions, width)}, not of {dim} channels")
+    return positions

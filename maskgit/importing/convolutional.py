@@ -56,19 +56,19 @@ def vqgan_options(tensors: Tensors, sizes: Sizes, **own: Any) -> dict[str, Any]:
         "decoder_attention": _attention(tensors, decoder, levels),
         "middle_attention": f"{encoder}mid.1.q.weight" in tensors,
         "bias": f"{encoder}level.0.block.0.conv1.bias" in tensors,
-        "last_kernel": _kernel(tensors, f"{encoder}conv_out.weight")[2],
+        "last_kernel": shape_of(tensors, f"{encoder}conv_out.weight", 4)[2],
     }
     if "encoder.quant_conv.weight" in tensors:
-        found["code_dim"] = _kernel(tensors, "encoder.quant_conv.weight")[0]
+        found["code_dim"] = shape_of(tensors, "encoder.quant_conv.weight", 4)[0]
     if "quantizer.embedding.weight" in tensors:
-        found["codebook_size"] = len(tensors["quantizer.embedding.weight"])
+        found["codebook_size"] = shape_of(tensors, "quantizer.embedding.weight", 2)[0]
     return found | own
 
 
 def encoder_options(tensors: Tensors, sizes: Sizes) -> dict[str, Any]:
     """What the shapes of an encoder say: widths, levels and blocks of it."""
     encoder = "encoder.net."
-    width, channels = _kernel(tensors, f"{encoder}conv_in.weight")[:2]
+    width, channels = shape_of(tensors, f"{encoder}conv_in.weight", 4)[:2]
     levels = number_of(tensors, f"{encoder}level.")
     widths = [_width(tensors, f"{encoder}level.{i}.") for i in range(levels)]
     if not widths or not width or any(each % width for each in widths):
@@ -79,7 +79,7 @@ def encoder_options(tensors: Tensors, sizes: Sizes) -> dict[str, Any]:
         "width": width,
         "multipliers": [each // width for each in widths],
         "num_blocks": number_of(tensors, f"{encoder}level.0.block."),
-        "latent_dim": _kernel(tensors, f"{encoder}conv_out.weight")[0],
+        "latent_dim": shape_of(tensors, f"{encoder}conv_out.weight", 4)[0],
         "norm_groups": groups_of(sizes, width),
     }
 
@@ -109,15 +109,7 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _width(tensors: Tensors, level: str) -> int:
-    return _kernel(tensors, f"{level}block.0.conv1.weight")[0]
-
-
-def _kernel(tensors: Tensors, name: str) -> tuple[int, ...]:
-    """(out, in, height, width) of a convolution; ValueError if it is none."""
-    shape = shape_of(tensors, name)
-    if len(shape) != 4:
-        raise ValueError(f"its {name} is {shape}, which is no convolution's")
-    return shape
+    return shape_of(tensors, f"{level}block.0.conv1.weight", 4)[0]
 
 
 def _attention(tensors: Tensors, half: str, levels: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from maskgit.importing.blocks import BLOCKS
+from maskgit.importing.blocks import BLOCKS, positions_of
 from maskgit.importing.convolutional import canonical, vqgan_options
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
@@ -54,7 +54,12 @@ def knows(tensors: Tensors) -> bool:
 def read(foreign: Foreign, sizes: Sizes) -> Imported:
     """A tokenizer or a generator."""
     tensors = {name: value for name, value in foreign.tensors.items() if name not in BUFFERS}
-    return (_tokenizer if FIRST_BLOCK in tensors else _generator)(tensors, sizes)
+    if FIRST_BLOCK not in tensors:
+        return _generator(tensors, sizes)
+    is_free = sizes.given.get("quantizer_type") == "lookup-free" or BUFFERS & foreign.tensors.keys()
+    if not is_free and "quantize.embedding.weight" not in tensors:
+        raise ValueError("it lacks quantize.embedding.weight, and quantize.codebook of bits")
+    return _tokenizer(tensors, sizes)
 
 
 def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
@@ -72,7 +77,7 @@ def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
     own: dict[str, Any] = {"shortcut": "output", "unit_range": True}
     own["downsampling"] = "corner" if has_convolutions else "pool"
     if "quantizer.embedding.weight" not in ours:
-        bits = shape_of(ours, "encoder.net.conv_out.weight")[0]
+        bits = shape_of(ours, "encoder.net.conv_out.weight", 4)[0]
         groups = int(sizes.get("codebook_splits", 1 if bits % 2 else 2))
         own |= {"distance": "signs", "codes_per_cell": groups}
     return Imported("tokenizer", vqgan_options(ours, sizes, **own), ours)
@@ -81,22 +86,23 @@ def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
 def _generator(tensors: Tensors, sizes: Sizes) -> Imported:
     """LFQBert, whose tokens are bits, or Bert, whose head is tied to its tables."""
     ours = renamed(tensors, GENERATOR)
-    ours["positions"] = ours.pop("pos_emb")[0] if "pos_emb" in ours else torch.empty(0)
+    classes, dim = shape_of(ours, "labels.weight", 2)
+    cells = positions_of(ours, dim) - 1
+    ours["positions"] = ours.pop("pos_emb")[0]
     is_bits = "codes.proj.weight" in ours
     groups, codes = (_bits if is_bits else _tables)(ours, sizes)
-    cells = shape_of(ours, "positions")[0] - 1
     side = whole_root(cells, "its positions, but that of the class,")
-    dim, depth = shape_of(ours, "labels.weight")[1], number_of(ours, "blocks.")
+    depth = number_of(ours, "blocks.")
     model = {
         "name": "maskbit",
         "codebook_size": codes,
         "grid": [side, side * groups],
-        "num_classes": shape_of(ours, "labels.weight")[0] - 1,
+        "num_classes": classes - 1,
         "codes_per_cell": groups,
         "dim": dim,
         "depth": depth,
         "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
-        "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
+        "hidden": shape_of(ours, "blocks.0.w1.weight", 2)[0],
         "embedding": "bits" if is_bits else "tables",
         "prenorm": "norm.weight" in ours,
     }
@@ -105,8 +111,8 @@ def _generator(tensors: Tensors, sizes: Sizes) -> Imported:
 
 def _bits(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
     """The codes of a cell, and how many there are of each; the head is cut into theirs."""
-    bits = shape_of(ours, "codes.proj.weight")[1]
-    rows, dim = shape_of(ours, "prediction_layer.weight")
+    bits = shape_of(ours, "codes.proj.weight", 2)[1]
+    rows, dim = shape_of(ours, "prediction_layer.weight", 2)
     fit = [n for n in range(1, bits + 1) if bits % n == 0 and n * 2 ** (bits // n) == rows]
     if not fit:
         raise ValueError(f"its head of {rows} rows is of no equal groups of its {bits} bits")
@@ -114,7 +120,8 @@ def _bits(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
     if groups not in fit:
         raise ValueError(f"its head of {rows} rows is not of {groups} groups of its {bits} bits")
     ours["to_logits.weight"] = ours.pop("prediction_layer.weight").view(groups, -1, dim)
-    shape_of(ours, "prediction_layer.bias")
+    if shape_of(ours, "prediction_layer.bias") != (rows,):
+        raise ValueError(f"its prediction_layer.bias does not have {rows} numbers")
     ours["to_logits.bias"] = ours.pop("prediction_layer.bias").view(groups, 1, -1)
     return groups, rows // groups
 
@@ -122,7 +129,7 @@ def _bits(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
 def _tables(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
     """The same, where each has a table and each of its cells a bias."""
     groups = number_of(ours, "codes.tables.")
-    codes = shape_of(ours, "codes.tables.0.weight")[0] - 1
+    codes = shape_of(ours, "codes.tables.0.weight", 2)[0] - 1
     names = (
         [f"codes.tables.{i}.weight" for i in range(groups)],
         [f"bias.{i}" for i in range(groups)],

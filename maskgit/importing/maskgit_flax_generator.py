@@ -64,21 +64,23 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
     """A generator. Its one table holds the codes, the classes and the mask token; its maps are
     [in, out], those of heads [in, heads, width] and [heads, width, out]."""
     ours = renamed(foreign.tensors, RULES)
-    rows, dim = shape_of(ours, "words")
-    table, bias = ours.pop("words"), ours.pop("bias")
+    rows, dim = shape_of(ours, "words", 2)
     codes, classes = codes_and_classes(sizes, rows, 1, "num_class")
-    if bias.shape != (rows,):
-        raise ValueError(f"its mlm_bias is {tuple(bias.shape)}, not {(rows,)}")
-    heads = shape_of(ours, "blocks.0.query.weight")[1]
+    _check(ours, "bias", (rows,))
+    table, bias = ours.pop("words"), ours.pop("bias")
+    heads = shape_of(ours, "blocks.0.query.weight", 3)
     depth = number_of(ours, "blocks.")
     for number in range(depth):
-        _attention(ours, f"blocks.{number}.")
+        _attention(ours, f"blocks.{number}.", heads)
     for name in [name for name in ours if name.endswith(("w1.weight", "w2.weight", "last.weight"))]:
+        shape_of(ours, name, 2)
         ours[name] = ours[name].T
     ours["codes.weight"] = table[[*range(codes), rows - 1]]
     ours["labels.weight"] = table[codes : codes + classes]
     ours["to_logits.weight"], ours["to_logits.bias"] = table[:codes], bias[:codes]
-    side = whole_root(shape_of(ours, "positions")[0] - 1, "its positions, but that of the class,")
+    side = whole_root(
+        shape_of(ours, "positions", 2)[0] - 1, "its positions, but that of the class,"
+    )
     model = {
         "name": "maskgit_flax",
         "codebook_size": codes,
@@ -86,20 +88,28 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
         "num_classes": classes,
         "dim": dim,
         "depth": depth,
-        "heads": heads,
+        "heads": heads[1],
         "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
     }
     return Imported("maskgit", model, ours)
 
 
-def _attention(ours: dict[str, Tensor], block: str) -> None:
-    """Queries, keys and values as one map, and the map after them, without an axis of heads."""
-    for part in ("weight", "bias"):
+def _attention(ours: dict[str, Tensor], block: str, heads: tuple[int, ...]) -> None:
+    """Queries, keys and values as one map, and the map after them, without an axis of heads.
+
+    heads: (width, heads, width of each). ValueError if one is of another shape.
+    """
+    for part, wanted in (("weight", heads), ("bias", heads[1:])):
         names = [f"{block}{side}.{part}" for side in SIDES]
         for name in names:
-            shape_of(ours, name)
+            _check(ours, name, wanted)
         sides = [ours.pop(name) for name in names]
         flat = [side.flatten(-2).T if part == "weight" else side.flatten() for side in sides]
         ours[f"{block}to_qkv.{part}"] = torch.cat(flat)
-    shape_of(ours, f"{block}to_out.weight")
+    _check(ours, f"{block}to_out.weight", (*heads[1:], heads[0]))
     ours[f"{block}to_out.weight"] = ours[f"{block}to_out.weight"].flatten(0, 1).T
+
+
+def _check(ours: Tensors, name: str, wanted: tuple[int, ...]) -> None:
+    if shape_of(ours, name) != wanted:
+        raise ValueError(f"its {name} is {shape_of(ours, name)}, not {wanted}")

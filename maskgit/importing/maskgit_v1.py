@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskgit.importing.blocks import BLOCKS, codes_and_classes
+from maskgit.importing.blocks import BLOCKS, codes_and_classes, positions_of
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
     Imported,
@@ -34,10 +34,10 @@ def knows(tensors: Tensors) -> bool:
 def read(foreign: Foreign, sizes: Sizes) -> Imported:
     """A generator. Its one table holds the codes, the mask token, the classes and "no class"."""
     tensors = dict(foreign.tensors)
-    rows, dim = shape_of(tensors, "tok_emb.weight")
+    rows, dim = shape_of(tensors, "tok_emb.weight", 2)
     table, bias = tensors.pop("tok_emb.weight"), tensors.pop("bias")
     codes, classes = codes_and_classes(sizes, rows, 2, "nclass")
-    cells = shape_of(tensors, "pos_emb")[1] - 1
+    cells = positions_of(tensors, dim) - 1
     if bias.shape != (cells + 1, rows):
         raise ValueError(f"its bias is {tuple(bias.shape)}, not {(cells + 1, rows)}")
     ours = renamed(tensors, RULES)
@@ -55,7 +55,7 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
         "dim": dim,
         "depth": depth,
         "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
-        "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
+        "hidden": shape_of(ours, "blocks.0.w1.weight", 2)[0],
     }
     return Imported("maskgit", model, ours)
 

@@ -92,16 +92,19 @@ def number_of(tensors: Tensors, prefix: str) -> int:
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
-def shape_of(tensors: Tensors, name: str) -> tuple[int, ...]:
-    """Of a tensor that must be there; ValueError if it is not."""
+def shape_of(tensors: Tensors, name: str, axes: int | None = None) -> tuple[int, ...]:
+    """Of a tensor that must be there; ValueError if it is not, or has another number of axes."""
     if name not in tensors:
         raise ValueError(f"it lacks {name}")
-    return tuple(tensors[name].shape)
+    found = tuple(tensors[name].shape)
+    if axes is not None and len(found) != axes:
+        raise ValueError(f"its {name} is {found}, not of {axes} axes")
+    return found
 
 
 def whole_root(number: int, what: str) -> int:
     """The side of a square of so many cells; ValueError if there is none."""
-    side = round(number**0.5)
-    if side * side != number:
+    side = round(max(number, 0) ** 0.5)
+    if side * side != number or not side:
         raise ValueError(f"{what} are {number}, which is no square")
     return side

@@ -88,3 +88,17 @@ def test_a_label_is_mixed_with_another(scale, share, expected, rows):
     assert batches == [rows], (
         "all sides run as one batch, what leads away once, and no side that has no share"
     )
+
+
+def test_a_net_without_a_label_for_none_is_asked_for_it_only_where_it_is_needed():
+    class Refusing(Net):
+        def null(self, condition):
+            raise ValueError("no label for none")
+
+    label, codes = torch.tensor([0]), torch.full((1, 1, 2), 3)
+    found = Guided(Refusing(), label, scale=1.0).logits(codes, codes == 3, 0.5)
+    assert (found == 10).all() and len(found) == 2
+    with pytest.raises(ValueError, match="no label for none"):
+        Guided(Refusing(), label, scale=2.0)
+    guided = Guided(Refusing(), label, scale=2.0, negative=torch.tensor([2]))
+    assert (guided.logits(codes, codes == 3, 0.5) == 13).all(), "7 + 2 (10 - 7)"
