@@ -315,7 +315,7 @@ SYSTEM = System(
     _published(),
     knows,
     read,
-    tokenizer="titok hub:yucornetto/tokenizer_titok_l32_imagenet (b64, s128: as the generator)",
+    tokenizer="titok hub:yucornetto/tokenizer_titok_SIZE_imagenet",
     # of L-32: logits + T * Gumbel noise is a draw at temperature T, and (1 + w) c - w u our scale
     # 1 + w; their w grows from 0 to 7/8 of 4.5 over the rounds, ours from 1/8 of it to all
     sampler={
