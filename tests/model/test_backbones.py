@@ -194,7 +194,7 @@ WITHOUT_NULL = {"maskgit_flax"}
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_keeps_its_promise(name):
     shape = {"codebook_size": 8, "grid": (2, 3), "num_classes": 2, "num_outputs": None}
-    net = make_backbone({"name": name, "depth": 1}, **shape).eval()  # of its own width
+    net = make_backbone({"name": name, "depth": 2}, **shape).eval()  # of its own width
     knows_none = name not in WITHOUT_NULL
     codes, condition = torch.randint(9, (4, 2, 3)), torch.tensor([0, 1, 2 if knows_none else 1, 0])
     assert net(codes, condition).shape == (4, 2, 3, 8)

@@ -1,52 +1,45 @@
-"""The nets of MaskBit."""
+"""The input of MaskBit's nets; their answers: tests/importing."""
 
 import pytest
 import torch
 
 from maskgit.model.published.maskbit import Bits, MaskBit, Tables
 
-SHAPE = {"codebook_size": 8, "grid": (2, 6), "num_classes": 3, "codes_per_cell": 2}
-SMALL = {"dim": 16, "depth": 1, "heads": 2, "hidden": 32}
+SHAPE = {"codebook_size": 4, "grid": (2, 6), "num_classes": 3, "codes_per_cell": 2}
+SMALL = {"dim": 16, "depth": 2, "heads": 2, "hidden": 24}
 
 
-def test_a_code_is_its_bits_from_the_least_and_a_hidden_one_is_zeros():
-    bits = Bits(8, 2, 4)
-    found = bits.vectors(torch.tensor([[6, 1], [8, 0], [8, 8]]))
-    assert found.tolist() == [[-1, 1, 1, 1, -1, -1], [0, 0, 0, -1, -1, -1], [0] * 6]
+def test_codes_are_their_bits_the_low_ones_first_and_nothing_where_hidden():
+    bits = Bits(4, 2, 8)
+    found = bits.vectors(torch.tensor([[1, 2], [4, 3], [0, 4]]))
+    assert found.tolist() == [[1, -1, -1, 1], [0, 0, 1, 1], [-1, -1, 0, 0]]
+    with pytest.raises(ValueError, match=r"2, 4, 8, \.\.\. codes, not 6: set embedding=tables"):
+        Bits(6, 2, 8)
 
 
-def test_tables_are_summed():
-    tables = Tables(8, 2, 4)
-    first, second = (table.weight for table in tables.tables)
-    assert torch.equal(tables(torch.tensor([[3, 8]])), (first[3] + second[8])[None])
-
-
-def test_a_half_hidden_cell_counts_and_each_code_is_asked_for_by_itself():
+def test_tables_add_a_row_for_each_code_of_a_cell():
     torch.manual_seed(0)
-    net = MaskBit(**SHAPE, **SMALL).eval()
-    codes = torch.full((1, 2, 6), 8)
+    tables = Tables(6, 2, 8)
+    first, second = (table.weight for table in tables.tables)
+    assert torch.equal(tables(torch.tensor([[5, 6]])), (first[5] + second[6])[None])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("embedding", ["bits", "tables"])
+@pytest.mark.parametrize("prenorm", [False, True])
+def test_codes_of_a_cell_are_hidden_and_answered_each_by_itself(embedding, prenorm):
+    torch.manual_seed(0)
+    net = MaskBit(**SHAPE, **SMALL, embedding=embedding, prenorm=prenorm).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    codes, labels = torch.randint(4, (2, 2, 6)), torch.tensor([1, 3])
+    logits = net(codes, labels)
+    assert logits.shape == (2, 2, 6, 4)
     half = codes.clone()
-    half[0, 0, 1] = 5
-    found = net(codes), net(half)
-    assert found[0].shape == (1, 2, 6, 8) and not torch.allclose(*found, atol=1e-4)
-    with torch.no_grad():
-        net.to_logits.bias[1, 0, 3] += 1
-    shift = net(codes) - found[0]
-    assert torch.allclose(shift[:, :, 1::2, 3], torch.ones(1, 2, 3), atol=1e-5)
-    assert shift[:, :, ::2].abs().max() < 1e-5
-
-
-def test_each_cell_has_a_bias_of_its_own_with_tables_only():
-    shapes = [
-        MaskBit(**SHAPE, **SMALL, embedding=name).to_logits.bias.shape
-        for name in ("bits", "tables")
-    ]
-    assert shapes == [(2, 1, 8), (2, 6, 8)]
-
-
-def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="2, 4, 8, ... codes, not 12: set embedding=tables"):
-        MaskBit(**{**SHAPE, "codebook_size": 12}, **SMALL)
-    MaskBit(**{**SHAPE, "codebook_size": 12}, **SMALL, embedding="tables")
-    with pytest.raises(ValueError, match="unknown embedding 'table', did you mean 'tables'"):
-        MaskBit(**SHAPE, **SMALL, embedding="table")
+    half[:, 0, 1] = 4  # the high bits of the first cell
+    other = net(half, labels)
+    assert not torch.allclose(other[:, 0, 0], logits[:, 0, 0], atol=1e-3)
+    cells = torch.zeros_like(codes, dtype=torch.bool)
+    cells[:, 0, 1] = cells[:, 1, 4] = True
+    at = net.to_logits(net.embed_at(half, cells, labels))
+    assert torch.allclose(at, other[cells], atol=1e-5)
