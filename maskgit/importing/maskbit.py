@@ -167,7 +167,7 @@ SYSTEM = System(
     ),
     knows,
     read,
-    tokenizer="maskbit maskbit_tokenizer_14bit.bin",
+    tokenizer="maskbit hub:markweber/maskbit_tokenizer_BITSbit",
     # of 14 bits with 256 rounds
     sampler={
         "name": "confidence",
