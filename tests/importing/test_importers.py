@@ -5,6 +5,7 @@ import torch
 
 from maskgit.importing.importers import IMPORTERS, looks_like, may_be
 from maskgit.model.backbones import BACKBONES
+from tests.conftest import repo
 from vqgan.tokenizers import TOKENIZERS
 
 
@@ -30,3 +31,16 @@ def test_published_nets_are_entries_of_the_tables():
     assert {"halton", "maskgit_v1", "maskgit_flax", "maskbit"} <= {*BACKBONES}
     assert {"titok_bert", "titok_uvit"} <= {*BACKBONES}
     assert {"vqgan", "magvit2", "titok"} <= {*TOKENIZERS}
+
+
+def test_the_sign_lists_every_file_with_its_figure():
+    sign = (repo() / "maskgit" / "importing" / "README.md").read_text()
+    for name, system in IMPORTERS.items():
+        for file in system.files:
+            figure = "" if file.fid is None else f"{file.fid:.2f}"
+            [row] = [
+                row
+                for row in sign.splitlines()
+                if row.startswith(f"| `{name}` |") and file.repo in row and file.file in row
+            ]
+            assert row.endswith(f"| {file.gives} | {figure} |")
