@@ -219,7 +219,7 @@ SMALL = {
 @pytest.mark.parametrize(
     ("name", "shape", "said"),
     [
-        ("encoder.net.conv_in.weight", (8,), r"conv_in.weight is \(8,\), which is no convolution"),
+        ("encoder.net.conv_in.weight", (8,), r"conv_in.weight is \(8,\), not of 4 axes"),
         ("encoder.net.conv_in.weight", (0, 3, 3, 3), "no multiples of 0"),
         ("encoder.net.level.1.block.0.conv1.weight", (6, 4, 3, 3), r"\[4, 6\] channels"),
         ("encoder.net.conv_out.weight", None, "it lacks encoder.net.conv_out.weight"),
