@@ -184,5 +184,5 @@ def test_the_gradients_of_a_step_and_its_end(made, kind, options):
     learner.accelerator = SimpleNamespace(reduce=lambda values, how: values)
     losses = losses_of(model, made(kind, options), "meta")
     losses.loss.backward()
-    [norm] = finish(losses.loss, (learner, 0), wait=False)
+    [norm] = finish(losses.loss, (learner, 0))
     assert norm.device.type == "meta" and learner.outcome.is_open

@@ -17,6 +17,7 @@ from maskgit.config.sections import ClassifierConfig
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.pixels import to_float
+from maskgit.machine import upload
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
@@ -76,10 +77,10 @@ class ClassifierTask:
         for number, batch in enumerate(parts):
             place = (self.config.seed, step, self.accelerator.process_index, number)
             draws = generator("augmentation", *place, device=device)
-            images = shift(to_float(batch.data.to(device)), 2, draws)
+            images = shift(to_float(upload(batch.data, device)), 2, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(
-                    learner.ddp(images), batch.labels.to(device), label_smoothing=0.05
+                    learner.ddp(images), upload(batch.labels, device), label_smoothing=0.05
                 ) / len(parts)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -92,8 +93,8 @@ class ClassifierTask:
         device, most = self.accelerator.device, self.config.train.max_eval_images
         averages = Averages(self.accelerator, "accuracy")
         for _, batch in shared_batches(self.validation, most, self.accelerator):
-            logits = self.main.averaged(to_float(batch.data.to(device)))
-            right = logits.argmax(-1) == batch.labels.to(device)
+            logits = self.main.averaged(to_float(upload(batch.data, device)))
+            right = logits.argmax(-1) == upload(batch.labels, device)
             averages.add("accuracy", right.sum(), len(right))
         return averages.means()
 

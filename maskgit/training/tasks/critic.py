@@ -110,7 +110,7 @@ class CriticTask:
                 )
                 self.accelerator.backward(found)
             loss += found.detach()
-        [norm] = finish(loss, (learner, step), wait=False)
+        [norm] = finish(loss, (learner, step))
         return {"loss": loss, "gradient_norm": norm}
 
     @torch.no_grad()

@@ -108,7 +108,7 @@ class MaskGITTask:
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        [norm] = finish(sums["loss"], (learner, step), wait=False)
+        [norm] = finish(sums["loss"], (learner, step))
         return {**sums, "gradient_norm": norm}
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
 from maskgit.data.pixels import to_float
+from maskgit.machine import upload
 from maskgit.pictures import image_grid
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
@@ -111,7 +112,7 @@ class TokenizerTask:
         return logs
 
     def _images(self, batch: Batch) -> Tensor:
-        return to_float(batch.data.to(self.accelerator.device))
+        return to_float(upload(batch.data, self.accelerator.device))
 
     @property
     def _last_weight(self) -> Tensor:
