@@ -3,6 +3,7 @@
 Whole steps: batches go up, both nets learn, fused AdamW steps, averages follow, logs are added up.
 """
 
+import math
 import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from torch.optim import adam
 from x_transformers import x_transformers
 
 from maskgit.config.loading import parse, to_dict
+from maskgit.data import resident
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.model import wrapper
 from maskgit.training.meter import Meter
@@ -139,7 +141,10 @@ GENERATORS = {
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_a_generator_s(generator, accelerator, kind):
+@pytest.mark.parametrize("free", [math.inf, 1e6])
+def test_a_generator_s(generator, accelerator, monkeypatch, kind, free):
+    """Also where its codes lie on the device."""
+    monkeypatch.setattr(resident, "free_memory", lambda device: free)
     found, seen = waits_of(changed(generator, **GENERATORS[kind]), accelerator)
     assert found == [] and seen > 300
 

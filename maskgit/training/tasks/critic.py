@@ -17,6 +17,7 @@ from maskgit.config.sections import CriticConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.data.resident import on_device
 from maskgit.machine import upload
 from maskgit.model.backbones import SHAPE, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
@@ -39,9 +40,10 @@ class CriticTask:
         folder = pipeline_folder(Path(config.generator))
         parts, hashes = read_hashed(folder)
         self.frozen = Pipeline(**parts._asdict()).to(accelerator.device)
-        self.dataset, self.validation = code_datasets(
+        codes, self.validation = code_datasets(
             config.codes, folder / "tokenizer.safetensors", hashes["tokenizer"], config.seed
         )
+        self.dataset = on_device(codes, accelerator.device)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.data_hash = content_of(self.dataset.manifest)
         self.class_names = self.frozen.class_names

@@ -16,6 +16,7 @@ from maskgit.config.sections import MaskGITConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.data.resident import on_device
 from maskgit.machine import upload
 from maskgit.model.backbones import make_backbone, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
@@ -44,9 +45,10 @@ class MaskGITTask:
         tokenizer_path = weights_of(config.tokenizer, "tokenizer")
         self.tokenizer, _, tokenizer_hash = Tokenizer.load_hashed(tokenizer_path)
         self.tokenizer.to(accelerator.device)
-        self.dataset, self.validation = code_datasets(
+        codes, self.validation = code_datasets(
             config.codes, tokenizer_path, tokenizer_hash, config.seed
         )
+        self.dataset = on_device(codes, accelerator.device)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
         self.data_hash = content_of(self.dataset.manifest)
