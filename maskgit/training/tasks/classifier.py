@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.resume import Classes, take_weights
+from maskgit.training.writing import frozen
 from vqgan.classifier import SMALLEST, Classifier
 from vqgan.weights import load_weights, weights_of
 
@@ -107,11 +109,10 @@ class ClassifierTask:
         """The weights file."""
         return Path(self.config.run) / "classifier.safetensors"
 
-    def export(self) -> None:
-        """Write the averaged classifier with the class names and its newest accuracy."""
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged classifier with the class names and its newest accuracy."""
         rows = read_metrics(Path(self.config.run) / "metrics.jsonl")
         accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
-        self.main.averaged.save(
-            self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {})
-        )
+        about = names | ({"accuracy": accuracy[-1]} if accuracy else {})
+        return partial(frozen(self.main.averaged).save, self.exported, about)

@@ -3,7 +3,8 @@ arXiv:2209.04439)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
+from maskgit.training.writing import frozen
 
 
 class CriticTask:
@@ -134,9 +136,9 @@ class CriticTask:
             averages.add("critic_loss", loss * len(batch.data), len(batch.data))
         return averages.means()
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, averaged: torch.nn.Module | None = None) -> Pipeline:
         """The generator as it was, a critic of its own included, with the averaged critic."""
-        wrapper = self._wrapped(self.main.averaged)
+        wrapper = self._wrapped(averaged or self.main.averaged)
         wrapper.self_critic = self.frozen.model.self_critic
         frozen = self.frozen
         return Pipeline(
@@ -158,6 +160,6 @@ class CriticTask:
         """The folder of the pipeline."""
         return Path(self.config.run) / "pipeline"
 
-    def export(self) -> None:
-        """Write the generator, its tokenizer and the averaged critic."""
-        self.pipeline().save_pretrained(self.exported)
+    def exporting(self) -> Callable[[], object]:
+        """What writes the generator, its tokenizer and the averaged critic."""
+        return partial(self.pipeline(frozen(self.main.averaged)).save_pretrained, self.exported)

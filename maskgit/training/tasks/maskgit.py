@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
+from maskgit.training.writing import frozen
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of
 
@@ -141,10 +143,10 @@ class MaskGITTask:
                     averages.add("bits_per_code", bits.sum(), count)
         return averages.means()
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, averaged: NonAutoregressiveWrapper | None = None) -> Pipeline:
         """The averaged generator with its tokenizer."""
         return Pipeline(
-            self.main.averaged,
+            averaged or self.main.averaged,
             self.tokenizer,
             self.class_names,
             sampler=self.config.sampler,
@@ -162,6 +164,6 @@ class MaskGITTask:
         """The folder of the pipeline."""
         return Path(self.config.run) / "pipeline"
 
-    def export(self) -> None:
-        """Write the averaged generator with its tokenizer."""
-        self.pipeline().save_pretrained(self.exported)
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged generator with its tokenizer."""
+        return partial(self.pipeline(frozen(self.main.averaged)).save_pretrained, self.exported)

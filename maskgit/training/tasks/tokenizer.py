@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import take_weights
 from maskgit.training.tasks.adversary import Adversary
+from maskgit.training.writing import frozen
 from vqgan import health
 from vqgan.losses import PIXEL_LOSSES
 from vqgan.perceptual import PERCEPTUAL
@@ -180,6 +182,7 @@ class TokenizerTask:
         """The weights file."""
         return Path(self.config.run) / "tokenizer.safetensors"
 
-    def export(self) -> None:
-        """Write the averaged tokenizer."""
-        self.main.averaged.save(self.exported, {"run": to_dict(self.config)})
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged tokenizer."""
+        tokenizer = frozen(self.main.averaged)
+        return partial(tokenizer.save, self.exported, {"run": to_dict(self.config)})
