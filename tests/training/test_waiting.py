@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 from torch.optim import adam
 from x_transformers import x_transformers
 
@@ -22,6 +23,7 @@ from maskgit.training.tasks import TASKS, classifier, critic, maskgit
 from maskgit.training.trainer import train
 from tests.training.conftest import changed
 from tests.waits import Waits, hurry
+from vqgan.classifier import Classifier
 from vqgan.quantizers import QUANTIZERS
 
 QUANTIZER = {
@@ -95,6 +97,19 @@ def test_a_tokenizer_s(tiny_configs, accelerator, quantizer, discriminator, accu
         loss={"adversarial": EVERYTHING | {"discriminator": options}} if options else {},
         train={"accumulate": accumulate},
     )
+    found, seen = waits_of(config, accelerator)
+    assert found == [] and seen > 300
+
+
+@pytest.mark.parametrize("name", ["classifier", "torchvision"])
+def test_a_tokenizer_s_with_a_perceptual_loss(tiny_configs, accelerator, tmp_path, name):
+    own = {"weights": str(tmp_path / "classifier.safetensors")}
+    if name == "torchvision":
+        own = {"weights": str(tmp_path / "net.pth"), "model": "mobilenet_v2", "layers": [2, 4]}
+        torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), own["weights"])
+    else:
+        Classifier(channels=1, num_classes=2, width=8).save(own["weights"], {})
+    config = changed(tiny_configs[0], loss={"perceptual": {"name": name, **own}})
     found, seen = waits_of(config, accelerator)
     assert found == [] and seen > 300
 
