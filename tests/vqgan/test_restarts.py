@@ -1,5 +1,8 @@
 """Dead codes are restarted with no shape that depends on values, as the library restarts them."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -47,6 +50,17 @@ def test_nothing_is_restarted_where_nothing_is_dead_or_nobody_trains(monkeypatch
         before = codebook.embed.clone()
         codebook.expire_codes_(torch.randn(1, 40, 4))
         assert torch.equal(codebook.embed, before)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))]
+)
+def test_a_copy_restarts_its_own_codes(copied, monkeypatch):
+    monkeypatch.setattr(restarts, "answers_at_once", lambda device: False)
+    codebook = codebook_of([3])
+    other, before = copied(codebook), codebook.embed.clone()
+    other.expire_codes_(torch.randn(1, 40, 4))
+    assert torch.equal(codebook.embed, before) and not torch.equal(other.embed, before)
 
 
 @pytest.mark.parametrize("name", ["vq", "rvq"])

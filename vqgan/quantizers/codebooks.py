@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,7 @@ def _is_there(*arguments: object, **options: object) -> None:
 
 def _without_waiting(vq: vqp.VectorQuantize) -> None:
     """Restart codes without asking an accelerator which of them are dead."""
-    vq._codebook.expire_codes_ = MethodType(expire, vq._codebook)  # type: ignore[method-assign]
+    vq._codebook.expire_codes_ = partial(expire, vq._codebook)  # type: ignore[method-assign]
 
 
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
