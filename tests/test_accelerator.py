@@ -18,7 +18,9 @@ from maskgit.pipeline.pipeline import Pipeline
 from maskgit.training.checkpoints import load_latest
 from maskgit.training.launch import make_accelerator
 from maskgit.training.trainer import Training, train
+from tests.faults.test_divergence import poison
 from tests.training.conftest import changed
+from tests.training.test_waiting import DISCRIMINATORS, EVERYTHING, QUANTIZER
 from vqgan.normalization import GroupNorm
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
@@ -117,6 +119,36 @@ def test_a_step_of_the_trainer_waits_for_nothing(generator, tmp_path, no_waits):
         training.one_step(batch)
     with no_waits:
         training.task.update(training.step, batch)
+
+
+@pytest.mark.parametrize("discriminator", ["none", "patchgan", "stylegan"])
+@pytest.mark.parametrize("quantizer", QUANTIZER)
+def test_a_step_of_a_tokenizer_waits_for_nothing(
+    tiny_configs, tmp_path, no_waits, quantizer, discriminator
+):
+    options = DISCRIMINATORS[discriminator]
+    config = changed(
+        tiny_configs[0],
+        model={"quantizer": {"name": quantizer, **QUANTIZER[quantizer]}},
+        loss={"adversarial": EVERYTHING | {"discriminator": options}} if options else {},
+        train={**LONG, "steps": 50},
+    )
+    training = Training(config, make_accelerator(config.train, tmp_path))
+    batch = [training.task.dataset.__getitems__([(i, 0) for i in range(8)])]
+    for _ in range(4):
+        training.one_step(batch)
+    with no_waits:
+        for later in range(2):  # with the penalty, and without
+            training.task.update(training.step + later, batch)
+
+
+def test_bad_steps_of_a_tokenizer_are_left_out_by_the_device(tiny_configs, monkeypatch):
+    config = changed(tiny_configs[0], train={**LONG, "steps": 12})
+    poison(monkeypatch, "tokenizer", {3, 7})
+    train(config)
+    tensors = load_latest(Path(config.run)).tensors
+    assert tensors["tokenizer.optimizer"]["0:step"] == 10 == tensors["tokenizer.ema"]["n_averaged"]
+    assert all(value.isfinite().all() for value in tensors["tokenizer.module"].values())
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -21,6 +21,7 @@ from maskgit.samplers import engine, remasking
 from maskgit.samplers.predictor import PART
 from maskgit.training.ema import EMA
 from maskgit.training.learner import Learner, finish
+from tests.waits import Waits, hurry
 from vqgan.tokenizer import Tokenizer
 
 NETS = {
@@ -44,12 +45,16 @@ def on_the_host(work):
 @pytest.fixture
 def fake(monkeypatch):
     """Tensors without values; what the host knows of itself it still knows."""
+    hurry(monkeypatch)
 
     for place in (engine, remasking):
         monkeypatch.setattr(place, "share_at", on_the_host(engine.share_at))
-    monkeypatch.setattr(
-        engine, "hidden_counts", lambda codes, mask_id: np.full(len(codes), codes[0].numel())
-    )
+
+    def counts(codes, mask_id):
+        assert codes.device.type == "cpu", "from scratch they lie on the host"
+        return np.full(len(codes), codes[0].numel())
+
+    monkeypatch.setattr(engine, "hidden_counts", counts)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
 
@@ -77,18 +82,22 @@ def wrapper(kind="learned", codes=64, device="cuda", **options):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_from_scratch(fake, sampler, kind, guidance):
-    labels = torch.zeros(4, dtype=torch.int64, device="cuda")
-    found = wrapper(kind).generate(
-        condition=labels, guidance=guidance, sampler=sampler, steps=5, top_k=7, top_p=0.9
-    )
+    labels, model = torch.zeros(4, dtype=torch.int64, device="cuda"), wrapper(kind)
+    with Waits() as waits:
+        found = model.generate(
+            condition=labels, guidance=guidance, sampler=sampler, steps=5, top_k=7, top_p=0.9
+        )
     assert found.shape == (4, 4, 6) and found.device.type == "cuda"
+    assert waits.found == [] and waits.seen > 100
 
 
 @pytest.mark.parametrize("sampler", ["confidence", "random", "halton"])
 def test_sampling_by_kept_passes(fake, sampler):
-    labels = torch.zeros(4, dtype=torch.int64, device="cuda")
-    found = wrapper().generate(condition=labels, guidance=3.0, sampler=sampler, steps=6, refresh=3)
+    labels, model = torch.zeros(4, dtype=torch.int64, device="cuda"), wrapper()
+    with Waits() as waits:
+        found = model.generate(condition=labels, guidance=3.0, sampler=sampler, steps=6, refresh=3)
     assert found.shape == (4, 4, 6)
+    assert waits.found == [] and waits.seen > 100
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "transformer"])
@@ -112,8 +121,10 @@ def test_the_tokenizer(fake):
             image_size=16, channels=3, widths=[8, 8], latent_dim=4,
             quantizer={"name": "vq", "codebook_size": 16},
         ).eval()  # fmt: skip
-        codes = tokenizer.encode(torch.empty(2, 3, 16, 16))
-        assert tokenizer.decode(codes).device.type == "cuda"
+        images = torch.empty(2, 3, 16, 16)
+    with Waits() as waits:
+        assert tokenizer.decode(tokenizer.encode(images)).device.type == "cuda"
+    assert waits.found == []
 
 
 def test_what_waits_is_found(fake):
@@ -200,5 +211,5 @@ def test_the_gradients_of_a_step_and_its_end(made, kind, options):
     learner.accelerator = SimpleNamespace(reduce=lambda values, how: values)
     losses = losses_of(model, made(kind, options), "meta")
     losses.loss.backward()
-    [norm] = finish(losses.loss, (learner, 0), wait=False)
+    [norm] = finish(losses.loss, (learner, 0))
     assert norm.device.type == "meta" and learner.outcome.is_open

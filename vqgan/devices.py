@@ -1,8 +1,13 @@
-"""What some devices lack."""
+"""What some devices lack, and which of them are waited for."""
 
 from __future__ import annotations
 
 import torch
+
+
+def answers_at_once(device: torch.device) -> bool:
+    """Whether the host can read a value there without waiting for work that is not done."""
+    return device.type == "cpu"
 
 
 def widest_float(device: torch.device) -> torch.dtype:

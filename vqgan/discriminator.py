@@ -139,10 +139,15 @@ class Judge(nn.Module):
         return Judged(logits, self.net(fake), slope.square().flatten(1).sum(1).mean())
 
     @torch.no_grad()
-    def remember(self, real: Tensor, fake: Tensor) -> None:
-        """Move the averages by the mean logits of a step, of all processes: two scalars."""
-        self.mean_real.lerp_(real, 1 - self.decay)
-        self.mean_fake.lerp_(fake, 1 - self.decay)
+    def remember(self, real: Tensor, fake: Tensor, finite: Tensor | None = None) -> None:
+        """Move the averages by the mean logits of a step, of all processes: two scalars.
+
+        finite: bool (), without which nothing changes.
+        """
+        for mean, found in ((self.mean_real, real), (self.mean_fake, fake)):
+            if finite is not None:
+                found = torch.where(finite, found, mean)
+            mean.lerp_(found, 1 - self.decay)
 
     def lecam(self, judged: Judged) -> Tensor:
         """E relu(D(real) - mean D(fake))^2 + E relu(mean D(real) - D(fake))^2: keeps them near."""

@@ -14,6 +14,7 @@ from annotated_types import Le, MaxLen, MinLen
 from torch import Tensor
 
 from vqgan.autoencoder import Decoder, Encoder
+from vqgan.devices import answers_at_once
 from vqgan.grids import GridTokenizer
 from vqgan.quantizers import QUANTIZERS
 from vqgan.quantizers.quantized import is_distributed
@@ -78,18 +79,25 @@ class Tokenizer(GridTokenizer):
     def forward(self, images: Tensor, accumulate: bool = False) -> Reconstructed:
         """images: (batch, channels, height, width) in [-1, 1] -> Reconstructed, for training.
 
-        Raises FloatingPointError, on all processes together, before a non-finite latent can reach
-        the codebook: a codebook that has seen one never recovers.
+        No latent reaches the codebook where one is not finite, on any process: a codebook that has
+        seen one never recovers. CPUs then raise FloatingPointError; accelerators, which are not
+        waited for, go on with zeros, and the loss is nan.
         """
         latents = self.encoder(images)
         finite = torch.isfinite(latents).all()
         if is_distributed():
             finite = finite.int()
             dist.all_reduce(finite, dist.ReduceOp.MIN)
-        if not finite:
+        waits = answers_at_once(latents.device)
+        if waits and not finite:
             raise FloatingPointError("the encoder's output is not finite")
+        if not waits:
+            latents = torch.where(finite.bool(), latents, 0.0)
         quantized = self.quantizer(latents, accumulate=accumulate)
-        return Reconstructed(self.decoder(quantized.latents), quantized.codes, quantized.loss)
+        loss = quantized.loss
+        if not waits:
+            loss = loss + torch.where(finite.bool(), 0.0, float("nan"))
+        return Reconstructed(self.decoder(quantized.latents), quantized.codes, loss)
 
     @torch.no_grad()
     def expect(self, parts: Iterable[Tensor]) -> None:

@@ -109,7 +109,7 @@ class Steps:
                 upload(codes, device), condition=upload(labels, device), draws=draws
             )
             self.accelerator.backward(losses.loss)
-            finish(losses.loss, (self.learner, self.number), wait=False)
+            finish(losses.loss, (self.learner, self.number))
             self.number += 1
 
         return step

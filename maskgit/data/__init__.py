@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = face(
         ],
         "order": ["StepOrder", "batches", "chunks_of", "in_order", "spread"],
         "codes": ["CodeDataset", "check_tokenizer", "code_datasets", "code_usage"],
+        "resident": ["on_device"],
         "manifest": ["FORMAT", "MANIFEST", "content_of", "read_manifest", "write_sealed"],
         "tokenization": ["tokenize_dataset", "tokenizer_data"],
         "shards": ["write_shard"],

@@ -168,12 +168,16 @@ class CodeDataset:
         """(height, width) of every grid."""
         return tuple(self.codes[0].shape[2:])
 
+    def views_of(self, keys: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """keys: (index, epoch) pairs -> the index and the view of each: int64."""
+        indices, epochs = np.array(keys, dtype=np.int64).T
+        if self.augment and self.num_views > 1:
+            return indices, choices(self.num_views, self.seed, epochs, indices)
+        return indices, np.zeros(len(indices), dtype=np.int64)
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """keys: (index, epoch) pairs -> a Batch of codes."""
-        indices, epochs = np.array(keys, dtype=np.int64).T
-        views = np.zeros(len(indices), dtype=np.int64)
-        if self.augment and self.num_views > 1:
-            views = choices(self.num_views, self.seed, epochs, indices)
+        indices, views = self.views_of(keys)
         shards = np.searchsorted(self.starts, indices, side="right") - 1
         grids = np.empty((len(indices), *self.grid), dtype=np.int64)
         for shard in np.unique(shards):

@@ -94,6 +94,9 @@ def batches(dataset: Dataset, order: Any, *, workers: int = 0) -> Iterator[Batch
 
     ValueError or OSError as the dataset raises it, ChildProcessError if a worker was killed.
     """
+    if getattr(dataset, "is_resident", False):
+        yield from map(dataset.__getitems__, order)
+        return
     loader = DataLoader(
         _Told(dataset),  # type: ignore[arg-type, var-annotated]
         batch_sampler=order,

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from maskgit.machine import upload
+from maskgit.model.chunked import cross_entropy
 from maskgit.model.masking import hide_exactly, stratified_times
 from maskgit.samplers.predictor import places_of
 from vqgan.devices import widest_float
@@ -68,9 +68,10 @@ def bits(
     places, num_hidden = upload(places_of(hidden), device), upload(num_hidden, device)
     inputs = codes.masked_fill(upload(hidden, device), model.mask_id)
     last = model.self_condition(inputs, None, conditioning)
-    logits = model.to_logits(model.embed(inputs, last, places, **conditioning))
+    embedded = model.embed(inputs, last, places, **conditioning)
     truth = codes.flatten().index_select(0, places)
-    losses = F.cross_entropy(logits, truth, reduction="none").to(widest_float(device))
+    losses, _ = cross_entropy(model.to_logits, embedded, truth, model.mask_id)
+    losses = losses.to(widest_float(device))
     sums = torch.zeros(len(codes), dtype=losses.dtype, device=device)
     sums.index_add_(0, places // num_cells, losses)
     return sums / num_hidden / math.log(2)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from maskgit.model.masking import Corrupted, corrupt, count_hidden, hide_exactly, hide_independently
@@ -100,12 +99,10 @@ class Objective:
         first = (t.to(widest_float(t.device)) * len(t)).floor() / len(t)
         return count_hidden(self.schedule, first, num_cells)
 
-    def loss(
-        self, logits: Tensor, codes: Tensor, hidden: Tensor, t: Tensor, places: Tensor
-    ) -> Tensor:
-        """The summed and weighted cross-entropy.
+    def summed(self, losses: Tensor, hidden: Tensor, t: Tensor, places: Tensor) -> Tensor:
+        """The weighted sum of the cross-entropies (n,) of cells.
 
-        logits: (n, num_codes), of the cells `places` (n,) that cost anything; -1 is no cell.
+        places: (n,), which cells they are of: those that cost anything; -1 is no cell.
         """
         if self.mdlm:
             weights = mdlm_weight(self.schedule, t).float()
@@ -114,11 +111,7 @@ class Objective:
         else:
             weights = torch.ones_like(t, dtype=torch.float32)
         is_cell, places = places >= 0, places.clamp(min=0)
-        truth = codes.flatten().index_select(0, places)
-        losses = F.cross_entropy(
-            logits, truth, reduction="none", label_smoothing=self.label_smoothing
-        )
-        of_cells = weights.view(-1, *[1] * (codes.ndim - 1)) * torch.where(
+        of_cells = weights.view(-1, *[1] * (hidden.ndim - 1)) * torch.where(
             hidden, 1.0, self.visible_weight
         )
         counts = of_cells.flatten().index_select(0, places)

@@ -16,16 +16,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from maskgit.machine import upload
+from maskgit.model.chunked import cross_entropy, draw_rows, is_chunked
 from maskgit.model.conditioned import predictor_for
-from maskgit.model.critic import (
-    TARGETS,
-    SelfCritic,
-    Target,
-    compose,
-    critic_loss,
-    critic_targets,
-    draw_at,
-)
+from maskgit.model.critic import TARGETS, SelfCritic, Target, compose, critic_loss, critic_targets
 from maskgit.model.draws import Draws, draw
 from maskgit.model.likelihood import bits
 from maskgit.model.objective import Losses, Normalization, Objective
@@ -233,12 +226,13 @@ class NonAutoregressiveWrapper(nn.Module):
         if condition is not None:
             conditioning["condition"] = self.drop(condition, here.dropped)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            loss, logits = self.predict(codes, here, places, conditioning)
+            loss, known = self.predict(codes, here, places, conditioning)
             loss = loss / normalizer
         if not self.has_critic or only_train_generator:
             return Losses(loss, loss.detach(), None)
-        logits = draws.of_hidden(logits.detach(), objective.everywhere)
-        drawn = draw_at(logits, generator_sample_temperature, generator)
+        known = draws.of_hidden(known.detach(), objective.everywhere)
+        head = self.to_logits if is_chunked(len(places), self.num_codes) else None
+        drawn = draw_rows(head, known, self.num_codes, generator_sample_temperature, generator)
         composed = compose(codes, here.hidden, drawn)
         targets = critic_targets(codes, composed, here.hidden, self.critic_target)
         judged = critic_loss(self.criticise(composed, **conditioning), targets) / num_parts
@@ -248,12 +242,15 @@ class NonAutoregressiveWrapper(nn.Module):
     def predict(
         self, codes: Tensor, draws: Draws, places: Tensor, conditioning: Mapping[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        """The summed loss, and the logits at `places` (n,), of codes as the draws show them."""
+        """The summed loss of codes as the draws show them, and the logits at `places` (n,), or the
+        embeddings where those are too many."""
         inputs = torch.where(draws.shown < 0, codes, draws.shown)
         last = self.self_condition(inputs, draws.first, conditioning)
         cells = places.clamp(min=0)
-        logits = self.to_logits(self.embed(inputs, last, cells, **conditioning))
-        return self.current.loss(logits, codes, draws.hidden, draws.t, places), logits
+        truth, smoothing = codes.flatten().index_select(0, cells), self.current.label_smoothing
+        embedded = self.embed(inputs, last, cells, **conditioning)
+        losses, known = cross_entropy(self.to_logits, embedded, truth, self.num_codes, smoothing)
+        return self.current.summed(losses, draws.hidden, draws.t, places), known
 
     def self_condition(
         self, inputs: Tensor, seeing: Tensor | None, conditioning: Mapping[str, Any]

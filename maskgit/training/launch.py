@@ -8,7 +8,11 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+)
 
 from maskgit.config.loading import flatten, load, to_dict
 from maskgit.config.sections import Config, TrainConfig
@@ -56,7 +60,11 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     AcceleratorState._reset_state()
     return Accelerator(
         cpu=cpu_only(),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            # gradients lie where they are exchanged: no copy, and their memory once
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -15,6 +16,7 @@ from torch.optim import AdamW
 from maskgit.config.sections import TrainConfig
 from maskgit.stopping import stop_requested
 from maskgit.training.ema import EMA
+from vqgan.devices import answers_at_once
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +51,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class Learner(Generic[Module]):
     """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
 
+    _kept: Sequence[Tensor] = ()  # the buffers before this step
+
     def __init__(
         self,
         module: Module,
@@ -78,6 +82,7 @@ class Learner(Generic[Module]):
         self.ddp: nn.Module = accelerator.prepare(module)
         self.outcome: Outcome | None = None  # of the last step
         self.has_stepped = False  # since `keep_buffers`
+        self.finite: Tensor | None = None  # bool (), of the last step, where nobody waits for it
 
     @property
     def averaged(self) -> Module:
@@ -104,6 +109,12 @@ class Learner(Generic[Module]):
         if (forget := getattr(self.module, "forget", None)) is not None:
             forget()
 
+    @torch.no_grad()
+    def _keep_or_restore(self, finite: Tensor) -> None:
+        """The buffers as the step moved them, or as they were kept before it, if they were."""
+        for kept, buffer in zip(self._kept, self.module.buffers(), strict=False):
+            buffer.copy_(torch.where(finite, buffer, kept))
+
     def left_out(self) -> None:
         """The last step changed nothing, as an accelerator found out itself."""
         if self.ema is not None:
@@ -115,9 +126,10 @@ class Learner(Generic[Module]):
 
     def apply(self, step: int, finite: Tensor | None = None) -> None:
         """Step, average, clear; finite: bool (), without which nothing changes."""
-        self.has_stepped = True
+        self.has_stepped, self.finite = True, finite
         if finite is not None:
             self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self._keep_or_restore(finite)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.train, self.peak)
         self.optimizer.step()
@@ -176,7 +188,7 @@ class Outcome:
     def __init__(self, values: Tensor) -> None:
         """values: the loss, the norm of each gradient, and whether a process was told to stop."""
         self.values, self.done = values.detach(), None
-        self.is_open = values.device.type != "cpu"
+        self.is_open = not answers_at_once(values.device)
         if self.is_open and torch.accelerator.is_available():
             self.values = self.values.to("cpu", non_blocking=True)
             self.done = torch.Event(device=values.device)
@@ -203,13 +215,12 @@ class Outcome:
         return self.values.tolist()  # type: ignore[no-any-return]
 
 
-def finish(loss: Tensor, *turns: tuple[Learner[Any], int], wait: bool = True) -> list[Tensor]:
+def finish(loss: Tensor, *turns: tuple[Learner[Any], int]) -> list[Tensor]:
     """End a step: clip all gradients, and then, if everything is finite, apply them.
 
     loss: of this process; turns: learners, each with the step of its own clock. Returns the norms.
-    FloatingPointError, on all processes together, before any weight is changed. wait: false for
-    modules without buffers; then an accelerator finds out itself that a step must change nothing,
-    and the first learner's `outcome` says so.
+    FloatingPointError, on all processes together, before any weight is changed. An accelerator
+    finds out itself that a step must change nothing, and the first learner's `outcome` says so.
     """
     norms, first = [learner.clip() for learner, _ in turns], turns[0][0]
     stop = torch.full((), float(stop_requested()), device=loss.device)
@@ -217,10 +228,10 @@ def finish(loss: Tensor, *turns: tuple[Learner[Any], int], wait: bool = True) ->
     values = first.accelerator.reduce(values, "mean")
     first.outcome = Outcome(values)
     finite = None
-    if wait or not first.outcome.is_open:
-        _ = first.outcome.loss
-    else:
+    if first.outcome.is_open:
         finite = values.isfinite().all()
+    else:
+        _ = first.outcome.loss
     for learner, step in turns:
         learner.apply(step, finite)
     return norms

@@ -27,6 +27,7 @@ def saving_alone(training: Any) -> Iterator[None]:
             training.is_between = True
         if training.is_main and training.is_between and training.saved != training.step:
             training.write_checkpoint()
+        training.writing.wait()
         if not is_lost:
             raise
         saved = f"step {training.saved} is saved, " if training.is_main and training.saved else ""

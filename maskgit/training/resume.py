@@ -101,6 +101,16 @@ def _newest(run: Path) -> Path | None:
     return next(reversed(checkpoints(run)), None)
 
 
+def made_of(task: Any, num_processes: int) -> dict[str, Any]:
+    """Of a checkpoint's state, what `check_made_of` looks at."""
+    return {
+        "processes": num_processes,
+        "made_from": task.made_from,
+        "class_names": list(task.class_names),
+        "data": task.data_hash,
+    }
+
+
 def check_made_of(found: Checkpoint, task: Any, moved: Sequence[str], run: Path) -> None:
     """ValueError if a run is resumed on other weights, classes or data than it was trained on."""
     state = found.state

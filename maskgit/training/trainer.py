@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ from maskgit.training.learner import Outcome, learning_rate_at
 from maskgit.training.lost import saving_alone
 from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
-from maskgit.training.resume import check_made_of, check_same, load_agreed
+from maskgit.training.resume import check_made_of, check_same, load_agreed, made_of
 from maskgit.training.tasks import TASKS, Task
 from maskgit.training.tasks.preview import show
+from maskgit.training.writing import Writing, in_memory
 
 
 def train(config: Config) -> Path:
@@ -81,6 +83,7 @@ class Training:
         self.open: deque[tuple[int, dict[str, Any], Outcome]] = deque()  # not asked for yet
         self.meter, self.stop = Meter(), 0  # the signal that any process heard, of steps asked for
         self.watch, self.steps_since = Stopwatch(), 0
+        self.writing = Writing()
 
     @property
     def is_main(self) -> bool:
@@ -111,12 +114,12 @@ class Training:
             self._catch_up(tqdm(disable=True))
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-                self.task.export()  # with the sampler that the config names now
+                self.task.exporting()()  # with the sampler that the config names now
             self.accelerator.wait_for_everyone()
             return self.task.exported
         start_trackers(self.accelerator, self.config, self.step)
         try:
-            with listening(), saving_alone(self):
+            with self.writing, listening(), saving_alone(self):
                 self._loop()
                 if stop := self.stop_signal():  # it came while the last step was saved
                     raise self._stopped(stop)
@@ -207,6 +210,7 @@ class Training:
 
     def _go_back(self, reason: str) -> None:
         """Go on with the weights of the last checkpoint, and with the next data; but once."""
+        self.writing.wait()
         found = load_agreed(
             self.accelerator,
             self.folder,
@@ -229,6 +233,7 @@ class Training:
         before the preview, which may fail.
         """
         train, last = self.train, self.step == self.train.steps
+        self.writing.check()
         alone = self.accelerator.num_processes == 1
         stop = stop_requested() if alone else self.stop
         every = (train.log_every, train.eval_every, train.save_every, train.preview_every)
@@ -240,11 +245,12 @@ class Training:
             self._log(bar)
         if (self.step % train.eval_every == 0 or last) and not stop:
             with self.watch.paused():
+                self.writing.wait()  # data workers are forked with no thread beside them
                 self._evaluate(bar)
             stop = self.stop_signal()
         if (self.step % train.save_every == 0 and not self.guard.in_doubt) or last or stop:
             with self.watch.paused():
-                self._save()
+                self._save(wait=bool(last or stop))
         if (self.step % train.preview_every == 0 or last) and not stop:
             with self.watch.paused():
                 self._preview()
@@ -252,6 +258,7 @@ class Training:
         if stop:
             if self.saved != self.step:
                 self._save()
+            self.written()
             raise self._stopped(stop)
 
     def stop_signal(self) -> int:
@@ -305,18 +312,25 @@ class Training:
                 show(picture, self.step, self.accelerator.trackers)
         self.accelerator.wait_for_everyone()
 
-    def _save(self) -> None:
-        """A checkpoint and the exported weights, by the main process while the others wait.
+    def _save(self, wait: bool = False) -> None:
+        """A checkpoint and the exported weights as they are now, by a thread of the main process.
 
         FloatingPointError, on all processes, if there is a number that is not finite, RuntimeError
-        if they do not hold the same weights: then nothing is written.
+        if they do not hold the same weights: then nothing is written. wait: until it is.
         """
         guard.check_alike(self.accelerator, self.task.learners, self.step)
         self.write_checkpoint()
+        if wait:
+            self.written()
+
+    def written(self) -> None:
+        """All processes wait until what was saved lies on the disk; OSError if it cannot."""
+        self.writing.wait()
         self.accelerator.wait_for_everyone()
 
     def write_checkpoint(self) -> None:
-        """What `_save` writes; by the main process, which need not ask the others."""
+        """What `_save` begins; by the main process, which need not ask the others."""
+        self.writing.wait()
         tensors = {
             f"{name}.{part}": values
             for name, learner in self.task.learners.items()
@@ -325,14 +339,9 @@ class Training:
         if bad := guard.not_finite(tensors):
             raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
-            state = {
-                "processes": self.accelerator.num_processes,
-                "made_from": self.task.made_from,
-                "class_names": list(self.task.class_names),
-                "data": self.task.data_hash,
-                "guard": self.guard.state,
-                "evaluated": self.evaluated,
-            }
-            save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
-            self.task.export()
+            state = made_of(self.task, self.accelerator.num_processes)
+            state |= {"guard": self.guard.state, "evaluated": self.evaluated}
+            kept, keep = in_memory(tensors), self.train.keep
+            save = partial(save_checkpoint, self.folder, self.step, kept, state, keep)
+            self.writing.begin(save, self.task.exporting())
         self.saved = self.step

@@ -11,7 +11,7 @@ from maskgit.data.tokenization import tokenize_dataset
 from maskgit.training.checkpoints import load_latest
 from maskgit.training.tasks import TASKS
 from maskgit.training.trainer import train
-from tests.conftest import by_processes, repo
+from tests.conftest import as_an_accelerator, by_processes, repo
 from tests.faults.conftest import cases
 from tests.training.conftest import changed
 
@@ -58,9 +58,12 @@ def poison(monkeypatch, task, steps, where="images"):
 
 @pytest.mark.parametrize("where", ["images", "loss"])
 @pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("late", [False, True])
 def test_bad_steps_are_skipped_exactly_and_the_codebook_lives(
-    tiny_configs, monkeypatch, where, accumulate, tally
+    tiny_configs, monkeypatch, where, accumulate, late, tally
 ):
+    if late:
+        as_an_accelerator(monkeypatch)
     steps = cases(40, 200)
     bad = set(range(3, steps, steps // 20 if steps > 100 else 5))
     config = changed(
@@ -79,14 +82,35 @@ def test_bad_steps_are_skipped_exactly_and_the_codebook_lives(
     tally(f"NaN batches: {where}, {accumulate} parts", len(right), len(bad))
 
 
-def test_a_skipped_step_changes_nothing(tiny_configs, monkeypatch):
-    """A run whose last step is bad ends with the weights of the step before."""
-    config = changed(tiny_configs[0], train={**LONG_RUN, "steps": 4, "save_every": 3})
-    poison(monkeypatch, "tokenizer", {3}, "loss")
+DISCRIMINATORS = [
+    None,
+    {"name": "patchgan", "width": 8, "num_layers": 1},
+    {"name": "stylegan", "width": 8, "num_layers": 1},
+]
+
+
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS, ids=str)
+@pytest.mark.parametrize("where", ["images", "loss"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_skipped_step_changes_nothing(tiny_configs, monkeypatch, late, where, discriminator):
+    """A run whose last step is bad ends with the weights of the step before: of both nets, of the
+    moving averages, of their optimisers and of the discriminator's averages."""
+    if late:
+        as_an_accelerator(monkeypatch)
+    options = {"discriminator": discriminator, "start_step": 1, "lecam": 0.1, "r1": 1.0}
+    config = changed(
+        tiny_configs[0],
+        train={**LONG_RUN, "steps": 4, "save_every": 3},
+        loss={"adversarial": options} if discriminator else {},
+    )
+    poison(monkeypatch, "tokenizer", {3}, where)
     train(config)
-    before, after = (load_latest_of(Path(config.run), step)["tokenizer.module"] for step in (3, 4))
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (load_latest_of(Path(config.run), step) for step in (3, 4))
+    assert before.keys() == after.keys() and len(before) == (5 if discriminator else 3)
+    for part, values in before.items():
+        assert values.keys() == after[part].keys()
+        for name, value in values.items():
+            assert torch.equal(value, after[part][name]), (part, name)
 
 
 def load_latest_of(run, step):
@@ -162,7 +186,36 @@ def test_a_generator_skips_bad_steps_too(tiny_configs, monkeypatch, tmp_path):
     assert all(torch.allclose(value, ends[1][key], atol=2e-4) for key, value in ends[0].items())
 
 
-def test_a_bad_batch_of_one_process_is_given_up_by_all(tiny_configs, tmp_path, tally):
+@pytest.mark.parametrize("quantizer", ["fsq", "rvq", "sim_vq", "lfq", "bsq"])
+def test_a_skip_that_nobody_waits_for_is_one_that_the_host_makes(
+    tiny_configs, tmp_path, monkeypatch, quantizer
+):
+    """Both ways a run ends with the same weights, however its quantizer is made; but for codes
+    that are restarted, by other draws."""
+    own = {"levels": [4, 4]} if quantizer == "fsq" else {"codebook_size": 16}
+    own |= {"dead_below": 0.0} if quantizer == "rvq" else {}
+    ends = []
+    for late in (False, True):
+        config = changed(
+            tiny_configs[0],
+            model={"quantizer": {"name": quantizer, **own}},
+            train={**LONG_RUN, "accumulate": 2, "steps": 6, "save_every": 6},
+        ).model_copy(update={"run": str(tmp_path / f"late_{late}")})
+        with monkeypatch.context() as patch:
+            if late:
+                as_an_accelerator(patch)
+            poison(patch, "tokenizer", {2, 4})
+            train(config)
+        assert [row["step"] for row in given_up(config.run)] == [2, 4]
+        ends.append(load_latest(Path(config.run)).tensors)
+    assert ends[1]["tokenizer.ema"]["n_averaged"] == 4
+    for part, values in ends[0].items():
+        for name, value in values.items():
+            assert torch.allclose(value.float(), ends[1][part][name].float(), atol=2e-4), name
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_bad_batch_of_one_process_is_given_up_by_all(tiny_configs, tmp_path, late, tally):
     path = tmp_path / "config.json"
     count = cases(3, 10)
     config = changed(
@@ -171,7 +224,7 @@ def test_a_bad_batch_of_one_process_is_given_up_by_all(tiny_configs, tmp_path, t
     )
     path.write_text(json.dumps(to_dict(config)))
     script = repo() / "tests" / "faults" / "one_rank_driver.py"
-    by_processes(2, script, path, count)
+    by_processes(2, script, path, *(["late"] if late else []))
     found = given_up(config.run)
     right = [row for row in found if row["step"] % 4 == 1]
     tally("NaN batches on one rank", len(right), count)

@@ -25,7 +25,10 @@ def loss_of(wrapper, embeddings, codes, hidden):
     objective, weight = wrapper.objective, wrapper.objective.visible_weight
     counted = torch.ones_like(hidden) if objective.everywhere else hidden
     logits, places = wrapper.to_logits(embeddings[counted]), places_of(counted)
-    total = objective.loss(logits, codes, hidden, torch.zeros(len(codes)), places)
+    losses = F.cross_entropy(
+        logits, codes[counted], reduction="none", label_smoothing=objective.label_smoothing
+    )
+    total = objective.summed(losses, hidden, torch.zeros(len(codes)), places)
     return total / (
         len(codes)
         if objective.normalization == "image"

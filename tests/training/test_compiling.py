@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from maskgit.model import chunked
 from maskgit.training import compiling
 from maskgit.training.compiling import WORTH, compile_step, is_compiled
 from tests.model.conftest import draws, ours
@@ -26,7 +27,10 @@ def test_only_long_trainings_on_accelerators_are_compiled_unasked(tiny_configs):
 @pytest.mark.parametrize(
     "options", [{}, {"self_cond": True}, {"use_simple_mdlm_loss_weight": True}]
 )
-def test_one_graph_gives_every_step(options, monkeypatch, capsys):
+@pytest.mark.parametrize("most", [chunked.MOST_LOGITS, 16 * 40])
+def test_one_graph_gives_every_step(options, most, monkeypatch, capsys):
+    """Also where logits are made in chunks."""
+    monkeypatch.setattr(chunked, "MOST_LOGITS", most)
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     real = torch.compile

@@ -1,7 +1,11 @@
+import math
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from maskgit.data import resident
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.training.checkpoints import load_latest
@@ -50,6 +54,24 @@ def test_accumulation_sees_the_same_images_and_almost_the_same_loss(tiny_configs
             ]
         )
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_codes_that_lie_on_the_device_train_the_same(tiny_configs, monkeypatch, tmp_path):
+    """Stopped half way and gone on with, in parts: bit for bit, views and all."""
+    vqgan, generator = tiny_configs
+    train(vqgan)
+    tokenize_dataset(vqgan.run, generator.codes)
+    generator, ends = changed(generator, train={"accumulate": 2}), []
+    for free in (math.inf, 1e6):
+        monkeypatch.setattr(resident, "free_memory", lambda device, free=free: free)
+        run = str(tmp_path / f"free_{free}")
+        config = generator.model_copy(update={"run": run})
+        train(config)
+        shutil.rmtree(tmp_path / f"free_{free}" / "checkpoints" / "step_00000006")
+        train(config)
+        ends.append(load_latest(Path(run)).tensors)
+    for part, values in ends[0].items():
+        assert all(torch.equal(value, ends[1][part][name]) for name, value in values.items()), part
 
 
 def test_a_stale_cache_is_refused(tiny_configs):

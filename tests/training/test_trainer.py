@@ -168,7 +168,7 @@ def slowed(work, now, seconds):
     return slow
 
 
-@pytest.mark.parametrize("pause", ["evaluate", "preview", "export"])
+@pytest.mark.parametrize("pause", ["evaluate", "preview", "exporting"])
 def test_the_speed_that_is_logged_is_that_of_the_steps(tiny_configs, monkeypatch, pause):
     """Of all of them between two logs, whatever else was done there."""
     config = changed(

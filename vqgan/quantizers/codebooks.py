@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -12,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
+from vqgan.quantizers.restarts import expire
 from vqgan.registry import Share, Size, Weight
 
 MOST_DISTANCES = 2**26
@@ -20,6 +22,11 @@ MOST_DISTANCES = 2**26
 
 def _is_there(*arguments: object, **options: object) -> None:
     """The codebook's initialisation where there is nothing to do: the library asks the device."""
+
+
+def _without_waiting(vq: vqp.VectorQuantize) -> None:
+    """Restart codes without asking an accelerator which of them are dead."""
+    vq._codebook.expire_codes_ = partial(expire, vq._codebook)  # type: ignore[method-assign]
 
 
 def _start_from_data(vq: vqp.VectorQuantize) -> None:
@@ -96,7 +103,7 @@ class VQ(nn.Module):
         super().__init__()
         self.codebook_size = codebook_size
         self.restarts = _Restarts(dead_below)
-        self.kmeans = kmeans
+        self.has_started = not kmeans  # as far as the host knows
         self.vq = vqp.VectorQuantize(
             dim=dim,
             codebook_size=codebook_size,
@@ -108,8 +115,16 @@ class VQ(nn.Module):
             kmeans_init=kmeans,
             sync_codebook=is_distributed(),
         )
+        _without_waiting(self.vq)
         if not kmeans:
             _start_from_data(self.vq)
+
+    def _is_there(self) -> bool:
+        """Whether there is a codebook; a device is asked for it until there is."""
+        if not self.has_started and self.vq._codebook.initted:
+            self.has_started = True
+            self.vq._codebook.init_embed_ = _is_there  # type: ignore[method-assign]
+        return self.has_started
 
     def forget(self) -> None:
         """The parts of a step that is given up."""
@@ -122,7 +137,7 @@ class VQ(nn.Module):
         """
         height = latents.shape[-2]
         # the library would start from this
-        if self.kmeans and not self.training and not self.vq._codebook.initted:
+        if not self._is_there() and not self.training:
             codes = latents.new_zeros(latents[:, 0].shape, dtype=torch.int64)
             return Quantized(self.lookup(codes), codes, latents.new_zeros(()))
         with torch.autocast(latents.device.type, enabled=False):
@@ -232,6 +247,7 @@ class RVQ(nn.Module):
         )
         self.restarts = [_Restarts(dead_below) for _ in self.depths]
         for vq in self.depths:
+            _without_waiting(vq)  # type: ignore[arg-type]
             _start_from_data(vq)  # type: ignore[arg-type]
 
     def forget(self) -> None:

@@ -59,11 +59,12 @@ class Task(Protocol):
 
     @property
     def exported(self) -> Path:
-        """Where `export` writes to."""
+        """Where weights are exported to."""
         ...
 
-    def export(self) -> None:
-        """Write the averaged weights and their config to the run folder, on the main process."""
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged weights, as they are now, and their config to the run folder;
+        made on the main process, called in any thread."""
         ...
 
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from maskgit.config.sections import AdversarialConfig, TokenizerConfig
+from maskgit.machine import upload
 from maskgit.randomness import generator
 from maskgit.training.learner import Learner
 from vqgan.augmentation import NUM_DRAWS, augment
@@ -82,7 +83,8 @@ class Adversary:
         own = generator("adversary's augmentation", self.seed, step, side)
         draws = torch.rand(self.batch_size, NUM_DRAWS, generator=own)
         mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
-        return augment(images, mine[number * len(images) : (number + 1) * len(images)].to(images))
+        part = mine[number * len(images) : (number + 1) * len(images)]
+        return augment(images, upload(part, images.device).to(images))
 
     def loss(self, images: Tensor, step: int, number: int) -> Tensor:
         """The adversarial loss, unweighted; the discriminator is frozen, its turn is later."""
@@ -106,7 +108,7 @@ class Adversary:
             if options.warmup_steps
             else 1.0
         )
-        weight = torch.tensor(options.weight * share, device=last_weight.device)
+        weight = torch.full((), options.weight * share, device=last_weight.device)
         return (
             weight * adaptive_weight(losses, last_weight, self._mean)
             if options.adaptive
@@ -147,5 +149,7 @@ class Adversary:
     def remember(self, logs: Mapping[str, Tensor]) -> None:
         """Move LeCam's averages, after a step that was made."""
         self.learner.module.remember(
-            self._mean(logs["real_logits"]), self._mean(logs["fake_logits"])
+            self._mean(logs["real_logits"]),
+            self._mean(logs["fake_logits"]),
+            self.learner.finite,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from maskgit.config.sections import ClassifierConfig
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.pixels import to_float
+from maskgit.machine import upload
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.resume import Classes, take_weights
+from maskgit.training.writing import frozen
 from vqgan.classifier import SMALLEST, Classifier
 from vqgan.weights import in_memory, load_weights, weights_of
 
@@ -73,10 +76,10 @@ class ClassifierTask:
         for number, batch in enumerate(parts):
             place = (self.config.seed, step, self.accelerator.process_index, number)
             draws = generator("augmentation", *place, device=device)
-            images = shift(to_float(batch.data.to(device)), 2, draws)
+            images = shift(to_float(upload(batch.data, device)), 2, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(
-                    learner.ddp(images), batch.labels.to(device), label_smoothing=0.05
+                    learner.ddp(images), upload(batch.labels, device), label_smoothing=0.05
                 ) / len(parts)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -89,8 +92,8 @@ class ClassifierTask:
         device, most = self.accelerator.device, self.config.train.max_eval_images
         averages = Averages(self.accelerator, "accuracy")
         for _, batch in shared_batches(self.validation, most, self.accelerator):
-            logits = self.main.averaged(to_float(batch.data.to(device)))
-            right = logits.argmax(-1) == batch.labels.to(device)
+            logits = self.main.averaged(to_float(upload(batch.data, device)))
+            right = logits.argmax(-1) == upload(batch.labels, device)
             averages.add("accuracy", right.sum(), len(right))
         return averages.means()
 
@@ -103,11 +106,10 @@ class ClassifierTask:
         """The weights file."""
         return Path(self.config.run) / "classifier.safetensors"
 
-    def export(self) -> None:
-        """Write the averaged classifier with the class names and its newest accuracy."""
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged classifier with the class names and its newest accuracy."""
         rows = read_metrics(Path(self.config.run) / "metrics.jsonl")
         accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
         names = {"class_names": list(self.class_names), "run": to_dict(self.config)}
-        self.main.averaged.save(
-            self.exported, names | ({"accuracy": accuracy[-1]} if accuracy else {})
-        )
+        about = names | ({"accuracy": accuracy[-1]} if accuracy else {})
+        return partial(frozen(self.main.averaged).save, self.exported, about)

@@ -3,7 +3,8 @@ arXiv:2209.04439)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from maskgit.config.sections import CriticConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.data.resident import on_device
 from maskgit.machine import upload
 from maskgit.model.backbones import SHAPE, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
@@ -27,6 +29,7 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
+from maskgit.training.writing import frozen
 from vqgan.weights import in_memory
 
 
@@ -40,9 +43,10 @@ class CriticTask:
         folder = pipeline_folder(Path(config.generator))
         parts, hashes = read_hashed(folder)
         self.frozen = Pipeline(**parts._asdict()).to(accelerator.device)
-        self.dataset, self.validation = code_datasets(
+        codes, self.validation = code_datasets(
             config.codes, folder / "tokenizer.safetensors", hashes["tokenizer"], config.seed
         )
+        self.dataset = on_device(codes, accelerator.device)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.data_hash = content_of(self.dataset.manifest)
         self.class_names = self.frozen.class_names
@@ -113,7 +117,7 @@ class CriticTask:
                 )
                 self.accelerator.backward(found)
             loss += found.detach()
-        [norm] = finish(loss, (learner, step), wait=False)
+        [norm] = finish(loss, (learner, step))
         return {"loss": loss, "gradient_norm": norm}
 
     @torch.no_grad()
@@ -135,9 +139,9 @@ class CriticTask:
             averages.add("critic_loss", loss * len(batch.data), len(batch.data))
         return averages.means()
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, averaged: torch.nn.Module | None = None) -> Pipeline:
         """The generator as it was, a critic of its own included, with the averaged critic."""
-        wrapper = self._wrapped(self.main.averaged)
+        wrapper = self._wrapped(averaged or self.main.averaged)
         wrapper.self_critic = self.frozen.model.self_critic
         frozen = self.frozen
         return Pipeline(
@@ -159,6 +163,6 @@ class CriticTask:
         """The folder of the pipeline."""
         return Path(self.config.run) / "pipeline"
 
-    def export(self) -> None:
-        """Write the generator, its tokenizer and the averaged critic."""
-        self.pipeline().save_pretrained(self.exported)
+    def exporting(self) -> Callable[[], object]:
+        """What writes the generator, its tokenizer and the averaged critic."""
+        return partial(self.pipeline(frozen(self.main.averaged)).save_pretrained, self.exported)

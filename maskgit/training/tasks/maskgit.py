@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from maskgit.config.sections import MaskGITConfig
 from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
+from maskgit.data.resident import on_device
 from maskgit.machine import upload
 from maskgit.model.backbones import make_backbone, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
@@ -27,6 +29,7 @@ from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
 from maskgit.training.tasks.preview import first_classes
+from maskgit.training.writing import frozen
 from vqgan.tokenizers import load_hashed
 from vqgan.weights import in_memory, weights_of
 
@@ -44,9 +47,10 @@ class MaskGITTask:
         tokenizer_path = weights_of(config.tokenizer, "tokenizer")
         self.tokenizer, _, tokenizer_hash = load_hashed(tokenizer_path)
         self.tokenizer.to(accelerator.device)
-        self.dataset, self.validation = code_datasets(
+        codes, self.validation = code_datasets(
             config.codes, tokenizer_path, tokenizer_hash, config.seed
         )
+        self.dataset = on_device(codes, accelerator.device)
         self.num_units = self.dataset.grid[0] * self.dataset.grid[1]
         self.made_from = f"tokenizer {self.dataset.manifest['tokenizer_sha256']}"
         self.data_hash = content_of(self.dataset.manifest)
@@ -110,7 +114,7 @@ class MaskGITTask:
             logs = losses._asdict() if learner.module.has_critic else {"loss": losses.loss}
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + value.detach()
-        [norm] = finish(sums["loss"], (learner, step), wait=False)
+        [norm] = finish(sums["loss"], (learner, step))
         return {**sums, "gradient_norm": norm}
 
     @torch.no_grad()
@@ -141,10 +145,10 @@ class MaskGITTask:
                     averages.add("bits_per_code", bits.sum(), count)
         return averages.means()
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, averaged: NonAutoregressiveWrapper | None = None) -> Pipeline:
         """The averaged generator with its tokenizer."""
         return Pipeline(
-            self.main.averaged,
+            averaged or self.main.averaged,
             self.tokenizer,
             self.class_names,
             sampler=self.config.sampler,
@@ -162,6 +166,6 @@ class MaskGITTask:
         """The folder of the pipeline."""
         return Path(self.config.run) / "pipeline"
 
-    def export(self) -> None:
-        """Write the averaged generator with its tokenizer."""
-        self.pipeline().save_pretrained(self.exported)
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged generator with its tokenizer."""
+        return partial(self.pipeline(frozen(self.main.averaged)).save_pretrained, self.exported)

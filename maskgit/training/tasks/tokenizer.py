@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
 from maskgit.data.pixels import to_float
+from maskgit.machine import upload
 from maskgit.pictures import image_grid
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import take_weights
 from maskgit.training.tasks.adversary import Adversary
+from maskgit.training.writing import frozen
 from vqgan import health
 from vqgan.losses import PIXEL_LOSSES
 from vqgan.perceptual import PERCEPTUAL
@@ -111,7 +114,7 @@ class TokenizerTask:
         return logs
 
     def _images(self, batch: Batch) -> Tensor:
-        return to_float(batch.data.to(self.accelerator.device))
+        return to_float(upload(batch.data, self.accelerator.device))
 
     @property
     def _last_weight(self) -> Tensor:
@@ -179,6 +182,7 @@ class TokenizerTask:
         """The weights file."""
         return Path(self.config.run) / "tokenizer.safetensors"
 
-    def export(self) -> None:
-        """Write the averaged tokenizer."""
-        self.main.averaged.save(self.exported, {"run": to_dict(self.config)})
+    def exporting(self) -> Callable[[], object]:
+        """What writes the averaged tokenizer."""
+        tokenizer = frozen(self.main.averaged)
+        return partial(tokenizer.save, self.exported, {"run": to_dict(self.config)})
