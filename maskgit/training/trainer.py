@@ -28,7 +28,7 @@ from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, start_trackers, with_precision
-from maskgit.training.learner import Outcome, learning_rate_at
+from maskgit.training.learner import PARTS, Outcome, learning_rate_at, whole
 from maskgit.training.lost import saving_alone
 from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
@@ -100,7 +100,7 @@ class Training:
 
     def _load(self, found: Checkpoint) -> None:
         for name, learner in self.task.learners.items():
-            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()}
+            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in PARTS}
             learner.load_state(state, str(self.folder))
         self.guard = guard.Guard(found.state.get("guard"))
         self.evaluated = found.state.get("evaluated", found.step)
@@ -111,7 +111,7 @@ class Training:
             self._catch_up(tqdm(disable=True))
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-                self.task.export()  # with the sampler that the config names now
+            self._export()  # with the sampler that the config names now
             self.accelerator.wait_for_everyone()
             return self.task.exported
         start_trackers(self.accelerator, self.config, self.step)
@@ -280,7 +280,8 @@ class Training:
         self.steps_since = 0
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
-        values = self.task.evaluate()
+        with whole(self.task.learners):
+            values = self.task.evaluate()
         if self.stop_signal():  # which ended it early
             return
         self._write(values)
@@ -296,10 +297,8 @@ class Training:
             self.accelerator.log(values, step=self.step)
 
     def _preview(self) -> None:
-        if self.is_main:
-            picture = None
-            with suppress(Stopped):
-                picture = self.task.preview()
+        with whole(self.task.learners), suppress(Stopped):
+            picture = self.task.preview() if self.is_main else None
             if picture is not None:
                 save_png(picture, self.picture)
                 show(picture, self.step, self.accelerator.trackers)
@@ -334,5 +333,10 @@ class Training:
                 "evaluated": self.evaluated,
             }
             save_checkpoint(self.folder, self.step, tensors, state, self.train.keep)
-            self.task.export()
+        self._export()
         self.saved = self.step
+
+    def _export(self) -> None:
+        with whole(self.task.learners):
+            if self.is_main:
+                self.task.export()

@@ -1,0 +1,79 @@
+"""train.shard: two processes hold half of a model each, and train the same one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskgit.config.loading import to_dict
+from maskgit.data.tokenization import tokenize_dataset
+from maskgit.pipeline.pipeline import Pipeline
+from maskgit.training.checkpoints import load_latest
+from maskgit.training.metrics_log import read_metrics
+from maskgit.training.trainer import train
+from tests.conftest import by_processes, repo
+from tests.training.conftest import changed
+
+
+@pytest.fixture
+def generator(tiny_configs):
+    """The config of a generator of which all is equal on any number of processes."""
+    vqgan, generator = tiny_configs
+    train(changed(vqgan, train={"steps": 2}))
+    tokenize_dataset(vqgan.run, generator.codes)
+    return changed(generator, model={"dropout": 0.0, "depth": 2, "dim": 15}, train={"log_every": 1})
+
+
+def by_two(tmp_path, *configs):
+    paths = [tmp_path / f"{number}.json" for number in range(len(configs))]
+    for path, config in zip(paths, configs, strict=True):
+        path.write_text(json.dumps(to_dict(config)))
+    by_processes(2, str(repo() / "tests" / "training" / "sharding_driver.py"), *paths)
+
+
+def rows(config, key):
+    return [r[key] for r in read_metrics(Path(config.run) / "metrics.jsonl") if key in r]
+
+
+def sharded(config, **train):
+    return changed(config, run=config.run + "-sharded", train={"shard": True} | train)
+
+
+def assert_alike(one, other, error=1e-4):
+    """The losses, norms and metrics of two runs, all that they saved, and what they draw."""
+    for key in ("loss", "gradient_norm", "validation_loss", "bits_per_code"):
+        assert rows(one, key) == pytest.approx(rows(other, key), rel=error), key
+    mine, theirs = (load_latest(Path(config.run)) for config in (one, other))
+    assert mine.step == theirs.step and mine.tensors.keys() == theirs.tensors.keys()
+    for file, tensors in theirs.tensors.items():
+        assert mine.tensors[file].keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(
+                mine.tensors[file][name], tensor, rtol=10 * error, atol=error
+            )
+    for rank in range(2):
+        drawn = [Pipeline.from_pretrained(c.run).generate([rank], [0])[0] for c in (one, other)]
+        assert np.abs(np.subtract(*map(np.int16, drawn))).max() <= 1
+
+
+VARIANTS = {
+    "plain": {},
+    "in parts of bf16": {"train": {"accumulate": 2, "mixed_precision": "bf16"}},
+    "self-conditioned, with a critic of its own": {
+        "loss": {"self_cond": True, "self_token_critic": True},
+        "model": {"positions": "rotary"},
+    },
+    "with a token critic": {"critic": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}},
+}
+
+
+def test_a_training_in_shards_is_the_same_training(tmp_path, generator):
+    pairs = []
+    for number, sections in enumerate(VARIANTS.values()):
+        plain = changed(generator, run=f"{generator.run}-{number}", **sections)
+        pairs.append((plain, sharded(plain)))
+    by_two(tmp_path, *(config for pair in pairs for config in pair))
+    for name, (plain, other) in zip(VARIANTS, pairs, strict=True):
+        assert_alike(other, plain, 0.02 if "bf16" in name else 1e-4)
