@@ -198,7 +198,9 @@ def gathered(part: Tensor, like: DTensor) -> Tensor:
 
 
 def own_part(whole: Tensor, like: DTensor) -> Tensor:
-    """This process's part of a whole tensor."""
+    """This process's part of a whole tensor; of a scalar, which all have, itself."""
+    if not whole.ndim:
+        return whole
     mesh, local = like.device_mesh, like.to_local()
     parts = whole.chunk(mesh.size())
     rank = mesh.get_local_rank()
