@@ -17,6 +17,7 @@ from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import train
 from tests.conftest import by_processes, repo
 from tests.training.conftest import changed
+from tests.training.test_resume import drive
 from vqgan.weights import load_weights
 
 
@@ -33,7 +34,7 @@ def by_two(tmp_path, *configs):
     paths = [tmp_path / f"{number}.json" for number in range(len(configs))]
     for path, config in zip(paths, configs, strict=True):
         path.write_text(json.dumps(to_dict(config)))
-    by_processes(2, str(repo() / "tests" / "training" / "sharding_driver.py"), *paths)
+    by_processes(2, str(repo() / "tests" / "training" / "train_driver.py"), *paths)
 
 
 def rows(config, key):
@@ -143,3 +144,12 @@ def test_a_step_in_shards_is_not_compiled(generator):
     long = TrainConfig(shard=True, steps=100_000)
     assert not is_compiled(long, torch.device("meta"))
     assert is_compiled(long.model_copy(update={"shard": False}), torch.device("meta"))
+
+
+def test_where_a_process_is_killed_the_last_checkpoint_counts(tmp_path, generator):
+    """No other one has what it held."""
+    found = drive(tmp_path, sharded(generator), "one", script="lost_driver.py")
+    assert found["victim"] == -9 and found["status"] in (2, -15) and found["seconds"] < 10, found
+    assert found["steps"] == ["step_00000002"]
+    assert "at step 3: step 2 is saved, the same command goes on" in found["said"], found["said"]
+    assert found["again"]["status"] == 0 and found["end"] == "step_00000006"

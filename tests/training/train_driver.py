@@ -1,6 +1,6 @@
 """Train configs one after the other, as one of the processes that a launcher starts.
 
-torchrun --nproc_per_node 2 tests/training/sharding_driver.py CONFIG.json ...
+torchrun --nproc_per_node 2 tests/training/train_driver.py CONFIG.json ...
 """
 
 import json
