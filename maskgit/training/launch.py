@@ -14,7 +14,7 @@ from maskgit.config.loading import flatten, load, to_dict
 from maskgit.config.sections import Config, TrainConfig
 from maskgit.machine import quicken
 from maskgit.precision import best_precision
-from maskgit.processes import cpu_only
+from maskgit.processes import MEETING, cpu_only
 
 LONGEST_WAIT = timedelta(minutes=10)
 """Of a process for the others: then they are dead, and end, so that a launcher starts them again.
@@ -56,7 +56,7 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     AcceleratorState._reset_state()
     return Accelerator(
         cpu=cpu_only(),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+        kwargs_handlers=[InitProcessGroupKwargs(init_method=MEETING, timeout=LONGEST_WAIT)],
         mixed_precision=train.mixed_precision,
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),

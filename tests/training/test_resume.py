@@ -215,6 +215,23 @@ def test_where_one_of_two_processes_is_killed_the_other_saves_the_last_whole_ste
 
 
 @pytest.mark.slow
+def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(
+    tmp_path, tiny_configs
+):
+    """Its store still has the addresses of the dead ones, which gloo took for the new ones'."""
+    killed = changed(tiny_configs[0], run=tiny_configs[0].run + "-killed")
+    paths = [tmp_path / "whole.json", tmp_path / "killed.json"]
+    for path, config in zip(paths, (tiny_configs[0], killed), strict=True):
+        path.write_text(json.dumps(to_dict(config)))
+    training = repo() / "tests" / "training"
+    by_processes(2, str(training / "train_driver.py"), paths[0])
+    by_processes(2, "--max-restarts=1", str(training / "restart_driver.py"), paths[1])
+    one, other = (load_latest(Path(config.run)).tensors for config in (tiny_configs[0], killed))
+    for file, tensors in one.items():
+        assert all(torch.equal(tensor, other[file][name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.slow
 def test_one_weight_that_drifts_apart_stops_both_processes_at_the_next_check(
     tmp_path, tiny_configs
 ):
