@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, pad_across_processes, reduce
+from accelerate.utils import gather, gather_object, pad_across_processes, reduce
 from torch import Tensor
 from torch.distributed import PrefixStore, Store
 
@@ -127,6 +127,28 @@ def on_main(work: Callable[[], object]) -> None:
         raise error
     if failed.any():
         raise ValueError("the main process cannot go on, and says why")
+
+
+def first_on_node(work: Callable[[], Item]) -> Item:
+    """What it returns on each process: the first of a machine does it, then the others of it do.
+
+    So they find what the first one kept. All processes together.
+    """
+    state = this_process()
+    try:
+        found = work() if state.is_local_main_process else None
+    finally:
+        state.wait_for_everyone()
+    return cast(Item, found) if state.is_local_main_process else work()
+
+
+def told_by_nodes(work: Callable[[], Item]) -> dict[int, Item]:
+    """What it returns on the first process of each machine, by their numbers; on all of them."""
+    state = this_process()
+    if state.num_processes == 1:
+        return {0: work()}
+    told = gather_object([[work()] if state.is_local_main_process else []])
+    return {rank: found[0] for rank, found in enumerate(told) if found}
 
 
 def gather_rows(rows: Tensor) -> Tensor:
