@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import socket
 import sys
 import time
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, pad_across_processes, reduce
+from accelerate.utils import gather, gather_object, pad_across_processes, reduce
 from torch import Tensor
+from torch.distributed import PrefixStore, Store
 
 from vqgan.files import clean
 
@@ -65,7 +67,50 @@ def others_lost(error: BaseException) -> bool:
 
 def this_process() -> PartialState:
     """Its index, its device, the number of processes, and `wait_for_everyone`."""
-    return PartialState(cpu=cpu_only(), timeout=PATIENCE)
+    return PartialState(cpu=cpu_only(), timeout=PATIENCE, init_method=MEETING)
+
+
+def _meet(url: str, **options: Any) -> Iterator[tuple[Store, int, int]]:
+    """As env:// does, but in a part of the store that is of this start alone.
+
+    torchrun keeps one store for all its restarts: gloo takes the addresses of a process that was
+    killed for those of the one that replaces it.
+    """
+    store, rank, world = next(torch.distributed.rendezvous("env://", **options))
+    yield new_part(store, rank, world, options.get("timeout", PATIENCE)), rank, world
+
+
+def new_part(store: Store, rank: int, world: int, timeout: timedelta) -> Store:
+    """A part of the store in which these processes meet, and nobody has met before.
+
+    The first one names it. Each of the others asks with a number that it has just drawn, so that no
+    answer to an earlier process is one to it. TimeoutError if one does not come.
+    """
+    mine, end = secrets.token_hex(8), time.monotonic() + timeout.total_seconds()
+    if rank:
+        store.set(f"maskgit/asks/{rank}", mine)
+        store.wait([f"maskgit/told/{mine}"], timeout)
+        name = store.get(f"maskgit/told/{mine}").decode()
+        store.set(f"maskgit/{name}/{rank}", "")
+        return PrefixStore(f"maskgit/{name}", store)
+    missing = set(range(1, world))
+    while missing:
+        for other in missing:
+            if store.check([f"maskgit/asks/{other}"]):
+                asked = store.get(f"maskgit/asks/{other}").decode()
+                store.set(f"maskgit/told/{asked}", mine)
+        missing = {other for other in missing if not store.check([f"maskgit/{mine}/{other}"])}
+        if missing and time.monotonic() > end:
+            raise TimeoutError(
+                f"process {min(missing)} of {world} did not come: look at its output"
+            )
+        time.sleep(0.02 if missing else 0)
+    return PrefixStore(f"maskgit/{mine}", store)
+
+
+MEETING = "maskgit://"
+"""The init_method by which processes find each other."""
+torch.distributed.register_rendezvous_handler("maskgit", _meet)
 
 
 def on_main(work: Callable[[], object]) -> None:
@@ -82,6 +127,28 @@ def on_main(work: Callable[[], object]) -> None:
         raise error
     if failed.any():
         raise ValueError("the main process cannot go on, and says why")
+
+
+def first_on_node(work: Callable[[], Item]) -> Item:
+    """What it returns on each process: the first of a machine does it, then the others of it do.
+
+    So they find what the first one kept. All processes together.
+    """
+    state = this_process()
+    try:
+        found = work() if state.is_local_main_process else None
+    finally:
+        state.wait_for_everyone()
+    return cast(Item, found) if state.is_local_main_process else work()
+
+
+def told_by_nodes(work: Callable[[], Item]) -> dict[int, Item]:
+    """What it returns on the first process of each machine, by their numbers; on all of them."""
+    state = this_process()
+    if state.num_processes == 1:
+        return {0: work()}
+    told = gather_object([[work()] if state.is_local_main_process else []])
+    return {rank: found[0] for rank, found in enumerate(told) if found}
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from maskgit import processes
-from maskgit.processes import gather_rows, held, others_lost, share_out, this_process
+from maskgit.processes import gather_rows, held, new_part, others_lost, share_out, this_process
 from tests.conftest import repo
 
 
@@ -96,3 +97,37 @@ def test_processes_wait_long_enough_for_metrics(monkeypatch):
 
 def test_alone_a_sum_is_its_own():
     assert torch.equal(processes.summed(torch.arange(3)), torch.arange(3))
+
+
+def meeting(store, world):
+    """Where so many processes meet, each in a thread."""
+    found = {}
+
+    def come(rank):
+        found[rank] = new_part(store, rank, world, timedelta(seconds=20))
+
+    threads = [threading.Thread(target=come, args=(rank,)) for rank in reversed(range(world))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.03)  # the first comes last
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_processes_that_are_started_again_never_meet_those_of_before():
+    store = torch.distributed.HashStore()
+    for start in range(3):
+        parts = meeting(store, 3)
+        for part in parts.values():
+            for other in range(3):
+                assert not part.check([f"address of {other}"]), "of an earlier start"
+        for rank, part in parts.items():
+            part.set(f"address of {rank}", str(start))
+        assert all(parts[0].get(f"address of {rank}") == str(start).encode() for rank in parts)
+        store.set("maskgit/asks/1", "who died while it waited")
+
+
+def test_the_first_process_says_who_did_not_come():
+    with pytest.raises(TimeoutError, match="process 1 of 3 did not come"):
+        new_part(torch.distributed.HashStore(), 0, 3, timedelta(seconds=0.1))

@@ -212,7 +212,7 @@ def without_memory(most: int = 100_000, than: str = "can be") -> Iterator[None]:
         hook.remove()
 
 
-def in_memory(make: Callable[[], Module], what: str) -> Module:
+def within_memory(make: Callable[[], Module], what: str) -> Module:
     """What `make` makes to be trained, once it is known to fit into this machine's memory.
 
     ValueError, with its size, if it does not; what: the section of a config, for the message.

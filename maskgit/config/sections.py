@@ -155,6 +155,8 @@ class TrainConfig(Section):
     ] = "auto"
     # of a generator's step; auto: long trainings on accelerators
     compile: Annotated[bool | Literal["auto"], MAY_CHANGE] = "auto"
+    # each process holds a part of weights, averages and moments only (FSDP2): nets beyond a card
+    shard: Annotated[bool, MAY_CHANGE] = False
     log_every: Annotated[Positive, MAY_CHANGE] = 10
     eval_every: Annotated[Positive, MAY_CHANGE] = 250
     preview_every: Annotated[Positive, MAY_CHANGE] = 250
@@ -162,6 +164,21 @@ class TrainConfig(Section):
     keep: Annotated[Positive, MAY_CHANGE] = 2
     max_eval_images: Annotated[Positive, MAY_CHANGE] = 10_000
     trackers: Annotated[tuple[str, ...], MAY_CHANGE] = ("tensorboard",)
+
+
+def _unsharded(shard: bool) -> bool:
+    if shard:
+        raise ValueError(
+            "for generators and critics only: tokenizers and classifiers fit a card, and each "
+            "process needs all of a codebook"
+        )
+    return shard
+
+
+class WholeTrainConfig(TrainConfig):
+    """The loop of a module that each process holds all of."""
+
+    shard: Annotated[bool, MAY_CHANGE, AfterValidator(_unsharded)] = False
 
 
 class TokenizerConfig(Section):
@@ -175,7 +192,7 @@ class TokenizerConfig(Section):
     data: DataConfig = DataConfig()
     model: Tokenizer = DEFAULTS
     loss: TokenizerLoss = TokenizerLoss()
-    train: TrainConfig = TrainConfig()
+    train: WholeTrainConfig = WholeTrainConfig()
 
 
 SamplerChoice = Annotated[
@@ -239,7 +256,7 @@ class ClassifierConfig(Section):
     model: Annotated[
         Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])
     ] = DEFAULTS
-    train: TrainConfig = TrainConfig()
+    train: WholeTrainConfig = WholeTrainConfig()
 
 
 Config = TokenizerConfig | MaskGITConfig | CriticConfig | ClassifierConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -25,9 +25,9 @@ from maskgit.data.manifest import (
     read_sealed,
     write_sealed,
 )
-from maskgit.data.order import batches, chunks_of
+from maskgit.data.order import chunks_of
 from maskgit.data.shards import begun_path, map_tensors, proof_of, shard_path, write_shard
-from maskgit.data.views import Encoded, Views, encode_images
+from maskgit.data.views import Encoded, Views, encode_images, hash_images
 from maskgit.processes import gather_rows, this_process
 from maskgit.stopping import Stopped, check_stop
 from vqgan.files import sha256
@@ -140,41 +140,43 @@ class Cache:
         """ValueError if images are not those that proved shards were made of."""
         if self.state.is_main_process:
             print(f"reading all images: are they those of {self.out}?", file=sys.stderr)
-        for split, shards in self.shards.items():
-            for number in self._mine(split):
-                proof = proof_of(shard_path(self.out, split, number))
-                if proof and not self._is_of_same_pixels(proof, split, shards[number]):
-                    raise ValueError(self._refusal(f"images of {split} were changed since"))
+        for split in self.shards:
+            proofs = self._proofs(split)
+            if not all(is_same for _, is_same in self._of_same_pixels(split, proofs)):
+                raise ValueError(self._refusal(f"images of {split} were changed since"))
 
-    def _pixels(self, split: str, indices: range) -> Any:
-        """A hash of images as the tokenizer sees them."""
-        digest = hashlib.sha256()
-        order = [[(indices[i], 0) for i in part] for part in chunks_of(len(indices), 100)]
-        for batch in batches(self.views[split], order, workers=self.workers):
-            check_stop()
-            digest.update(batch.data.numpy().tobytes())
-        return digest
+    def _proofs(self, split: str) -> dict[int, dict[str, str]]:
+        """Of the shards of this process what each says it was made of, where it says anything."""
+        found = {
+            number: proof_of(shard_path(self.out, split, number)) for number in self._mine(split)
+        }
+        return {number: proof for number, proof in found.items() if proof}
+
+    def _of_same_pixels(
+        self, split: str, proofs: Mapping[int, Mapping[str, str]]
+    ) -> Iterator[tuple[int, bool]]:
+        """Of each of these shards, whether it was made of the images that there are."""
+        there = {number: self.shards[split][number] for number in proofs}
+        for number, pixels in hash_images(self.views[split], there, workers=self.workers):
+            yield number, pixels.hexdigest() == proofs[number]["pixels"]
 
     def _mine(self, split: str) -> range:
         """The shards of this process: every n-th."""
         return range(self.state.process_index, len(self.shards[split]), self.state.num_processes)
 
     def _left(self, split: str, found: Mapping[str, Any]) -> list[int]:
-        """Which of its shards this process has to write: those that do not prove themselves."""
-        return [number for number in self._mine(split) if not self._proved(split, number, found)]
+        """Which of its shards this process has to write: those that do not prove themselves.
 
-    def _proved(self, split: str, number: int, found: Mapping[str, Any]) -> bool:
-        """Where nothing is found that knows the dates of images, their pixels are looked at."""
-        path, hashes = shard_path(self.out, split, number), found.get("sha256", {})
-        proof = proof_of(path)
-        return (
-            proof.get("made of") == self._made_of(split, number)
-            and (not hashes or hashes.get(path.name) == sha256(path))
-            and (bool(found) or self._is_of_same_pixels(proof, split, self.shards[split][number]))
-        )
-
-    def _is_of_same_pixels(self, proof: Mapping[str, str], split: str, indices: range) -> bool:
-        return proof["pixels"] == self._pixels(split, indices).hexdigest()
+        Where nothing is found that knows the dates of images, their pixels are looked at.
+        """
+        hashes, proved = found.get("sha256", {}), {}
+        for number, proof in self._proofs(split).items():
+            path = shard_path(self.out, split, number)
+            is_made_of_it = proof.get("made of") == self._made_of(split, number)
+            if is_made_of_it and (not hashes or hashes.get(path.name) == sha256(path)):
+                proved[number] = proof
+        good = set(proved) if found else {n for n, ok in self._of_same_pixels(split, proved) if ok}
+        return [number for number in self._mine(split) if number not in good]
 
     def _made_of(self, split: str, number: int) -> str:
         """A hash of all that the codes of a shard depend on, but where the images lie."""
@@ -243,7 +245,8 @@ class Cache:
     def _write_split(self, split: str, numbers: Sequence[int]) -> None:
         shards, silent = self.shards[split], not self.state.is_main_process
         total = sum(len(shards[number]) for number in numbers)
-        begun = {number: self._begun(split, number) for number in numbers}
+        begun: dict[int, list[Done]] = {number: [] for number in numbers}
+        begun |= self._begun(split, numbers)
         left = {
             number: range(done[-1].stop if done else shards[number].start, shards[number].stop)
             for number, done in begun.items()
@@ -293,18 +296,21 @@ class Cache:
             path, np.concatenate(codes), np.concatenate(labels), self.model.codebook_size, about
         )
 
-    def _begun(self, split: str, number: int) -> list[Done]:
-        """What a stopped call did of a shard, if the images and the batches are the same."""
-        path = begun_path(shard_path(self.out, split, number))
-        proof, start = proof_of(path), self.shards[split][number].start
-        if proof.get("made of") != self._made_of(split, number):
-            return []
-        stop = int(proof["stop"])
-        pixels = self._pixels(split, range(start, stop))
-        if proof["batch"] != str(self.batch_size) or pixels.hexdigest() != proof["pixels"]:
-            return []
-        found = load_file(path)
-        return [Done(found["codes"], found["labels"], pixels, stop)]
+    def _begun(self, split: str, numbers: Sequence[int]) -> dict[int, list[Done]]:
+        """What a stopped call did of shards, where the images and the batches are the same."""
+        paths = {number: begun_path(shard_path(self.out, split, number)) for number in numbers}
+        proofs, there, done = {}, {}, {}
+        for number, path in paths.items():
+            proof = proof_of(path)
+            is_made_of_it = proof.get("made of") == self._made_of(split, number)
+            if is_made_of_it and proof["batch"] == str(self.batch_size):
+                start, stop = self.shards[split][number].start, int(proof["stop"])
+                proofs[number], there[number] = proof, range(start, stop)
+        for number, pixels in hash_images(self.views[split], there, workers=self.workers):
+            if pixels.hexdigest() == proofs[number]["pixels"]:
+                found, stop = load_file(paths[number]), there[number].stop
+                done[number] = [Done(found["codes"], found["labels"], pixels, stop)]
+        return done
 
 
 def _difference(key: str, found: Mapping[str, Any], value: Any) -> str:

@@ -17,7 +17,7 @@ from maskgit.config.sections import DataConfig
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown
-from maskgit.processes import this_process
+from maskgit.processes import first_on_node, this_process
 from maskgit.randomness import mixed_seed
 from vqgan.files import append, replacing
 
@@ -171,7 +171,7 @@ def image_datasets(data: DataConfig, run: Path, seed: int) -> tuple[ImageDataset
     stderr says in a line what there is.
     """
     transform = transform_of(data)
-    sources = {split: load_source(data.source, split) for split in SPLITS}
+    sources = first_on_node(lambda: {split: load_source(data.source, split) for split in SPLITS})
     train, validation = (
         ImageDataset(
             source,

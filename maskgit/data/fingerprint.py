@@ -11,6 +11,7 @@ import numpy as np
 
 from maskgit.data.datasets import ImageDataset
 from maskgit.data.sources import Source
+from maskgit.processes import told_by_nodes
 
 
 def fingerprint(sources: Mapping[str, Source]) -> dict[str, str]:
@@ -60,6 +61,18 @@ def _add(digest: hashlib._Hash, row: object) -> None:
     digest.update(repr(row).encode(errors="surrogateescape"))
 
 
+def agreed(sources: Mapping[str, Source]) -> dict[str, str]:
+    """The fingerprint of what all machines of a launch see, as one process of each finds it.
+
+    ValueError if they see different images; dates may differ.
+    """
+    told = told_by_nodes(lambda: fingerprint(sources))
+    for rank, found in told.items():
+        if found["files"] != told[0]["files"]:
+            raise ValueError(f"process {rank} sees other images than process 0: copy them anew")
+    return told[0]
+
+
 def data_hash(train: ImageDataset, validation: ImageDataset) -> str:
     """Of the images of a run, wherever they lie."""
-    return fingerprint({"train": train.source, "validation": validation.source})["files"]
+    return agreed({"train": train.source, "validation": validation.source})["files"]

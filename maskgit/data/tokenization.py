@@ -11,11 +11,11 @@ from typing import Any
 from maskgit.config.sections import DataConfig, TokenizerConfig
 from maskgit.data.cache import Cache
 from maskgit.data.datasets import ImageDataset, Quarantine, report, transform_of
-from maskgit.data.fingerprint import fingerprint
+from maskgit.data.fingerprint import agreed
 from maskgit.data.manifest import FORMAT
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import SPLITS, Source, load_source
-from maskgit.processes import held, this_process
+from maskgit.processes import first_on_node, held, this_process
 from vqgan.grids import GridTokenizer
 from vqgan.tokenizers import load_hashed
 from vqgan.weights import load_weights, weights_of
@@ -41,7 +41,7 @@ def describe(
         "images": {split: len(source.labels) for split, source in sources.items()},
         "class_names": list(next(iter(sources.values())).class_names),
         "transform": {key: value for key, value in asdict(transform).items() if value is not None},
-        **fingerprint(sources),
+        **agreed(sources),
     }
 
 
@@ -82,7 +82,8 @@ def tokenize_dataset(
         data = data or _data_of(tokenizer, config)
         _check_fits(model, data)
         transform = transform_of(data)
-        sources = {split: load_source(data.source, split) for split in splits}
+        spec = data.source
+        sources = first_on_node(lambda: {split: load_source(spec, split) for split in splits})
         if len({source.class_names for source in sources.values()}) > 1:
             raise ValueError(
                 f"the splits of {data.source} have different classes: their labels would not agree"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from maskgit.data.datasets import Batch, ImageDataset
-from maskgit.data.order import batches
+from maskgit.data.order import batches, chunks_of
 from maskgit.data.pixels import to_float
+from maskgit.stopping import check_stop
 from vqgan.grids import GridTokenizer
+
+HASHED_AT_ONCE = 100
+"""Images that are read in one batch to be hashed."""
 
 
 class Views:
@@ -73,3 +80,24 @@ def encode_images(
                 batch.data.numpy().tobytes(),
                 part[-1][0] + 1,
             )
+
+
+def hash_images(
+    views: Views, shards: Mapping[int, Sequence[int]], *, workers: int = 0
+) -> Iterator[tuple[int, hashlib._Hash]]:
+    """(shard, sha256 of its images in all views), by one loader for all shards.
+
+    No shard is empty. Stopped if a signal asks for it.
+    """
+    numbers, order = [], []
+    for number, indices in shards.items():
+        for part in chunks_of(len(indices), HASHED_AT_ONCE):
+            numbers.append(number)
+            order.append([(indices[i], 0) for i in part])
+    found = zip(numbers, batches(views, order, workers=workers) if order else (), strict=True)
+    for number, parts in groupby(found, itemgetter(0)):
+        digest = hashlib.sha256()
+        for _, batch in parts:
+            check_stop()
+            digest.update(batch.data.numpy().tobytes())
+        yield number, digest

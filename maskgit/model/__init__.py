@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = face(
         "conditioned": ["Conditioned"],
         "draws": ["Draws"],
         "graphs": ["without_graphs"],
-        "passes": ["compiled_layers"],
+        "passes": ["AROUND", "compiled_layers"],
     },
 )

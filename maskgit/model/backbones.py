@@ -32,7 +32,8 @@ class Backbone(Protocol):
 
     It may also offer `embed_at(codes, cells, condition)`, embeddings of some cells only (bool, or
     their numbers in row-major order, int64), and
-    `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker.
+    `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker; and `blocks`,
+    modules of which one after the other runs: `train.shard` gathers the weights of one at a time.
     """
 
     # the keywords it was made with, JSON values: what a file of weights holds

@@ -29,6 +29,10 @@ Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(layer, keys, values) of the cells that run -> those that they attend to: (batch, heads, cells,
 dim_head)."""
 
+AROUND = "around"
+"""The name of what a block may have, (work, *given) -> work(*given): its weights, where they are in
+shards (maskgit.training.sharding), are whole inside."""
+
 
 class OfImages(Protocol):
     """A NamedTuple of what a net has of each image, the same in every cell and round."""
@@ -143,11 +147,12 @@ def embed_at(
         if not hasattr(block.fn, "to_q"):
             out = block.fn(normed)
         else:
-            out = _attention(net, block.fn, number, normed, angles, keep)
-            if number == last:
-                out, x = (side.flatten(0, 1).index_select(0, places) for side in (out, x))
-                is_packed = True
-            out = block.fn.to_out(out)
+            only = places if number == last else None
+            given = (net, block.fn, number, normed, angles, keep, only)
+            around = getattr(block.fn, AROUND, None)
+            out = _attention(*given) if around is None else around(_attention, *given)
+            if only is not None:
+                x, is_packed = x.flatten(0, 1).index_select(0, places), True
         x = x + out * for_cells(by.after[:, number])
     return layers.final_norm.ln(x) * for_cells(by.before[:, -1])  # type: ignore[no-any-return]
 
@@ -179,9 +184,15 @@ def compiled_layers() -> Callable[..., Tensor]:
 
 
 def _attention(
-    net: AdaptiveNet, fn: Any, layer: int, x: Tensor, angles: Tensor | None, keep: Keep | None
+    net: AdaptiveNet,
+    fn: Any,
+    layer: int,
+    x: Tensor,
+    angles: Tensor | None,
+    keep: Keep | None,
+    only: Tensor | None,
 ) -> Tensor:
-    """(batch, m, dim) -> (batch, m, heads * dim_head), before the last map."""
+    """(batch, m, dim) -> the same, or (n, dim) of the cells `only` (n,)."""
     q, k, v = fn.to_q, fn.to_k, fn.to_v
     if x.device.type == "cpu":
         q, k, v = q(x), k(x), v(x)
@@ -202,7 +213,10 @@ def _attention(
             .to(v.dtype)
         )
         out = (F.dropout(shares, dropout) if dropout else shares) @ v
-    return fn.merge_heads(out)  # type: ignore[no-any-return]
+    out = fn.merge_heads(out)
+    if only is not None:
+        out = out.flatten(0, 1).index_select(0, only)
+    return fn.to_out(out)  # type: ignore[no-any-return]
 
 
 EVEN = 8

@@ -179,6 +179,11 @@ class Transformer(nn.Module):
         return self.net.to_logits
 
     @property
+    def blocks(self) -> list[nn.Module]:
+        """Attention and feed-forward layers, which run one after the other, without their norms."""
+        return [block.fn for _, block, _ in self.net.attn_layers.layers]
+
+    @property
     def first_layer(self) -> nn.Module:
         """What every cell of every pass goes through first: (batch, cells, dim) -> queries."""
         layer: nn.Module = self.net.attn_layers.layers[0][1].fn.to_q

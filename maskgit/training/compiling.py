@@ -15,9 +15,14 @@ WORTH = 3000
 
 
 def is_compiled(train: TrainConfig, device: torch.device) -> bool:
-    """What `train.compile` says; `auto`: trainings of WORTH steps or more, on accelerators."""
+    """What `train.compile` says; `auto`: trainings of WORTH steps or more, on accelerators.
+
+    ValueError where weights are in shards.
+    """
+    if train.shard and train.compile is True:
+        raise ValueError("train.shard=true: such a step is not compiled, set train.compile=auto")
     if train.compile == "auto":
-        return device.type != "cpu" and train.steps >= WORTH
+        return not train.shard and device.type != "cpu" and train.steps >= WORTH
     return train.compile
 
 

@@ -27,9 +27,12 @@ class EMA(nn.Module):
         self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
         # stays on the CPU: no step waits for an accelerator
         self.register_buffer("n_averaged", torch.tensor(0))
-        self._averaged: list[Tensor] = list(self.module.parameters())
-        self._followed: list[Tensor] = list(module.parameters())
+        self.follow(list(module.parameters()), list(self.module.parameters()))
         self._buffers_of_both = list(zip(_places(self.module), _places(module), strict=True))
+
+    def follow(self, followed: list[Tensor], averaged: list[Tensor]) -> None:
+        """Average these, such as shards of the parameters, in place of the modules' parameters."""
+        self._followed, self.averaged = followed, averaged
 
     @torch.no_grad()
     def update(self, finite: Tensor | None = None) -> None:
@@ -40,11 +43,11 @@ class EMA(nn.Module):
         n = int(self.n_averaged)
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
         if finite is None:
-            torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+            torch._foreach_lerp_(self.averaged, self._followed, 1 - decay)
         else:
-            apart = torch._foreach_sub(self._followed, self._averaged)
+            apart = torch._foreach_sub(self._followed, self.averaged)
             torch._foreach_mul_(apart, finite * (1 - decay))
-            torch._foreach_add_(self._averaged, apart)
+            torch._foreach_add_(self.averaged, apart)
         for (own, name), (theirs, same_name) in self._buffers_of_both:
             own[name].copy_(theirs[same_name])
         self.n_averaged += 1

@@ -107,13 +107,13 @@ def not_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> str | None:
 
 def check_alike(accelerator: Accelerator, learners: Mapping[str, Learner[Any]], step: int) -> None:
     """RuntimeError on all processes, with the step, if their weights are not the same bits."""
-    if accelerator.num_processes == 1:
-        return
     named = {
         f"{key}.{name}": tensor
         for key, learner in learners.items()
-        for name, tensor in learner.module.state_dict().items()
+        for name, tensor in learner.alike().items()
     }
+    if accelerator.num_processes == 1 or not named:
+        return
     sums = torch.stack([_sum_of_bits(tensor) for tensor in named.values()]).to(accelerator.device)
     rows = accelerator.gather(sums[None])
     for rank, row in enumerate(rows):

@@ -18,7 +18,7 @@ from maskgit.config.loading import flatten, load, to_dict
 from maskgit.config.sections import Config, TrainConfig
 from maskgit.machine import quicken
 from maskgit.precision import best_precision
-from maskgit.processes import cpu_only
+from maskgit.processes import MEETING, cpu_only
 
 LONGEST_WAIT = timedelta(minutes=10)
 """Of a process for the others: then they are dead, and end, so that a launcher starts them again.
@@ -61,7 +61,7 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
     return Accelerator(
         cpu=cpu_only(),
         kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            InitProcessGroupKwargs(init_method=MEETING, timeout=LONGEST_WAIT),
             # gradients lie where they are exchanged: no copy, and their memory once
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],

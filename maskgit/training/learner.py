@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
@@ -46,11 +46,14 @@ def decayed(module: nn.Module) -> set[nn.Parameter]:
 
 
 Module = TypeVar("Module", bound=nn.Module)
+PARTS = ("module", "ema", "optimizer")
+"""Of a learner's state, each a file of a checkpoint."""
 
 
 class Learner(Generic[Module]):
     """AdamW with decay on matrices only, gradient clipping and an EMA around one module."""
 
+    is_sharded = False  # a process then holds a part of each tensor only
     _kept: Sequence[Tensor] = ()  # the buffers before this step
 
     def __init__(
@@ -62,27 +65,51 @@ class Learner(Generic[Module]):
         learning_rate: float | None = None,
         averaged: bool = True,
     ) -> None:
-        self.module: Module = module.to(accelerator.device)
+        self.module: Module = module
         self.train, self.accelerator = train, accelerator
         self.peak = train.learning_rate if learning_rate is None else learning_rate
-        # before `prepare`, which patches its forward
-        self.ema = EMA(module, train.ema_decay) if averaged else None
-        self.parameters = list(module.parameters())
+        self.ema: EMA | None = None
+        self.ddp: nn.Module = self._spread(averaged)
         matrices = decayed(module)
+        own = list(zip(module.parameters(), self.parameters, strict=True))
         groups = [
             {
-                "params": [p for p in self.parameters if p in matrices],
+                "params": [mine for whole, mine in own if whole in matrices],
                 "weight_decay": train.weight_decay,
             },
-            {"params": [p for p in self.parameters if p not in matrices], "weight_decay": 0.0},
+            {"params": [mine for whole, mine in own if whole not in matrices], "weight_decay": 0.0},
         ]
         self.optimizer = AdamW(
             [g for g in groups if g["params"]], lr=self.peak, betas=train.betas, fused=True
         )
-        self.ddp: nn.Module = accelerator.prepare(module)
         self.outcome: Outcome | None = None  # of the last step
         self.has_stepped = False  # since `keep_buffers`
         self.finite: Tensor | None = None  # bool (), of the last step, where nobody waits for it
+
+    def _spread(self, averaged: bool) -> nn.Module:
+        """Move the module to its device and among the processes -> what a step calls.
+
+        `parameters` are then what this process steps of each of the module's.
+        """
+        self.module.to(self.accelerator.device)
+        # before `prepare`, which patches its forward
+        self.ema = EMA(self.module, self.train.ema_decay) if averaged else None
+        self.parameters = list(self.module.parameters())
+        return self.accelerator.prepare(self.module)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, on all processes together, `averaged` can be run."""
+        yield
+
+    @contextmanager
+    def opened(self) -> Iterator[Module]:
+        """Inside, on all processes together, the module whose weights are to be written."""
+        yield self.module
+
+    def alike(self) -> dict[str, Tensor]:
+        """What all processes must hold the same bits of."""
+        return self.module.state_dict()
 
     @property
     def averaged(self) -> Module:
@@ -150,21 +177,40 @@ class Learner(Generic[Module]):
 
     def load_state(self, state: dict[str, dict[str, Tensor]], run: str) -> None:
         """Undo `state`; ValueError, with the name of the run, if it is of another model."""
+        self.check_state(state, run)
+        self.module.load_state_dict(state["module"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.load_moments(state["optimizer"], laid_out_like)
+
+    def check_state(self, state: dict[str, dict[str, Tensor]], run: str) -> None:
+        """ValueError, with the name of the run, if it is of another model."""
         if state["module"].keys() != self.module.state_dict().keys():
             raise ValueError(
                 f"the checkpoint of {run} is of a model that this version of maskgit builds "
                 "differently: set run=... to start a new run; what was trained can still be sampled"
             )
-        self.module.load_state_dict(state["module"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+
+    def load_moments(
+        self, state: dict[str, Tensor], laid_out: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        """The optimiser's, each as its parameter lies: laid_out(parameter, value)."""
         own = [p for group in self.optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state["optimizer"].items():
+        for name, value in state.items():
             index, key = name.split(":")
-            moments.setdefault(int(index), {})[key] = laid_out_like(own[int(index)], value)
+            moments.setdefault(int(index), {})[key] = laid_out(own[int(index)], value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+@contextmanager
+def whole(learners: Mapping[str, Learner[Any]]) -> Iterator[None]:
+    """Inside, on all processes together, what they average can be run."""
+    with ExitStack() as stack:
+        for learner in learners.values():
+            stack.enter_context(learner.whole())
+        yield
 
 
 def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:

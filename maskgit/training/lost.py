@@ -25,7 +25,8 @@ def saving_alone(training: Any) -> Iterator[None]:
             for learner in learners:
                 learner.give_up()
             training.is_between = True
-        if training.is_main and training.is_between and training.saved != training.step:
+        has_all = training.is_main and not training.first.is_sharded
+        if has_all and training.is_between and training.saved != training.step:
             training.write_checkpoint()
         training.writing.wait()
         if not is_lost:

@@ -29,14 +29,14 @@ from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, start_trackers, with_precision
-from maskgit.training.learner import Outcome, learning_rate_at
+from maskgit.training.learner import PARTS, Outcome, learning_rate_at, whole
 from maskgit.training.lost import saving_alone
 from maskgit.training.meter import Meter, Stopwatch
 from maskgit.training.metrics_log import MetricsLog
 from maskgit.training.resume import check_made_of, check_same, load_agreed, made_of
 from maskgit.training.tasks import TASKS, Task
 from maskgit.training.tasks.preview import show
-from maskgit.training.writing import Writing, in_memory
+from maskgit.training.writing import Writing, exporting, in_memory
 
 
 def train(config: Config) -> Path:
@@ -103,7 +103,7 @@ class Training:
 
     def _load(self, found: Checkpoint) -> None:
         for name, learner in self.task.learners.items():
-            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in learner.state()}
+            state = {part: found.tensors.get(f"{name}.{part}", {}) for part in PARTS}
             learner.load_state(state, str(self.folder))
         self.guard = guard.Guard(found.state.get("guard"))
         self.evaluated = found.state.get("evaluated", found.step)
@@ -114,7 +114,8 @@ class Training:
             self._catch_up(tqdm(disable=True))
             if self.is_main:
                 print(f"{self.folder} is trained to step {self.step} already", file=sys.stderr)
-                self.task.exporting()()  # with the sampler that the config names now
+            if export := exporting(self.task, self.is_main):  # the config may name a new sampler
+                export()
             self.accelerator.wait_for_everyone()
             return self.task.exported
         start_trackers(self.accelerator, self.config, self.step)
@@ -287,7 +288,8 @@ class Training:
         self.steps_since = 0
 
     def _evaluate(self, bar: tqdm[Any]) -> None:
-        values = self.task.evaluate()
+        with whole(self.task.learners):
+            values = self.task.evaluate()
         if self.stop_signal():  # which ended it early
             return
         self._write(values)
@@ -303,10 +305,8 @@ class Training:
             self.accelerator.log(values, step=self.step)
 
     def _preview(self) -> None:
-        if self.is_main:
-            picture = None
-            with suppress(Stopped):
-                picture = self.task.preview()
+        with whole(self.task.learners), suppress(Stopped):
+            picture = self.task.preview() if self.is_main else None
             if picture is not None:
                 save_png(picture, self.picture)
                 show(picture, self.step, self.accelerator.trackers)
@@ -339,9 +339,10 @@ class Training:
         if bad := guard.not_finite(tensors):
             raise guard.diverged(self.folder, self.step, self.train, f"{bad} is not finite")
         if self.is_main:
+            kept, keep = in_memory(tensors), self.train.keep
             state = made_of(self.task, self.accelerator.num_processes)
             state |= {"guard": self.guard.state, "evaluated": self.evaluated}
-            kept, keep = in_memory(tensors), self.train.keep
             save = partial(save_checkpoint, self.folder, self.step, kept, state, keep)
-            self.writing.begin(save, self.task.exporting())
+        if export := exporting(self.task, self.is_main):
+            self.writing.begin(save, export)
         self.saved = self.step

@@ -7,12 +7,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from maskgit.machine import wait
+from maskgit.training.learner import whole
 from vqgan.devices import answers_at_once
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -77,6 +78,12 @@ def in_memory(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str
     }
     wait()
     return found
+
+
+def exporting(task: Any, is_main: bool) -> Callable[[], object] | None:
+    """What exports a task's weights as they are now, on the main process; all take part."""
+    with whole(task.learners):
+        return task.exporting() if is_main else None
 
 
 def frozen(module: Module) -> Module:

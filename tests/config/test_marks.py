@@ -19,6 +19,7 @@ def test_what_a_resumed_run_may_set_anew(task):
         "max_eval_images",
         "trackers",
         "compile",
+        "shard",
         "learning_rate",
         "clip_norm",
     ]

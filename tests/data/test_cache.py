@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from maskgit.data import cache
+from maskgit.data import cache, views
 from maskgit.data.codes import CodeDataset
 from maskgit.data.manifest import read_sealed, write_sealed
 from maskgit.data.tokenization import tokenize_dataset
@@ -172,6 +172,25 @@ def test_shards_of_other_pixels_are_not_kept_where_no_manifest_knows_their_dates
     again()
     changed = [name for name, content in shards(out).items() if content != before[name]]
     assert changed == ["train-00000.safetensors"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_all_shards_of_a_split_are_looked_at_by_one_loader(made, image_folder, monkeypatch, known):
+    """Of three shards and one; workers would begin anew for each."""
+    out, again = made
+    before, started, real = shards(out), [], views.batches
+    for path in image_folder.rglob("*.png"):
+        os.utime(path, (1, 1))
+    if not known:
+        (out / "manifest.json").unlink()
+
+    def noted(dataset, order, **options):
+        started.append(len(order))
+        return real(dataset, order, **options)
+
+    monkeypatch.setattr(views, "batches", noted)
+    again()
+    assert [count for count in started if count] == [3, 1] and shards(out) == before
 
 
 def test_renamed_classes_are_refused_with_both_lists(made, image_folder):

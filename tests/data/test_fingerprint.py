@@ -2,7 +2,9 @@ import os
 import shutil
 
 import numpy as np
+import pytest
 
+from maskgit.data import fingerprint as fingerprints
 from maskgit.data.fingerprint import fingerprint
 from maskgit.data.sources import SPLITS, load_source
 from maskgit.data.sources.source import from_arrays
@@ -41,3 +43,12 @@ def test_of_images_in_memory_nobody_knows_dates():
     other = from_arrays(np.zeros((2, 4, 4), np.uint8), labels[::-1].copy(), ("a", "b"), "small")
     assert fingerprint({"train": source})["times"] == ""
     assert fingerprint({"train": source}) != fingerprint({"train": other})
+
+
+def test_machines_that_see_other_images_are_told_and_dates_may_differ(monkeypatch):
+    told = {0: {"files": "a", "times": "x"}, 8: {"files": "a", "times": "y"}}
+    monkeypatch.setattr(fingerprints, "told_by_nodes", lambda work: told)
+    assert fingerprints.agreed({}) == told[0]
+    told[8]["files"] = "b"
+    with pytest.raises(ValueError, match="process 8 sees other images than process 0"):
+        fingerprints.agreed({})

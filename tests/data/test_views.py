@@ -1,3 +1,4 @@
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from maskgit.data import views
 from maskgit.data.datasets import ImageDataset, Quarantine
 from maskgit.data.pixels import Transform
 from maskgit.data.sources import Source
-from maskgit.data.views import Views, encode_images
+from maskgit.data.views import Views, encode_images, hash_images
 
 
 @pytest.fixture
@@ -55,3 +56,18 @@ def test_one_loader_reads_all_shards_and_no_batch_has_images_of_two(images, monk
     found = list(encode_images(tokenizer, Views(images), shards, batch_size=4))
     assert [(part.shard, part.labels.tolist()) for part in found] == [(3, [4]), (7, [6])]
     assert started == [1] and found[0].codes.shape == (1, 2, 4, 4)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_one_loader_hashes_the_images_of_all_shards(images, monkeypatch, at_once):
+    started, real = [], views.batches
+    monkeypatch.setattr(views, "HASHED_AT_ONCE", at_once)
+    monkeypatch.setattr(views, "batches", lambda *a, **b: started.append(1) or real(*a, **b))
+    both, shards = Views(images), {3: range(0, 2), 5: range(1, 2), 7: range(2, 3)}
+    found = [(number, digest.hexdigest()) for number, digest in hash_images(both, shards)]
+    wanted = [
+        hashlib.sha256(b"".join(both.__getitems__([(i, 0)]).data.numpy().tobytes() for i in part))
+        for part in shards.values()
+    ]
+    assert found == [(n, one.hexdigest()) for n, one in zip(shards, wanted, strict=True)]
+    assert started == [1] and list(hash_images(both, {})) == []

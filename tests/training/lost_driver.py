@@ -1,10 +1,11 @@
 """Kill -9 one of two processes of a training, as torchrun would end the other; then run it again.
 
-    python tests/training/lost_driver.py CONFIG.json SCRATCH [drift]
+    python tests/training/lost_driver.py CONFIG.json SCRATCH [drift | one]
 
 Prints JSON: of each moment, how the other ended, within how many seconds, what it said, the step
 of the newest checkpoint then, and what the run ends with when it is run again. With `drift` as a
-third word nobody is killed, but a weight of one process differs from the third step on.
+third word nobody is killed, but a weight of one process differs from the third step on;
+with `one`, only one moment is tried.
 """
 
 import json
@@ -87,8 +88,19 @@ def drifting(config, scratch):
     }
 
 
+def killed_once(config, scratch):
+    """Before the fourth step, and then run again."""
+    words = ["train", config, f"run={scratch / 'one'}"]
+    found = run(words, scratch, *MOMENTS["before a step"])
+    found["steps"] = [path.name for path in checkpoints(scratch / "one")]
+    return found | {"again": run(words, scratch), "end": digests(scratch / "one")["step"]}
+
+
 def main():
     config, scratch = sys.argv[1], Path(sys.argv[2])
+    if sys.argv[3:] == ["one"]:
+        print(json.dumps(killed_once(config, scratch)))
+        return
     if sys.argv[3:] == ["drift"]:
         print(json.dumps(drifting(config, scratch)))
         return

@@ -63,7 +63,7 @@ def test_the_numbers_make_sense(number):
 def test_processes_whose_weights_differ_stop_with_the_step():
     """One bit of one tensor of one of three processes."""
     module = torch.nn.Linear(2, 2)
-    learners = {"net": SimpleNamespace(module=module)}
+    learners = {"net": SimpleNamespace(alike=module.state_dict)}
 
     def gathered(sums, drift):
         rows = sums.repeat(3, 1)

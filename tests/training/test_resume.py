@@ -16,8 +16,9 @@ from maskgit.config.loading import parse, to_dict
 from maskgit.config.sections import AdversarialConfig
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.training.checkpoints import load_latest
+from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import Training, train
-from tests.conftest import by_processes, repo
+from tests.conftest import by_processes, cli, launched, repo
 from tests.training.conftest import changed
 from vqgan import discriminator, quantizers
 from vqgan.weights import load_weights
@@ -144,6 +145,48 @@ def test_every_tokenizer_goes_on_with_the_same_bits(
             assert torch.equal(tensor, two[name][key]), (name, key)
 
 
+def test_a_tokenizer_goes_on_by_another_number_of_processes(tmp_path, tiny_configs):
+    """Of as many images a step: with the same losses, its own and its judge's, up to rounding."""
+    adversarial = {"discriminator": DISCRIMINATORS["patchgan"], "start_step": 1, "lecam": 0.1}
+    whole = changed(
+        tiny_configs[0],
+        model={"quantizer": {"name": "fsq", "levels": [4, 4]}},
+        loss={"adversarial": adversarial},
+        train={"final_share": 1.0, "log_every": 1},
+    )
+
+    def part(way, steps):
+        return changed(whole, run=f"{whole.run}-{way}", train={"steps": steps})
+
+    train(whole)
+    train(part("more", 3))
+    paths = [tmp_path / "less.json", tmp_path / "more.json"]
+    for path, config in zip(paths, (part("less", 3), part("more", 6)), strict=True):
+        path.write_text(json.dumps(to_dict(config)))
+    by_processes(2, str(repo() / "tests" / "training" / "train_driver.py"), *paths)
+    train(part("less", 6))
+    truth = [row for row in read_metrics(Path(whole.run) / "metrics.jsonl") if "loss" in row]
+    assert len(truth) == 6 and "discriminator_loss" in truth[-1]
+    for way in ("less", "more"):
+        path = Path(part(way, 6).run) / "metrics.jsonl"
+        found = [row for row in read_metrics(path) if "loss" in row]
+        for row, wanted in zip(found, truth, strict=True):
+            for key in ("loss", "gradient_norm", "discriminator_loss", "adversarial_weight"):
+                assert row.get(key, 0) == pytest.approx(wanted.get(key, 0), rel=1e-3), (way, key)
+
+
+def test_a_step_that_cannot_be_shared_out_is_refused_in_one_line(tiny_configs, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(to_dict(changed(tiny_configs[0], train={"steps": 2, "batch_size": 7})))
+    )
+    assert cli("train", path) == 0
+    for status, said in launched(2, "train", path, "train.steps=4", seconds=200):
+        assert status == 2 and "Traceback" not in said
+        lines = [line for line in said.splitlines() if line.startswith("maskgit: ")]
+        assert len(lines) <= 1 and all("by 2 processes x accumulate=1" in line for line in lines)
+
+
 SAVED = {
     "before a step": "step_00000003",
     "before gradients are exchanged": "step_00000003",
@@ -169,6 +212,23 @@ def test_where_one_of_two_processes_is_killed_the_other_saves_the_last_whole_ste
         assert one["said"].count("Traceback") == 0 and len(lines) == 1, one["said"]
         assert "another process of this training is gone" in lines[0]
         assert one["end"] == found["whole"], name
+
+
+@pytest.mark.slow
+def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(
+    tmp_path, tiny_configs
+):
+    """Its store still has the addresses of the dead ones, which gloo took for the new ones'."""
+    killed = changed(tiny_configs[0], run=tiny_configs[0].run + "-killed")
+    paths = [tmp_path / "whole.json", tmp_path / "killed.json"]
+    for path, config in zip(paths, (tiny_configs[0], killed), strict=True):
+        path.write_text(json.dumps(to_dict(config)))
+    training = repo() / "tests" / "training"
+    by_processes(2, str(training / "train_driver.py"), paths[0])
+    by_processes(2, "--max-restarts=1", str(training / "restart_driver.py"), paths[1])
+    one, other = (load_latest(Path(config.run)).tensors for config in (tiny_configs[0], killed))
+    for file, tensors in one.items():
+        assert all(torch.equal(tensor, other[file][name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.slow

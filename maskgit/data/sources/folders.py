@@ -6,7 +6,7 @@ import os
 import unicodedata
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import compress
 from pathlib import Path
@@ -17,6 +17,7 @@ from annotated_types import Gt, Lt
 from PIL import Image
 
 from maskgit.data.pixels import open_image
+from maskgit.data.sources.listing import Entry, Listing, listing
 from maskgit.data.sources.names import Names
 from maskgit.data.sources.source import Skipped, Source, natural
 
@@ -39,14 +40,15 @@ def readable_suffixes() -> frozenset[str]:
 class Tree:
     """The images below a folder, each folder once: no link leads upwards or to what is there."""
 
-    def __init__(self, top: Path, skipped: Skipped) -> None:
+    def __init__(self, top: Path, skipped: Skipped, listing: Listing | None = None) -> None:
         self.top, self.skipped = top, skipped
+        self.listing = Listing() if listing is None else listing
         self.seen = {_identity(path) for path in (top.resolve(), *top.resolve().parents)}
         self.links: list[Path] = []
 
     def folders(self, folder: Path) -> list[Path]:
         """Those in a folder that may hold data, in natural order; links last, if new."""
-        entries = [entry for entry in self._entries(folder) if _is(entry.is_dir)]
+        entries = [entry for entry in self._entries(folder) if entry.is_dir()]
         entries.sort(key=lambda entry: (entry.is_symlink(), natural(entry.name)))
         found = [Path(entry) for entry in entries if self._is_new(entry)]
         return sorted(found, key=lambda path: natural(path.name))
@@ -54,9 +56,9 @@ class Tree:
     def images(self, folder: Path, deep: bool = True) -> Iterator[Path]:
         """Image files in a folder, and in those below it; files that are no images are noted."""
         for entry in sorted(self._entries(folder), key=lambda entry: entry.name):
-            if _is(entry.is_dir):
+            if entry.is_dir():
                 continue
-            if not _is(entry.is_file):
+            if not entry.is_file():
                 kind = "broken links" if entry.is_symlink() else "pipes, sockets and devices"
                 self.skipped.add(kind, entry.path)
             elif Path(entry).suffix.lower() in readable_suffixes():
@@ -66,7 +68,7 @@ class Tree:
         for below in sorted(self.folders(folder)) if deep else ():
             yield from self.images(below)
 
-    def _is_new(self, entry: os.DirEntry[str]) -> bool:
+    def _is_new(self, entry: Entry) -> bool:
         """Whether the folder was not read yet, nor is read where it really is."""
         there, found = Path(entry).resolve(), _identity(Path(entry))
         if found in self.seen or (entry.is_symlink() and self.top.resolve() in there.parents):
@@ -75,10 +77,9 @@ class Tree:
         self.seen.add(found)
         return True
 
-    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+    def _entries(self, folder: Path) -> list[Entry]:
         try:
-            with os.scandir(folder) as found:
-                entries = list(found)
+            entries = self.listing.entries(folder)
         except OSError as error:
             self.skipped.add(f"unreadable folders ({error.strerror})", str(folder))
             return []
@@ -86,14 +87,6 @@ class Tree:
         for entry in hidden:
             self.skipped.add("hidden or system files", entry.path)
         return [entry for entry in entries if entry not in hidden]
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    """What an entry is, in the end; nothing if its links go round in circles."""
-    try:
-        return kind()
-    except OSError:
-        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -152,12 +145,19 @@ def folder(
     base, skipped = Path(root).expanduser(), Skipped()
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
-    splits = split_folders(Tree(base, skipped), base, split)
+    with listing(base) as known:
+        return _found(split, base, known, validation_share, skipped)
+
+
+def _found(
+    split: str, base: Path, known: Listing, validation_share: float, skipped: Skipped
+) -> Source:
+    splits = split_folders(Tree(base, skipped, known), base, split)
     top = splits.get(split, base)
-    classes = _classes(splits.get("train", base), skipped)
+    classes = _classes(splits.get("train", base), skipped, known)
     if splits and split != "train":
-        _check_known(class_folders(Tree(top, Skipped()), top), classes, splits)
-    tree = Tree(top, skipped)
+        _check_known(classes, splits, known)
+    tree = Tree(top, skipped, known)
     if classes:
         here = class_folders(tree, top)
         labelled = [(label, here[name]) for label, name in enumerate(classes) if name in here]
@@ -207,24 +207,24 @@ class Files(NamedTuple):
         return self.names[index]
 
 
-def _classes(top: Path, skipped: Skipped) -> list[str]:
+def _classes(top: Path, skipped: Skipped, known: Listing) -> list[str]:
     """The names of the folders that hold images, for training; others are noted."""
-    found = class_folders(Tree(top, Skipped()), top)
+    found = class_folders(Tree(top, Skipped(), known), top)
     full = []
     for name, path in found.items():
         why = Skipped()
-        if next(Tree(top, why).images(path), None) is None:
+        if next(Tree(top, why, known).images(path), None) is None:
             skipped.join([why]).add("class folders without images", str(path))
         else:
             full.append(name)
     return full
 
 
-def _check_known(here: dict[str, Path], classes: list[str], splits: dict[str, Path]) -> None:
+def _check_known(classes: list[str], splits: dict[str, Path], known: Listing) -> None:
     """ValueError if the validation folder has classes of its own."""
     train, top = splits["train"], splits["validation"]
-    known = {*classes, *class_folders(Tree(train, Skipped()), train)}
-    if unknown := [name for name in here if name not in known]:
+    here, there = (class_folders(Tree(at, Skipped(), known), at) for at in (top, train))
+    if unknown := [name for name in here if name not in {*classes, *there}]:
         raise ValueError(f"{top} has classes that {train} has not: {', '.join(unknown)}")
 
 

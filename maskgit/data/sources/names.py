@@ -24,6 +24,18 @@ class Names(Sequence[str]):
         self.data = np.frombuffer(data, np.uint8)
         self.ends = np.array(ends, dtype=np.int64)
 
+    @classmethod
+    def of(cls, data: np.ndarray, ends: np.ndarray) -> Names:
+        """Those in the arrays of others: bytes, and where each ends, after a 0."""
+        found = cls(())
+        found.data, found.ends = data, ends
+        return found
+
+    def part(self, start: int, stop: int) -> Names:
+        """Some of them, one after the other, in the same memory."""
+        ends = self.ends[start : stop + 1]
+        return Names.of(self.data[ends[0] : ends[-1]], ends - ends[0])
+
     def __len__(self) -> int:
         return len(self.ends) - 1
 

@@ -21,7 +21,7 @@ from vqgan.augmentation import NUM_DRAWS, augment
 from vqgan.discriminator import DISCRIMINATORS, Judge
 from vqgan.losses import ADVERSARIAL, adaptive_weight
 from vqgan.registry import build
-from vqgan.weights import in_memory
+from vqgan.weights import within_memory
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ class Adversary:
         self.seed, self.batch_size = config.seed, config.train.batch_size
         shape = (options.discriminator, "discriminator", config.data.channels)
         judge = Judge(
-            in_memory(lambda: build(DISCRIMINATORS, *shape), "loss.adversarial.discriminator")
+            within_memory(lambda: build(DISCRIMINATORS, *shape), "loss.adversarial.discriminator")
         )
         judge.to(memory_format=memory_format)  # as its images come
         _check_size(judge, config.data.channels, config.data.image_size)

@@ -26,7 +26,7 @@ from maskgit.training.metrics_log import read_metrics
 from maskgit.training.resume import Classes, take_weights
 from maskgit.training.writing import frozen
 from vqgan.classifier import SMALLEST, Classifier
-from vqgan.weights import in_memory, load_weights, weights_of
+from vqgan.weights import load_weights, weights_of, within_memory
 
 
 def shift(images: Tensor, max_shift: int, draws: torch.Generator) -> Tensor:
@@ -58,7 +58,7 @@ class ClassifierTask:
         self.data_hash = data_hash(self.dataset, self.validation)
         self.class_names = self.dataset.source.class_names
         shape = {"channels": config.data.channels, "num_classes": len(self.class_names)}
-        classifier = in_memory(lambda: Classifier(**shape, width=config.model.width), "model")
+        classifier = within_memory(lambda: Classifier(**shape, width=config.model.width), "model")
         self.main = Learner(classifier, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
 

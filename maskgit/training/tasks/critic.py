@@ -28,9 +28,10 @@ from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
+from maskgit.training.sharding import make_learner
 from maskgit.training.tasks.preview import first_classes
 from maskgit.training.writing import frozen
-from vqgan.weights import in_memory
+from vqgan.weights import within_memory
 
 
 class CriticTask:
@@ -55,10 +56,10 @@ class CriticTask:
         shape = {
             key: net.config[key] for key in SHAPE if key in net.config and key != "num_outputs"
         }
-        critic = in_memory(
+        critic = within_memory(
             lambda: make_critic(config.model.model_dump(), net, "model", **shape), "model"
         )
-        self.main = Learner(critic, accelerator, config.train)
+        self.main = make_learner(critic, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"critic": self.main}
         self.training = self._wrapped(self.main.ddp)
         self.pipeline()  # refuses a sampler that this model cannot be sampled with
@@ -98,7 +99,8 @@ class CriticTask:
         """Start from another critic's weights; its classes keep their rows."""
         folder = pipeline_folder(path)
         classes = Classes(class_names_of(folder), self.class_names, OF_CLASSES)
-        take_weights(self.main.module, folder / "critic.safetensors", "critic", classes)
+        with self.main.opened() as module:
+            take_weights(module, folder / "critic.safetensors", "critic", classes)
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step; what chance decides is drawn for the batch of all processes, which share it."""

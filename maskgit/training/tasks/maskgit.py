@@ -28,10 +28,11 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.compiling import compile_step, is_compiled
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import OF_CLASSES, Classes, take_weights
+from maskgit.training.sharding import make_learner
 from maskgit.training.tasks.preview import first_classes
 from maskgit.training.writing import frozen
 from vqgan.tokenizers import load_hashed
-from vqgan.weights import in_memory, weights_of
+from vqgan.weights import weights_of, within_memory
 
 BITS_IMAGES = 2000
 """Validation images, about, that bits per code is of while training; `evaluate` takes all."""
@@ -62,9 +63,9 @@ class MaskGITTask:
             "codes_per_cell": self.tokenizer.codes_per_cell,
             "code_levels": self.tokenizer.code_levels,
         }
-        net = in_memory(lambda: make_backbone(config.model.model_dump(), **shape), "model")
+        net = within_memory(lambda: make_backbone(config.model.model_dump(), **shape), "model")
         critic = (
-            in_memory(
+            within_memory(
                 lambda: make_critic(config.critic.model_dump(), net, "critic", **shape), "critic"
             )
             if config.critic
@@ -73,7 +74,7 @@ class MaskGITTask:
         wrapper = NonAutoregressiveWrapper(
             net, mask_id=self.tokenizer.codebook_size, token_critic=critic, **dict(config.loss)
         )
-        self.main = Learner(wrapper, accelerator, config.train)
+        self.main = make_learner(wrapper, accelerator, config.train)
         if is_compiled(config.train, accelerator.device):
             compile_step(wrapper)
         self.learners: dict[str, Learner[Any]] = {"maskgit": self.main}
@@ -83,10 +84,11 @@ class MaskGITTask:
         """Start from another generator's weights, its classes' rows and its critic included."""
         folder = pipeline_folder(path)
         classes = Classes(class_names_of(folder), self.class_names, OF_CLASSES)
-        take_weights(self.main.module, folder / "model.safetensors", "maskgit", classes)
         critic = folder / "critic.safetensors"
-        if self.config.critic is not None and critic.is_file():
-            take_weights(self.main.module, critic, "critic", classes, prefix="token_critic.")
+        with self.main.opened() as module:
+            take_weights(module, folder / "model.safetensors", "maskgit", classes)
+            if self.config.critic is not None and critic.is_file():
+                take_weights(module, critic, "critic", classes, prefix="token_critic.")
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """One step; what chance decides is drawn for the batch of all processes, which share it."""

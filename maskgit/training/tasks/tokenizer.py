@@ -31,7 +31,7 @@ from vqgan.losses import PIXEL_LOSSES
 from vqgan.perceptual import PERCEPTUAL
 from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
-from vqgan.weights import in_memory, weights_of
+from vqgan.weights import weights_of, within_memory
 
 
 class TokenizerTask:
@@ -48,7 +48,7 @@ class TokenizerTask:
             "image_size": config.data.image_size,
             "channels": config.data.channels,
         }
-        tokenizer = in_memory(lambda: Tokenizer(**shape, **config.model.model_dump()), "model")
+        tokenizer = within_memory(lambda: Tokenizer(**shape, **config.model.model_dump()), "model")
         self.main = Learner(tokenizer, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"tokenizer": self.main}
         self.pixel = PIXEL_LOSSES[config.loss.pixel]
