@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 
 from vqgan.weights import (
     content_hash,
-    in_memory,
+    within_memory,
     load_module,
     load_weights,
     save_weights,
@@ -117,18 +117,18 @@ def test_tensors_of_another_shape_or_of_other_numbers_do_not_fit(tmp_path):
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_made():
-    made = in_memory(lambda: torch.nn.Linear(3, 2), "model")
+    made = within_memory(lambda: torch.nn.Linear(3, 2), "model")
     assert made.weight.device.type == "cpu"
     with pytest.raises(
         ValueError, match=r"model has 1.1e\+12 numbers, whose training takes .* GiB"
     ):
-        in_memory(lambda: torch.nn.Linear(2**20, 2**20), "model")
+        within_memory(lambda: torch.nn.Linear(2**20, 2**20), "model")
     with pytest.raises(ValueError, match="model is larger than can be"):
-        in_memory(lambda: torch.nn.Conv2d(2**31, 2**31, 9), "model")
+        within_memory(lambda: torch.nn.Conv2d(2**31, 2**31, 9), "model")
 
 
 def test_no_draw_is_made_to_know_whether_it_fits():
     torch.manual_seed(0)
     wanted = torch.nn.Linear(3, 2).weight
     torch.manual_seed(0)
-    assert torch.equal(in_memory(lambda: torch.nn.Linear(3, 2), "model").weight, wanted)
+    assert torch.equal(within_memory(lambda: torch.nn.Linear(3, 2), "model").weight, wanted)
