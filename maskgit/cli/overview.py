@@ -11,7 +11,7 @@ from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
 from maskgit.config.sections import MaskGITConfig, TokenizerConfig
 from maskgit.data.manifest import read_manifest
-from maskgit.pipeline.saved import check_header, pipeline_folder
+from maskgit.pipeline.saved import check_header, pipeline_folder, settings_of
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
 from vqgan.registry import options_of
@@ -94,9 +94,9 @@ def describe_path(path: Path) -> str:
         return _describe_run(path)
     if (path / "manifest.json").is_file():
         return _describe_codes(path)
-    for name in ("model", "tokenizer"):
-        if (path / f"{name}.safetensors").is_file():
-            return _describe_weights(path / f"{name}.safetensors")
+    found = [path / f"{name}.safetensors" for name in ("model", "tokenizer")]
+    if described := [_describe_weights(file) for file in found if file.is_file()]:
+        return "\n".join(described + _cost_of_an_image(path))
     raise FileNotFoundError(
         f"{path} is no run, pipeline, code cache, weights file or config of ours"
     )
@@ -120,6 +120,22 @@ def _describe_weights(path: Path) -> str:
     lines += _origin(config.get("imported") or config.get("run", {}).get("imported"))
     lines += [f"  {key}: {value!s:.1000}" for key, value in config["model"].items()]
     return "\n".join(lines + cost(kind, config["model"]))
+
+
+def _cost_of_an_image(folder: Path) -> list[str]:
+    """With the pipeline's own sampler settings: how often the generator runs, and the decoder."""
+    if not (folder / "config.json").is_file():
+        return []
+    from maskgit.samplers import rounds_of
+    from vqgan.weights import load_weights
+
+    sampler, guidance = settings_of(folder)
+    grid = load_weights(folder / "model.safetensors", "maskgit")[0]["model"]["grid"]
+    rounds = rounds_of(sampler, grid[0] * grid[1])
+    twice = ", each with and without its label" if guidance.get("scale", 1.0) != 1 else ""
+    has_decoder = (folder / "tokenizer.safetensors").is_file()
+    decoder = " and the decoder once" if has_decoder else ""
+    return [f"an image: {rounds} rounds{twice}{decoder}"]
 
 
 def _origin(imported: Mapping[str, Any] | None) -> list[str]:

@@ -61,9 +61,10 @@ def import_weights(
     system, out = choose(IMPORTERS, name, "system"), Path(out)
     if (out / "config.yaml").is_file():
         raise ValueError(f"{out} is a training run: import into a folder of its own")
+    known = [file.file for file in system.files]
     if str(source).startswith(PREFIX):
-        source = fetch(str(source), known=[file.file for file in system.files])
-    foreign = read_tensors(source)
+        source = fetch(str(source), known=known)
+    foreign = read_tensors(source, known)
     if not may_be(name, foreign.tensors):
         raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,14 +35,15 @@ class Foreign(NamedTuple):
     """The part of the file that holds the weights, as `model_state_dict`; none: all of it."""
 
 
-def read_tensors(path: str | Path) -> Foreign:
-    """The weights in a file, or in a folder with config.json and model.safetensors or one file.
+def read_tensors(path: str | Path, known: Sequence[str] = ()) -> Foreign:
+    """The weights in a file, or in a folder with config.json and model.safetensors or one file, or
+    one of the `known` names.
 
     Containers, told by their content: safetensors, torch.save (also before 1.6), msgpack of flax.
     Averages (`ema`) are preferred, and prefixes of wrappers removed (see `unwrap`). Nothing of a
     file is run. FileNotFoundError, or ValueError in one line that says what the file looks like.
     """
-    file = _file_of(Path(path))
+    file = _file_of(Path(path), known)
     tree, foreign = _tree(file)
     if not isinstance(tree, Mapping):
         raise ValueError(f"{file} holds a {type(tree).__name__}, not tensors by name{foreign}")
@@ -81,7 +82,7 @@ def _tree(file: Path) -> tuple[Any, str]:
     return tree, note if names else ""
 
 
-def _file_of(path: Path) -> Path:
+def _file_of(path: Path, known: Sequence[str]) -> Path:
     """The one file of weights that is meant."""
     if path.is_file():
         return path
@@ -90,6 +91,8 @@ def _file_of(path: Path) -> Path:
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
     candidates = [file for file in sorted(path.iterdir()) if file.is_file() and _is_weights(file)]
+    names_of = {Path(name).name for name in known}
+    candidates = [file for file in candidates if file.name in names_of] or candidates
     if len(candidates) != 1:
         names = _some(file.name for file in candidates) or "none"
         raise ValueError(f"{path} should hold one file of weights; give its path (there: {names})")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from maskgit.machine import upload
+from maskgit.model.alike import first_alike
 from maskgit.model.likelihood import Predicting
-from maskgit.model.passes import first_alike
 from maskgit.samplers.conditions import Condition, some
 from maskgit.samplers.guidance import Guided, Mix
 from maskgit.samplers.predictor import PART, Known, Predictor, places_of

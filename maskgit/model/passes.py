@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskgit.machine import upload
+from maskgit.model.alike import first_alike
 from maskgit.model.graphs import graphs_of
 from maskgit.model.rows import linear_rows
-from maskgit.samplers.conditions import Condition, Distinct, distinct
+from maskgit.samplers.conditions import Condition, Distinct
 from maskgit.samplers.predictor import Known, places_of
 
 Keep = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -343,17 +344,3 @@ class Passes:
 def _batch(by: OfImages) -> int:
     """Of how many images it is."""
     return len(next(iter(by)))
-
-
-def first_alike(codes: Tensor, condition: Condition | None, known: Known | None) -> Distinct | None:
-    """Which images of a first round are equal, if any are, and if that can be known here.
-
-    On the host of all grids with their conditions; elsewhere only of blank ones.
-    """
-    found = None if known is None else known.alike
-    if codes.device.type == "cpu":
-        found = distinct(codes, condition)
-    elif condition is None and known is not None and known.blank:
-        zeros = torch.zeros(len(codes), dtype=torch.int64)
-        found = Distinct(zeros[:1], zeros)
-    return found if found is not None and len(found.first) < len(codes) else None

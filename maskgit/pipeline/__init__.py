@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = face(
             "pipeline_folder",
             "pipeline_hashes",
             "read_hashed",
+            "settings_of",
         ],
         "drawing": [
             "Request",

@@ -250,6 +250,13 @@ def class_names_of(folder: Path) -> list[str]:
     return list(_read_config(_at(folder, CONFIG))["class_names"])
 
 
+def settings_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sampler with its name, and the guidance, that a pipeline is drawn with by default."""
+    config = _read_config(_at(folder, CONFIG))
+    sampler = config["sampler"]
+    return ({"name": sampler} if isinstance(sampler, str) else sampler), config["guidance"]
+
+
 def pipeline_folder(run: Path) -> Path:
     """Where the pipeline of a training run lies; the folder of a pipeline itself stays as it is."""
     return run / "pipeline" if (run / "pipeline").is_dir() else run

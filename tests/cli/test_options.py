@@ -59,7 +59,7 @@ def test_folders_and_what_is_written_pass(tmp_path):
 
 
 COMPUTING = {"train", "tokenize", "sample", "edit", "evaluate", "tune", "compare", "benchmark"}
-COMPUTING |= {"quickstart"}
+COMPUTING |= {"quickstart", "import"}
 
 
 @pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
@@ -68,7 +68,8 @@ def test_the_commands_that_compute_keep_the_memory_that_they_free(name, monkeypa
     monkeypatch.setattr("maskgit.machine.keep_freed_memory", lambda: told.append(name))
     command = typer.main.get_command(app).commands[name]
     words = {"edit": ["x", "nowhere", "nothing"], "train": ["x"], "tokenize": ["x", "--out", "y"],
-             "sample": ["x", "--out", "y"], "info": ["x"], "tune": ["x"], "compare": ["x"]}  # fmt: skip
+             "sample": ["x", "--out", "y"], "info": ["x"], "tune": ["x"], "compare": ["x"],
+             "import": ["x", "y", "--out", "z"]}  # fmt: skip
     context = command.make_context(name, words.get(name, []))
     monkeypatch.setattr(context.command, "callback", lambda **values: None)
     context.command.invoke(context)

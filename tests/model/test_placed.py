@@ -29,6 +29,7 @@ SOME = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(9)) < 0.4
 
 def made(options, depth=3):
     torch.manual_seed(0)
+    depth -= options["name"] == "titok_uvit"  # whose block in the middle is not counted
     small = {"dim": 32, "depth": depth, "heads": 2, "hidden": 48}
     known = options_of(BACKBONES[options["name"]])
     small = {key: value for key, value in small.items() if key in known}

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from maskgit.config.loading import load
 from maskgit.machine import usual_batch
 from tests.vqgan.conftest import GIB, Sizes, to_fake
-from vqgan import chunks, tokenizer
+from vqgan import chunks, grids
 from vqgan.chunks import fitting, free_memory, in_chunks
 from vqgan.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ def test_chunks_change_no_image(quantizer, monkeypatch):
     hidden = torch.rand(codes.shape, generator=torch.Generator().manual_seed(1)) < 0.5
     whole = [model.decode(codes), model.decode(codes, hidden)]
     asked = []
-    monkeypatch.setattr(tokenizer, "MOST_ON_CPUS", 3 * 8 * 16 * 16)  # three images
+    monkeypatch.setattr(grids, "MOST_ON_CPUS", 3 * 8 * 16 * 16)  # three images
     model.decoder.register_forward_hook(lambda module, given, out: asked.append(len(out)))
     assert torch.equal(model.encode(images), codes)
     for found, wanted in zip(

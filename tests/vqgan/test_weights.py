@@ -4,11 +4,11 @@ from safetensors.torch import save_file
 
 from vqgan.weights import (
     content_hash,
-    within_memory,
     load_module,
     load_weights,
     save_weights,
     weights_of,
+    within_memory,
 )
 
 
