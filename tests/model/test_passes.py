@@ -4,9 +4,9 @@ may have changed."""
 import pytest
 import torch
 
-from maskgit.model.passes import distinct
 from maskgit.model.transformer import Transformer
 from maskgit.samplers import SAMPLERS
+from maskgit.samplers.conditions import distinct
 from maskgit.samplers.engine import Policy, fill
 from tests.conftest import make_pipeline
 from vqgan.registry import options_of
