@@ -221,7 +221,7 @@ def within_memory(make: Callable[[], Module], what: str) -> Module:
         with without_memory():
             made = make()
             parts = (*made.parameters(), *made.buffers())
-    except RuntimeError as error:  # sizes whose product has no 64 bits
+    except (RuntimeError, ValueError) as error:  # also sizes whose product has no 64 bits
         raise ValueError(f"{what} is larger than can be: {str(error).splitlines()[0]}") from error
     count = sum(part.numel() for part in parts)
     needed, there = TRAINED * count, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

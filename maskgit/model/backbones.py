@@ -32,8 +32,9 @@ class Backbone(Protocol):
 
     It may also offer `embed_at(codes, cells, condition)`, embeddings of some cells only (bool, or
     their numbers in row-major order, int64), and
-    `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker; and `blocks`,
-    modules of which one after the other runs: `train.shard` gathers the weights of one at a time.
+    `sampling_passes(refresh)` (maskgit.model.passes): samplers are then quicker; and
+    `gathered_blocks`, modules that run one after the other, each by its `around` if it has one:
+    `train.shard` gathers the weights of one at a time, and of a net without them all at once.
     """
 
     # the keywords it was made with, JSON values: what a file of weights holds

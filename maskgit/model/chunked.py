@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from maskgit.model.critic import draw_at
+from maskgit.precision import uncached_autocast
 
 Head = Callable[[Tensor], Tensor]
 """(n, dim) -> float32 logits (n, num_codes)."""
@@ -34,7 +35,8 @@ def cross_entropy(
         return _of_rows(head, cells, truth, label_smoothing)
 
     def of_part(part: Tensor, codes: Tensor) -> Tensor:
-        return _of_rows(head, part, codes, label_smoothing)[0]
+        with uncached_autocast(part.device):  # else the chunks' gradients are summed in bf16
+            return _of_rows(head, part, codes, label_smoothing)[0]
 
     size = max(1, MOST_LOGITS // num_codes)
     losses = [

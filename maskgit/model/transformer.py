@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         return self.net.to_logits
 
     @property
-    def blocks(self) -> list[nn.Module]:
+    def gathered_blocks(self) -> list[nn.Module]:
         """Attention and feed-forward layers, which run one after the other, without their norms."""
         return [block.fn for _, block, _ in self.net.attn_layers.layers]
 

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from maskgit.config.sections import TrainConfig
-from maskgit.model import AROUND
+from maskgit.model import AROUND, without_graphs
 from maskgit.training.ema import EMA
 from maskgit.training.learner import Learner, Module
 
@@ -93,7 +93,8 @@ class ShardedLearner(Learner[Module]):
         if self.ema is not None:
             self._fill(self.ema.averaged)
         try:
-            yield
+            with without_graphs():  # which know weights by where they lay
+                yield
         finally:
             self._empty()
 
@@ -177,7 +178,8 @@ def split_up(module: nn.Module, accelerator: Accelerator) -> None:
     """Leave each process a part of all parameters, which are gathered for each block alone, and for
     as long as the module runs, of what belongs to no block."""
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for block in [block for part in module.modules() for block in getattr(part, "blocks", ())]:
+    parts = list(module.modules())
+    for block in [block for part in parts for block in getattr(part, "gathered_blocks", ())]:
         fully_shard(block, mesh=mesh)
         setattr(block, AROUND, _run)
         register_fsdp_forward_method(block, AROUND)

@@ -120,7 +120,7 @@ class Training:
             return self.task.exported
         start_trackers(self.accelerator, self.config, self.step)
         try:
-            with self.writing, listening(), saving_alone(self):
+            with listening(), self.writing, saving_alone(self):
                 self._loop()
                 if stop := self.stop_signal():  # it came while the last step was saved
                     raise self._stopped(stop)
@@ -329,7 +329,7 @@ class Training:
         self.accelerator.wait_for_everyone()
 
     def write_checkpoint(self) -> None:
-        """What `_save` begins; by the main process, which need not ask the others."""
+        """What `_save` begins; without shards the main process need not ask the others."""
         self.writing.wait()
         tensors = {
             f"{name}.{part}": values

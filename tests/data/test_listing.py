@@ -9,6 +9,7 @@ import pytest
 
 from maskgit.data.sources import listing as listings
 from maskgit.data.sources import load_source
+from maskgit.machine import warn_once
 from tests.conftest import by_processes, repo
 
 
@@ -116,3 +117,18 @@ def test_the_second_process_of_a_machine_lists_nothing_and_looks_at_no_image(
     assert other["scanned"] == other["states"] == 0
     for key in ("names", "hash"):
         assert one[key] == other[key] and one[key]
+
+
+def test_a_list_with_any_bit_flipped_is_listed_again_in_a_warning(scanned, image_folder, capsys):
+    """Also the bits that make an archive look encrypted, or of another version."""
+    first = read(image_folder)
+    [path] = (Path(os.environ["MASKGIT_CACHE"]) / "folders").iterdir()
+    whole, told = path.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        warn_once.cache_clear()
+        assert read(image_folder) == first
+        told += "folders are listed again" in capsys.readouterr().err
+    assert told > len(whole) / 7 / 2

@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather_object
 
 from maskgit.config.sections import TrainConfig
+from maskgit.model.backbones import BACKBONES, make_backbone
 from maskgit.model.transformer import Transformer
 from maskgit.processes import leave_group
 from maskgit.training.guard import not_finite
@@ -104,6 +105,22 @@ if not is_main:
     learner.parameters[0].data.fill_(torch.nan)
 bad = not_finite({"net.module": learner.state()["module"]})
 held["all find a number that is not finite on one"] = bad is not None
+
+labels = torch.tensor([0, 1])
+for name in [name for name in BACKBONES if name != "transformer"]:
+    shape = {"codebook_size": 8, "grid": (2, 3), "num_classes": 2}
+    small = {"name": name, "dim": 16, "depth": 2, "heads": 2, "hidden": 24}
+    losses = []
+    for make in (Learner, make_learner):
+        torch.manual_seed(0)
+        one = make(make_backbone(small, **shape), accelerator, TRAIN)
+        for _ in range(2):
+            loss = one.ddp(torch.arange(12).view(2, 2, 3) % 9, labels).square().mean()
+            accelerator.backward(loss)
+            one.clip()
+            one.apply(0)
+        losses.append(loss.detach())
+    held[f"{name} trains in shards as it does whole"] = torch.allclose(*losses, rtol=1e-4)
 
 rows = gather_object([held])
 if is_main:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskgit.data.npz import read_npz
 from maskgit.data.sources.names import Names
-from maskgit.machine import cache_folder
+from maskgit.machine import cache_folder, warn_once
 from vqgan.files import replacing
 
 KEPT_FROM = 10_000
@@ -127,24 +126,27 @@ def listing(root: Path) -> Iterator[Listing]:
         try:
             _keep(path, here.found)
         except OSError as error:
-            print(f"warning: the list of {root} is not kept: {error}", file=sys.stderr)
+            warn_once(f"the list of {root} is not kept for the next time: {error}")
 
 
 def _kept(path: Path) -> dict[str, Found]:
-    """What is kept; nothing if it is damaged, or not there."""
+    """What is kept; nothing if it is not there, or, with a warning, if it is damaged."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            folders = Names.of(arrays["folders"], arrays["folder_ends"])
-            names = Names.of(arrays["names"], arrays["ends"])
-            states, kinds, stops = arrays["states"].tolist(), arrays["kinds"], arrays["stops"]
-            starts = [0, *stops[:-1].tolist()]
-            return {
-                folder: Found(tuple(state), names.part(start, stop), kinds[start:stop])
-                for folder, state, start, stop in zip(
-                    folders, states, starts, stops.tolist(), strict=True
-                )
-            }
-    except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, zipfile.BadZipFile):
+        arrays = read_npz(path)
+        folders = Names.of(arrays["folders"], arrays["folder_ends"])
+        names = Names.of(arrays["names"], arrays["ends"])
+        states, kinds, stops = arrays["states"].tolist(), arrays["kinds"], arrays["stops"]
+        starts = [0, *stops[:-1].tolist()]
+        return {
+            folder: Found(tuple(state), names.part(start, stop), kinds[start:stop])
+            for folder, state, start, stop in zip(
+                folders, states, starts, stops.tolist(), strict=True
+            )
+        }
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        warn_once(f"{path} cannot be read ({error}): folders are listed again")
         return {}
 
 

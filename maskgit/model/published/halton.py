@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskgit.model.published.net import Attend, Beside, Block, Factors, PublishedNet
 from maskgit.model.rows import make_row_invariant
-from vqgan.registry import Positive
+from vqgan.registry import Repeats, Size
 
 EPS = 1e-5
 
@@ -57,10 +57,10 @@ class Halton(PublishedNet):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: Positive = 768,
-        depth: Positive = 12,
-        heads: Positive = 12,
-        hidden: Positive = 2048,
+        dim: Size = 768,
+        depth: Repeats = 12,
+        heads: Size = 12,
+        hidden: Size = 2048,
         registers: int = 1,
     ) -> None:
         super().__init__(locals(), emb_dim=dim)

@@ -12,7 +12,7 @@ from maskgit.model.published.bert import BertBlock, check_heads
 from maskgit.model.published.net import Beside, Factors
 from maskgit.model.published.placed import PlacedHead, PlacedNet
 from maskgit.model.rows import make_row_invariant
-from vqgan.registry import Positive, choose
+from vqgan.registry import Repeats, Size, choose
 
 EPS = 1e-12
 
@@ -75,10 +75,10 @@ class MaskBit(PlacedNet):
         grid: tuple[int, int],
         num_classes: int,
         codes_per_cell: int = 1,
-        dim: Positive = 1024,
-        depth: Positive = 24,
-        heads: Positive = 16,
-        hidden: Positive = 4096,
+        dim: Size = 1024,
+        depth: Repeats = 24,
+        heads: Size = 16,
+        hidden: Size = 4096,
         embedding: str = "bits",
         prenorm: bool = False,
     ) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from maskgit.model.published.bert import BertBlock, check_heads
 from maskgit.model.published.class_token import ClassTokenNet
 from maskgit.model.rows import make_row_invariant
-from vqgan.registry import Positive
+from vqgan.registry import Repeats, Size
 
 EPS = 1e-12
 
@@ -24,10 +24,10 @@ class TiTokBert(ClassTokenNet):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: Positive = 768,
-        depth: Positive = 24,
-        heads: Positive = 16,
-        hidden: Positive = 3072,
+        dim: Size = 768,
+        depth: Repeats = 24,
+        heads: Size = 16,
+        hidden: Size = 3072,
     ) -> None:
         check_heads(dim, heads)
         super().__init__(codebook_size, grid, num_classes, dim, heads)

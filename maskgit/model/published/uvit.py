@@ -8,7 +8,7 @@ from maskgit.model.published.bert import BertBlock, check_heads
 from maskgit.model.published.class_token import ClassTokenNet
 from maskgit.model.published.net import Factors
 from maskgit.model.rows import make_row_invariant
-from vqgan.registry import Positive
+from vqgan.registry import Repeats, Size
 
 EPS = 1e-5
 
@@ -35,10 +35,10 @@ class UViT(ClassTokenNet):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: Positive = 1024,
-        depth: Positive = 20,
-        heads: Positive = 16,
-        hidden: Positive = 4096,
+        dim: Size = 1024,
+        depth: Repeats = 20,
+        heads: Size = 16,
+        hidden: Size = 4096,
     ) -> None:
         check_heads(dim, heads)
         super().__init__(codebook_size, grid, num_classes, dim, heads)

@@ -9,7 +9,7 @@ from maskgit.model.published.bert import BertBlock, check_heads
 from maskgit.model.published.net import Beside, Factors
 from maskgit.model.published.placed import PlacedHead, PlacedNet
 from maskgit.model.rows import make_row_invariant
-from vqgan.registry import Positive
+from vqgan.registry import Repeats, Size
 
 OUTER_EPS, EPS = 1e-12, 1e-5
 """Of the norms before and after the blocks, and of those in them."""
@@ -27,10 +27,10 @@ class ValeoMaskGIT(PlacedNet):
         codebook_size: int,
         grid: tuple[int, int],
         num_classes: int,
-        dim: Positive = 768,
-        depth: Positive = 24,
-        heads: Positive = 16,
-        hidden: Positive = 3072,
+        dim: Size = 768,
+        depth: Repeats = 24,
+        heads: Size = 16,
+        hidden: Size = 3072,
     ) -> None:
         check_heads(dim, heads)
         super().__init__(locals(), dim=dim)
