@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from maskgit.config.loading import flatten, to_dict
 from maskgit.config.marks import may_change
 from maskgit.config.sections import Config
+from maskgit.processes import this_process
 from maskgit.training.checkpoints import Checkpoint, checkpoints, find_latest, read_checkpoint
 from vqgan.files import sha256
 from vqgan.registry import changes
@@ -162,7 +163,8 @@ def take_weights(
             else:
                 new.append(name)
     anew = f", but {', '.join(new[:5])}{', ...' * (len(new) > 5)} start anew" if new else ""
-    print(f"took {len(own) - len(new)} tensors of {path}{anew}", file=sys.stderr, flush=True)
+    if this_process().is_main_process:
+        print(f"took {len(own) - len(new)} tensors of {path}{anew}", file=sys.stderr, flush=True)
 
 
 OF_CLASSES = ("label_embedding.weight",)
