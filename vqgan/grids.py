@@ -123,6 +123,9 @@ class GridTokenizer(nn.Module):
 
         Never trains. As many images at once as memory allows, however many they are.
         """
+        if images.ndim != 4 or images.shape[1] != self.channels or not images.is_floating_point():
+            wanted = f"(batch, {self.channels}, height, width) of floats in [-1, 1]"
+            raise ValueError(f"images are {wanted}, not {tuple(images.shape)} of {images.dtype}")
         height, width = images.shape[-2:]
         self.check_size(height, width)
         size = self.at_once(height, width, images.device)
@@ -140,6 +143,8 @@ class GridTokenizer(nn.Module):
         hidden: bool (batch, h, w), unknown codes; their cells are decoded from a zero latent. As
         many at once as memory allows.
         """
+        if codes.ndim != 3:
+            raise ValueError(f"codes are (batch, h, w), not {tuple(codes.shape)}")
         height, width = self.size_of(codes.shape[1:])
         return _joined(
             lambda part: self._decode(codes[part], None if hidden is None else hidden[part]),

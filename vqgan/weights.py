@@ -307,6 +307,7 @@ def weights_of(path: str | Path, name: str) -> Path:
     weights = path if path.is_file() else path / f"{name}.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
-            f"no {name} at {weights}: train it first (`maskgit train <config>`)"
+            f"no {name} at {weights}: train it first (`maskgit train <config>`), or import a "
+            "published one (`maskgit import`)"
         )
     return weights

@@ -123,19 +123,27 @@ def _describe_weights(path: Path) -> str:
 
 
 def _cost_of_an_image(folder: Path) -> list[str]:
-    """With the pipeline's own sampler settings: how often the generator runs, and the decoder."""
+    """With the pipeline's own sampler settings: the generator's rounds, and the decoder."""
     if not (folder / "config.json").is_file():
         return []
     from maskgit.samplers import rounds_of
     from vqgan.weights import load_weights
 
+    def cost_of(name: str, kind: str, line: str) -> float:
+        lines = cost(kind, load_weights(folder / f"{name}.safetensors", kind)[0]["model"])
+        return next(float(each.split()[-4]) for each in lines if each.startswith(f"  {line}:"))
+
     sampler, guidance = settings_of(folder)
     grid = load_weights(folder / "model.safetensors", "maskgit")[0]["model"]["grid"]
     rounds = rounds_of(sampler, grid[0] * grid[1])
-    twice = ", each with and without its label" if guidance.get("scale", 1.0) != 1 else ""
-    has_decoder = (folder / "tokenizer.safetensors").is_file()
-    decoder = " and the decoder once" if has_decoder else ""
-    return [f"an image: {rounds} rounds{twice}{decoder}"]
+    is_guided = guidance.get("scale", 1.0) != 1
+    giga = rounds * (1 + is_guided) * cost_of("model", "maskgit", "a round")
+    decoder = ""
+    if (folder / "tokenizer.safetensors").is_file():
+        giga += cost_of("tokenizer", "tokenizer", "decoder")
+        decoder = " and the decoder once"
+    twice = ", each with and without its label," if is_guided else ""
+    return [f"an image: {rounds} rounds{twice}{decoder}, {giga:.3g} GFLOP"]
 
 
 def _origin(imported: Mapping[str, Any] | None) -> list[str]:
@@ -164,7 +172,8 @@ def cost(kind: str, model: Mapping[str, Any]) -> list[str]:
         with without_memory():
             net = make_backbone(model)
             codes = torch.zeros(1, *net.grid, dtype=torch.int64)
-            return [_line("a round", net, lambda: net(codes))]
+            labels = torch.zeros(1, dtype=torch.int64)
+            return [_line("a round", net, lambda: net(codes, labels))]
     with without_memory():
         tokenizer = make_tokenizer(model)
     encoder, decoder = tokenizer.encoder, tokenizer.decoder

@@ -65,7 +65,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"no code cache in {folder}: make it with "
-            f"`maskgit tokenize <tokenizer run> --out {folder}`"
+            f"`maskgit tokenize <tokenizer run> --out {folder}` (for one that was imported also "
+            "--config, of the images, such as imagenet256/vqgan)"
         )
     try:
         found = _read(path)

@@ -21,10 +21,12 @@ def codes_and_classes(sizes: Sizes, rows: int, beside: int, classes: str) -> tup
     cannot be: the published tables are of 1,024 codes and 1,000 classes.
     """
     given = sizes.given.get(classes)
-    known = 1024 if rows == 1024 + 1000 + beside else given and rows - beside - int(given)
-    codes = int(sizes.get("codebook_size", known))
+    known = 1024 if rows == 1024 + 1000 + beside else None
+    if given is not None:
+        known = rows - beside - sizes.whole(classes)
+    codes = sizes.whole("codebook_size", known if known is None else max(known, 1))
     number = rows - beside - codes
-    if codes < 1 or number < 1 or (given is not None and int(given) != number):
+    if codes < 1 or number < 1 or (given is not None and given != number):
         raise ValueError(
             f"its table of {rows} rows does not hold {codes} codes, {beside} others and "
             f"{'any' if given is None else given} classes: see codebook_size and {classes} in "

@@ -39,7 +39,6 @@ def _lines(folder: Path, kind: str, module: Any, system: System, origin: Any) ->
     elif (folder / "tokenizer.safetensors").is_file():
         commands += [
             f"maskgit sample {folder.name} --labels 0-3 --out grid.png",
-            f"maskgit sample {folder.name} --labels 0-3 --preset paper --out paper.png",
         ]
     else:
         lines += [
@@ -47,7 +46,7 @@ def _lines(folder: Path, kind: str, module: Any, system: System, origin: Any) ->
             "",
         ]
         commands = [
-            f"maskgit import {system.tokenizer} --out tokenizer",
+            f"maskgit import {origin.tokenizer} --out tokenizer",
             f"maskgit import {origin.system} {origin.file} --tokenizer tokenizer --out whole",
         ]
     return [*lines, "```bash", *commands, "```"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from maskgit.config.presets import Preset
@@ -19,7 +20,7 @@ from maskgit.importing.cards import write_card
 from maskgit.importing.hub import PREFIX, fetch
 from maskgit.importing.importers import IMPORTERS, looks_like, may_be
 from maskgit.importing.reading import Foreign, read_tensors
-from maskgit.importing.system import Imported, Sizes, System
+from maskgit.importing.system import Imported, Sizes, System, theirs
 from maskgit.model.backbones import make_backbone
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
@@ -61,6 +62,7 @@ def import_weights(
     system, out = choose(IMPORTERS, name, "system"), Path(out)
     if (out / "config.yaml").is_file():
         raise ValueError(f"{out} is a training run: import into a folder of its own")
+    named = str(source)
     known = [file.file for file in system.files]
     if str(source).startswith(PREFIX):
         source = fetch(str(source), known=known)
@@ -68,14 +70,23 @@ def import_weights(
     if not may_be(name, foreign.tensors):
         raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
     try:
-        imported = system.read(foreign, Sizes({**foreign.config, **(sizes or {})}))
+        weights = foreign._replace(tensors=_without_training(foreign.tensors))
+        imported = system.read(weights, Sizes({**foreign.config, **(sizes or {})}))
         module = _fitting(imported)
     except ValueError as error:
         raise ValueError(f"{foreign.path} is no whole file of {name}: {error}") from error
+    except STRANGE as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{foreign.path} is no whole file of {name}: its tensors have shapes that do not "
+            f"belong together ({said})"
+        ) from error
+    needs = system.tokenizer.format(system.size(imported.model)) if imported.is_generator else ""
     origin = Origin(
         name, system.title, system.url, system.licence,
-        foreign.path.name, foreign.sha256, system.tokenizer,
+        named if named.startswith(PREFIX) else Path(named).name, foreign.sha256, needs,
     )  # fmt: skip
+    _check_place(out, imported)
     with held(out, "import"):
         if imported.kind == "tokenizer":
             if tokenizer is not None:
@@ -87,6 +98,25 @@ def import_weights(
             pipeline.save_pretrained(out)
         write_card(out, imported.kind, module, system, origin)
     return out
+
+
+STRANGE = (IndexError, KeyError, TypeError, RuntimeError, ZeroDivisionError, AttributeError)
+"""What tensors of shapes that nobody thought of lead to."""
+LEFT_OVER = ("loss.", "discriminator.", "lpips.", "perceptual_loss.")
+"""What names of the parts that only training needs begin with."""
+
+
+def _without_training(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(LEFT_OVER)}
+
+
+def _check_place(out: Path, imported: Imported) -> None:
+    """ValueError if a folder holds what this would be mixed with."""
+    has_pipeline = (out / "config.json").is_file() or (out / "model.safetensors").is_file()
+    has_tokenizer = (out / "tokenizer.safetensors").is_file() and not has_pipeline
+    if has_tokenizer if imported.is_generator else has_pipeline:
+        other = "tokenizer" if imported.is_generator else "generator"
+        raise ValueError(f"{out} holds a {other}: import into a folder of its own")
 
 
 def _instead(name: str, foreign: Foreign) -> str:
@@ -105,13 +135,16 @@ def _fitting(imported: Imported) -> nn.Module:
         module: nn.Module = make(imported.model)
     wanted = module.state_dict()
     if lost := [name for name in wanted if name not in imported.tensors]:
-        raise ValueError(f"it lacks {_some(lost)}")
+        raise ValueError(f"it lacks {_some([theirs(imported.tensors, each) for each in lost])}")
     if odd := [name for name in imported.tensors if name not in wanted]:
         raise ValueError(f"it holds {_some(odd)}, which such a model has not")
     for name, like in wanted.items():
-        if like.shape != imported.tensors[name].shape:
-            shapes = f"{tuple(imported.tensors[name].shape)}, not {tuple(like.shape)}"
-            raise ValueError(f"its {name} is {shapes}")
+        found = imported.tensors[name]
+        if like.shape != found.shape:
+            shapes = f"{tuple(found.shape)}, not {tuple(like.shape)}"
+            raise ValueError(f"its {theirs(imported.tensors, name)} is {shapes}")
+        if like.is_floating_point() != found.is_floating_point():
+            raise ValueError(f"its {theirs(imported.tensors, name)} is of {found.dtype}")
     numbers = _apart({name: _float(tensor) for name, tensor in imported.tensors.items()})
     module.load_state_dict(numbers, assign=True)
     imported.tensors.update(numbers)
@@ -119,8 +152,8 @@ def _fitting(imported: Imported) -> nn.Module:
 
 
 def _float(tensor: Tensor) -> Tensor:
-    """float32, which every net of ours computes in."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+    """As it is published: nets compute in float32 once they are loaded."""
+    return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -139,16 +172,18 @@ def _some(names: list[str]) -> str:
 
 def _pipeline(net: Any, system: System, origin: Origin, tokenizer: str | Path | None) -> Pipeline:
     model = NonAutoregressiveWrapper(net, mask_id=net.codebook_size)
+    drawn = system.drawn(net.config)
+    sampler, guidance = drawn or (system.sampler, system.guidance)
     return Pipeline(
         model,
         None if tokenizer is None else _tokenizer_for(net, tokenizer),
         class_names(net.num_classes),
-        sampler=system.sampler,
-        guidance=system.guidance,
+        sampler=sampler,
+        guidance=guidance,
         run={"imported": origin._asdict()},
-        presets={
-            PAPER: Preset(sampler=dict(system.sampler), guidance=GuidanceConfig(**system.guidance))
-        },
+        presets={}
+        if drawn is None
+        else {PAPER: Preset(sampler=dict(sampler), guidance=GuidanceConfig(**guidance))},
     )
 
 

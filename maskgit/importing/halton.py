@@ -55,7 +55,7 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
         "num_classes": shape_of(ours, "labels.weight")[0] - 1,
         "dim": dim,
         "depth": depth,
-        "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
+        "heads": sizes.whole("heads", HEADS.get((dim, depth))),
         "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
         "registers": shape_of(ours, "registers")[0],
     }
@@ -74,7 +74,7 @@ SYSTEM = System(
     ),
     knows,
     read,
-    tokenizer="llamagen vq_ds16_c2i.pt",
+    tokenizer="llamagen hub:FoundationVision/LlamaGen/vq_ds16_c2i.pt",
     # their logits are multiplied by 1 to 1.2; their w is 2
     sampler={
         "name": "halton",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,9 +105,12 @@ def _cache() -> Path:
 
 def _chosen(repo: str, files: Sequence[str], known: Sequence[str]) -> str:
     """The file that is meant, where none is named; ValueError with their names if it is not one."""
-    for name in (*known, WEIGHTS):
-        if name in files:
-            return name
+    found = list(dict.fromkeys(name for name in (*known, WEIGHTS) if name in files))
+    if found:
+        if len(found) > 1:
+            others = ", ".join(found[1:])
+            print(f"taking {found[0]} of {PREFIX}{repo} (there: {others})", file=sys.stderr)
+        return found[0]
     weights = [name for name in files if name.endswith(SUFFIXES)]
     if len(weights) == 1:
         return weights[0]

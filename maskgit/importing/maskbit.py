@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from maskgit.importing.blocks import BLOCKS, positions_of
 from maskgit.importing.convolutional import canonical, vqgan_options
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
+    Drawn,
     Imported,
     Published,
     Rules,
@@ -78,7 +80,7 @@ def _tokenizer(tensors: Tensors, sizes: Sizes) -> Imported:
     own["downsampling"] = "corner" if has_convolutions else "pool"
     if "quantizer.embedding.weight" not in ours:
         bits = shape_of(ours, "encoder.net.conv_out.weight", 4)[0]
-        groups = int(sizes.get("codebook_splits", 1 if bits % 2 else 2))
+        groups = sizes.whole("codebook_splits", 1 if bits % 2 else 2)
         own |= {"distance": "signs", "codes_per_cell": groups}
     return Imported("tokenizer", vqgan_options(ours, sizes, **own), ours)
 
@@ -101,7 +103,7 @@ def _generator(tensors: Tensors, sizes: Sizes) -> Imported:
         "codes_per_cell": groups,
         "dim": dim,
         "depth": depth,
-        "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
+        "heads": sizes.whole("heads", HEADS.get((dim, depth))),
         "hidden": shape_of(ours, "blocks.0.w1.weight", 2)[0],
         "embedding": "bits" if is_bits else "tables",
         "prenorm": "norm.weight" in ours,
@@ -116,7 +118,7 @@ def _bits(ours: dict[str, torch.Tensor], sizes: Sizes) -> tuple[int, int]:
     fit = [n for n in range(1, bits + 1) if bits % n == 0 and n * 2 ** (bits // n) == rows]
     if not fit:
         raise ValueError(f"its head of {rows} rows is of no equal groups of its {bits} bits")
-    groups = fit[0] if len(fit) == 1 else int(sizes.get("codebook_splits"))
+    groups = fit[0] if len(fit) == 1 else sizes.whole("codebook_splits")
     if groups not in fit:
         raise ValueError(f"its head of {rows} rows is not of {groups} groups of its {bits} bits")
     ours["to_logits.weight"] = ours.pop("prediction_layer.weight").view(groups, -1, dim)
@@ -146,6 +148,29 @@ def _repo(name: str, gives: str, fid: float) -> Published:
     return Published(f"markweber/{name}", f"{name}.bin", gives, fid)
 
 
+def _bits_of(model: Mapping[str, Any]) -> int:
+    """Of a cell of a generator."""
+    return (model["codebook_size"].bit_length() - 1) * int(model["codes_per_cell"])
+
+
+def _drawn(bits: int) -> Drawn:
+    """What the project draws a generator with; of sizes that it has not, as that of 14 bits."""
+    steps, temperature, scale, power = SETTINGS.get(bits, SETTINGS[14])
+    sampler = {"name": "confidence", "steps": steps, "schedule": "arccos"}
+    return (
+        {**sampler, "choice_temperature": temperature},
+        {"scale": 1 + scale, "schedule": {"name": "power_cosine", "power": power}},
+    )
+
+
+SETTINGS = {
+    10: (64, 10.5, 6.4, 2.5),
+    12: (64, 8.2, 7.1, 3.0),
+    14: (256, 10.3, 5.8, 3.0),
+    16: (64, 7.5, 6.5, 2.5),
+    18: (64, 8.5, 5.7, 2.5),
+}
+"""Bits -> rounds, temperature, guidance (1 + w) c - w u and its power, of its configs."""
 RECONSTRUCTION = {10: 1.76, 12: 1.52, 14: 1.37, 16: 1.29, 18: 1.16}
 GENERATION = {10: 1.68, 12: 1.65, 14: 1.52, 16: 1.64, 18: 1.67}
 """FID by bits: of 64 rounds, for 14 bits of 256."""
@@ -167,13 +192,9 @@ SYSTEM = System(
     ),
     knows,
     read,
-    tokenizer="maskbit hub:markweber/maskbit_tokenizer_BITSbit",
-    # of 14 bits with 256 rounds
-    sampler={
-        "name": "confidence",
-        "steps": 256,
-        "schedule": "arccos",
-        "choice_temperature": 10.3,
-    },
-    guidance={"scale": 6.8, "schedule": {"name": "power_cosine", "power": 3.0}},  # their 5.8
+    tokenizer="maskbit hub:markweber/maskbit_tokenizer_{}bit",
+    size=_bits_of,
+    sampler=_drawn(14)[0],
+    guidance=_drawn(14)[1],
+    settings=lambda model: _drawn(_bits_of(model)),
 )

@@ -115,4 +115,5 @@ SYSTEM = System(
     read,
     tokenizer="maskgit_flax tokenizer_imagenet256_checkpoint",
     sampler=generator.SAMPLER,
+    settings=lambda model: None if model["grid"][0] == 32 else (generator.SAMPLER, {"scale": 1.0}),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from maskgit.importing.blocks import BLOCKS, codes_and_classes, positions_of
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
+    Drawn,
     Imported,
     Published,
     Sizes,
@@ -54,10 +55,17 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
         "num_classes": classes,
         "dim": dim,
         "depth": depth,
-        "heads": int(sizes.get("heads", HEADS.get((dim, depth)))),
+        "heads": sizes.whole("heads", HEADS.get((dim, depth))),
         "hidden": shape_of(ours, "blocks.0.w1.weight", 2)[0],
     }
     return Imported("maskgit", model, ours)
+
+
+def _drawn(steps: int, temperature: float, scale: float) -> Drawn:
+    """Their "arccos" says how many codes a round reveals: within 1 % what our cosine leaves."""
+    sampler = {"name": "confidence", "steps": steps, "schedule": "cosine"}
+    guidance = {"scale": 1 + scale, "schedule": "linear"}
+    return {**sampler, "choice_temperature": temperature}, guidance
 
 
 REPO = "llvictorll/Maskgit-pytorch"
@@ -73,12 +81,8 @@ SYSTEM = System(
     knows,
     read,
     tokenizer="taming last.ckpt",
-    # of 256 px. Their "arccos" says how many codes a round reveals: within 1% what cosine leaves.
-    sampler={
-        "name": "confidence",
-        "steps": 8,
-        "schedule": "cosine",
-        "choice_temperature": 4.5,
-    },
-    guidance={"scale": 4.0, "schedule": "linear"},  # their w = 3
+    sampler=_drawn(8, 4.5, 3.0)[0],
+    guidance=_drawn(8, 4.5, 3.0)[1],
+    # of images of 256 and of 512 px
+    settings=lambda model: _drawn(15, 7.0, 2.8) if model["grid"][0] == 32 else _drawn(8, 4.5, 3.0),
 )

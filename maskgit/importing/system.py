@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -30,6 +30,13 @@ class Sizes:
             )
         return found
 
+    def whole(self, name: str, default: Any = None) -> int:
+        """A value that is a whole number from 1 on; ValueError if it is none."""
+        found = self.get(name, default)
+        if type(found) is not int or found < 1:
+            raise ValueError(f"{name} in --sizes is a whole number from 1 on, not {found!r:.40}")
+        return found
+
 
 class Imported(NamedTuple):
     """What is read of a file."""
@@ -37,6 +44,11 @@ class Imported(NamedTuple):
     kind: str  # "tokenizer", or "maskgit" for a generator
     model: dict[str, Any]  # an entry of TOKENIZERS or BACKBONES with its options
     tensors: dict[str, Tensor]  # under the names of that net
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether it draws codes."""
+        return self.kind == "maskgit"
 
 
 class Published(NamedTuple):
@@ -46,6 +58,10 @@ class Published(NamedTuple):
     file: str
     gives: str
     fid: float | None = None  # of 50,000 images, as its authors say; rFID of a tokenizer
+
+
+Drawn = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A sampler with its options, and guidance."""
 
 
 class System(NamedTuple):
@@ -58,30 +74,84 @@ class System(NamedTuple):
     # whether tensors, under their names in the file, are of this system
     knows: Callable[[Tensors], bool]
     read: Callable[[Foreign, Sizes], Imported]
-    tokenizer: str = ""  # what a generator's codes are of: the words after `maskgit import`
+    # what a generator's codes are of: the words after `maskgit import`, {} standing for its size
+    tokenizer: str = ""
+    size: Callable[[Mapping[str, Any]], Any] = lambda model: "SIZE"
     # published settings: a sampler with options, and guidance, u + s (c - u)
     sampler: Mapping[str, Any] = {"name": "confidence"}
     guidance: Mapping[str, Any] = {"scale": 1.0}
-    like: str = (
-        ""  # an entry of IMPORTERS whose files may be of this system: the names are the same
-    )
+    # an entry of IMPORTERS whose files may be of this system: the names are the same
+    like: str = ""
+    # of a model's options: (sampler, guidance) where its file has settings of its own, none where
+    # nothing is published of it
+    settings: Callable[[Mapping[str, Any]], Drawn | None] | None = None
+
+    def drawn(self, model: Mapping[str, Any]) -> Drawn | None:
+        """The published settings of a generator."""
+        both = self.sampler, self.guidance
+        return both if self.settings is None else self.settings(model)
 
     @property
     def says(self) -> str:
         """What its files give, in a line."""
-        return "; ".join(f"{file.file}: {file.gives}" for file in self.files)
+        return "; ".join(f"{file.repo} {file.file}: {file.gives}" for file in self.files)
 
 
 Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Patterns and what stands for them, for each name one after the other."""
 
 
-def renamed(tensors: Tensors, rules: Rules) -> dict[str, Tensor]:
-    """The same tensors under our names."""
-    found = {}
-    for name, tensor in tensors.items():
+class Renamed(dict[str, Tensor]):
+    """Tensors under our names, and the rules that gave them."""
+
+    rules: Rules = ()
+
+
+def theirs(tensors: Tensors, name: str) -> str:
+    """What a name of ours is in the file, as far as rules can be turned round; else the name."""
+    rules = getattr(tensors, "rules", ())
+    found = {name}
+    for pattern, new in reversed(rules):
+        found |= {old for each in found if (old := _turned(pattern, new, each)) is not None}
+    likely = [each for each in sorted(found) if name in _names([each], rules)]
+    by_rules = [sum(_names([each], [rule]) != [each] for rule in rules) for each in likely]
+    return likely[by_rules.index(max(by_rules))] if likely else name
+
+
+def _turned(pattern: str, new: str | Callable[..., str], name: str) -> str | None:
+    """A name before a rule, if the rule is a plain one and may have made it."""
+    if not isinstance(new, str):
+        return None
+    text = re.sub(r"\\(\d)", r"(?P<g\1>\\w+?)", re.escape(new).replace("\\\\", "\\"))
+    start, end = pattern.startswith("^"), pattern.endswith("$")
+    match = re.search(f"{'^' * start}{text}{'$' * end}", name)
+    if match is None:
+        return None
+    groups = iter(sorted(match.groupdict().items()))
+    old = re.sub(r"\(\?[:!][^()]*\)\??", "", pattern.strip("^$"))
+    old = re.sub(r"\([^()]*\)", lambda _: next(groups, ("", "?"))[1], old).replace("\\.", ".")
+    return (
+        None
+        if re.search(r"[\\\[\]()|?*+]", old)
+        else name[: match.start()] + old + name[match.end() :]
+    )
+
+
+def _names(names: Iterable[str], rules: Rules) -> list[str]:
+    """Under our rules."""
+    found = []
+    for name in names:
         for pattern, new in rules:
             name = re.sub(pattern, new, name)
+        found.append(name)
+    return found
+
+
+def renamed(tensors: Tensors, rules: Rules) -> dict[str, Tensor]:
+    """The same tensors under our names."""
+    found = Renamed()
+    found.rules = rules
+    for name, tensor in zip(_names(tensors, rules), tensors.values(), strict=True):
         found[name] = tensor
     return found
 
@@ -95,7 +165,7 @@ def number_of(tensors: Tensors, prefix: str) -> int:
 def shape_of(tensors: Tensors, name: str, axes: int | None = None) -> tuple[int, ...]:
     """Of a tensor that must be there; ValueError if it is not, or has another number of axes."""
     if name not in tensors:
-        raise ValueError(f"it lacks {name}")
+        raise ValueError(f"it lacks {theirs(tensors, name)}")
     found = tuple(tensors[name].shape)
     if axes is not None and len(found) != axes:
         raise ValueError(f"its {name} is {found}, not of {axes} axes")

@@ -12,6 +12,7 @@ from torch import Tensor
 from maskgit.importing.convolutional import groups_of
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
+    Drawn,
     Imported,
     Published,
     Sizes,
@@ -197,7 +198,7 @@ def _vit(tensors: Tensors, sizes: Sizes, half: str) -> dict[str, int]:
             "layers are none of the published sizes: give them in a JSON file, "
             f'{{"{half}": {{"heads": ...}}}}, by --sizes'
         )
-    return {"dim": dim, "depth": depth, "heads": int(heads)}
+    return {"dim": dim, "depth": depth, "heads": Sizes({"heads": heads}).whole("heads")}
 
 
 def _pixels(tensors: Tensors, sizes: Sizes) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def _generator(tensors: Tensors, sizes: Sizes) -> Imported:
         "num_classes": num_classes,
         "dim": dim,
         "depth": depth,
-        "heads": int(sizes.get("num_attention_heads", HEADS[name].get((dim, depth)))),
+        "heads": sizes.whole("num_attention_heads", HEADS[name].get((dim, depth))),
         "hidden": shape_of(ours, "blocks.0.w1.weight")[0],
     }
     return Imported("maskgit", model, ours)
@@ -308,6 +309,20 @@ def _published() -> tuple[Published, ...]:
 
 
 REPO, FILE = "yucornetto", "model.safetensors"
+NAMED = {32: "l32", 64: "b64", 128: "s128"}
+"""Of generators, by their codes."""
+DRAWN: Drawn = (
+    {
+        "name": "confidence",
+        "steps": 8,
+        "schedule": "arccos",
+        "temperature": (9.5, 0.0),
+        "choice_temperature": (9.5, 0.0),
+    },
+    {"scale": 5.5, "schedule": "linear"},
+)
+"""What L-32 is drawn with: logits + T * Gumbel noise is a draw at temperature T, (1 + w) c - w u is
+our scale 1 + w; their w grows from 0 to 7/8 of 4.5 over the rounds, ours from 1/8 of it to all."""
 SYSTEM = System(
     "TiTok",
     "https://github.com/bytedance/1d-tokenizer",
@@ -315,15 +330,10 @@ SYSTEM = System(
     _published(),
     knows,
     read,
-    tokenizer="titok hub:yucornetto/tokenizer_titok_SIZE_imagenet",
-    # of L-32: logits + T * Gumbel noise is a draw at temperature T, and (1 + w) c - w u our scale
-    # 1 + w; their w grows from 0 to 7/8 of 4.5 over the rounds, ours from 1/8 of it to all
-    sampler={
-        "name": "confidence",
-        "steps": 8,
-        "schedule": "arccos",
-        "temperature": (9.5, 0.0),
-        "choice_temperature": (9.5, 0.0),
-    },
-    guidance={"scale": 5.5, "schedule": "linear"},
+    tokenizer="titok hub:yucornetto/tokenizer_titok_{}_imagenet",
+    size=lambda model: NAMED.get(model["grid"][1], "SIZE"),
+    # what B-64 and S-128 are drawn with stands in no file that is at hand
+    settings=lambda model: None if model["grid"][1] in (64, 128) else DRAWN,
+    sampler=DRAWN[0],
+    guidance=DRAWN[1],
 )

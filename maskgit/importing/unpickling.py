@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def _refusal(path: Path, name: str) -> ValueError:
 def is_inert(name: str) -> bool:
     """Whether a stand-in may take the place of this global."""
     module, _, last = name.rpartition(".")
+    # what old protocols write are the names of Python 2
+    module, last = NAME_MAPPING.get((module, last), (IMPORT_MAPPING.get(module, module), last))
     if last in INERT.get(module, "").split():
         return True
     foreign = module.split(".")[0] not in sys.stdlib_module_names

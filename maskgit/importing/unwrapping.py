@@ -41,8 +41,9 @@ def _wrapper_of(root: Mapping[str, Any], deep: bool) -> str | None:
         for key, value in root.items()
         if isinstance(key, str) and isinstance(value, Mapping) and _holds_tensors(value)
     ]
+    most = max((len(root[key]) for key in inside), default=0)
     for key in WRAPPERS:
-        if key in inside:
+        if key in inside and 2 * len(root[key]) >= most:  # else it is how averages are made
             return key
     if not deep or any(isinstance(value, Tensor) for value in root.values()):
         return None

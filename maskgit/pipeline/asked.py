@@ -72,7 +72,9 @@ def check_codes(codes: Tensor, mask_id: int) -> None:
         raise ValueError(
             f"codes are whole numbers (batch, h, w), not {codes.dtype} {tuple(codes.shape)}"
         )
-    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= mask_id:
+    if not codes.numel():
+        raise ValueError(f"there are no codes in {tuple(codes.shape)}")
+    if not 0 <= int(codes.min()) <= int(codes.max()) <= mask_id:
         raise ValueError(f"codes lie in 0 .. {mask_id - 1}, or {mask_id} for those that are hidden")
 
 

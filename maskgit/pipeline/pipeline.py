@@ -254,8 +254,11 @@ class Pipeline:
         codes: (batch, h, w) int64, hidden ones codebook_size. labels: as in `generate`; none for no
         label, ValueError if the model knows no such thing. As many images at once as `at_once`.
         """
+        codes = torch.as_tensor(codes)
         check_codes(codes, self.model.mask_id)
         self.net.check_grid(*codes.shape[1:])
+        if isinstance(labels, Tensor) and labels.ndim == 1:
+            labels = labels.tolist()  # and their range is looked at
         condition = self.condition(
             [len(self.class_names)] * len(codes) if labels is None else labels
         )
@@ -298,6 +301,7 @@ class Pipeline:
 
         batch_size: as in `at_once`; half as many, and a word on stderr, where memory runs out.
         """
+        tokenizer = self.tokenizer  # which a generator alone has not: nothing is drawn then
         condition = self.condition(labels)
         count = batch_of(condition)
         seeds = seeds_for(count, seeds)
@@ -308,7 +312,7 @@ class Pipeline:
         def draw(part: slice) -> list[Tensor]:
             given = some(condition, part), seeds[part]
             *_, codes = self.rounds(*given, **_of(part, options))
-            return list(decoded(self.tokenizer, codes, PRECISIONS[self.precision]))
+            return list(decoded(tokenizer, codes, PRECISIONS[self.precision]))
 
         for images in in_chunks(draw, count, self.at_once(batch_size, grid)):
             yield from images

@@ -18,4 +18,4 @@ def test_a_card_says_whence_under_which_licence_and_how_to_use_it(tmp_path):
 
 def test_a_generator_alone_says_which_tokenizer_it_needs(tmp_path):
     card = (imported("halton", "halton_maskgit", tmp_path / "h") / "README.md").read_text()
-    assert "maskgit import llamagen vq_ds16_c2i.pt" in card
+    assert "maskgit import llamagen hub:FoundationVision/LlamaGen/vq_ds16_c2i.pt" in card

@@ -84,11 +84,11 @@ def test_logits_take_a_label_of_each_grid_and_as_many_grids_as_there_are(tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: {k: v for k, v in t.items() if k != "head.bias"}, r"lacks to_logits\.bias"),
+        (lambda t: {k: v for k, v in t.items() if k != "head.bias"}, r"lacks head\.bias"),
         (lambda t: {**t, "extra.weight": torch.ones(1)}, r"holds extra\.weight, which such"),
         (lambda t: {**t, "in_proj.weight": torch.ones(1)}, r"folds its codes"),
         (lambda t: {**t, "pos_emb.weight": torch.ones(15, 24)}, "its positions are 15, which is"),
-        (lambda t: {**t, "cls_emb.weight": torch.ones(4, 23)}, r"its labels\.weight is \(4, 23\)"),
+        (lambda t: {**t, "cls_emb.weight": torch.ones(4, 23)}, r"its cls_emb\.weight is \(4, 23\)"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused_by_what_it_lacks(tmp_path, change, message):
@@ -127,7 +127,10 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys):
         "published by Halton-MaskGIT (https://github.com/valeoai/Halton-MaskGIT), licence" in said
     )
     assert cli("sample", tmp_path / "out", "--out", tmp_path / "grid.png") == 2
-    assert "`maskgit import llamagen vq_ds16_c2i.pt --out T`" in capsys.readouterr().err
+    assert (
+        "`maskgit import llamagen hub:FoundationVision/LlamaGen/vq_ds16_c2i.pt --out T`"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]", ""])
@@ -178,3 +181,40 @@ def test_the_same_file_becomes_the_same_bits(tmp_path):
     ]  # fmt: skip
     name = "tokenizer.safetensors"
     assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize("heads", [0, -4, 4.5, True, "four", None])
+def test_sizes_are_whole_numbers(tmp_path, heads):
+    path, _ = halton_file(tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="heads"):
+        import_weights("halton", path, tmp_path / "out", sizes={"heads": heads})
+
+
+def test_shapes_that_nobody_thought_of_are_a_line(tmp_path, capsys):
+    for name in ("pos_emb.weight", "tok_emb.weight", "head.weight"):
+        for odd in (torch.tensor(1.0), torch.ones(0), torch.ones(2, 2, 2)):
+            path, _ = halton_file(tmp_path / "a.pth", lambda t, n=name, o=odd: {**t, n: o})
+            assert cli("import", "halton", path, "--out", tmp_path / "out") == 2
+            assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_tokenizer_is_not_written_over_a_generator(tmp_path):
+    path, _ = halton_file(tmp_path / "a.pth")
+    out = import_weights("halton", path, tmp_path / "out", sizes=HEADS)
+    with pytest.raises(ValueError, match="holds a generator: import into a folder of its own"):
+        imported("llamagen", "llamagen_vq", out)
+    assert Pipeline.from_pretrained(out).logits(torch.zeros(1, 4, 4, dtype=torch.int64)).shape
+
+
+def test_half_precision_stays_as_it_is_published_and_computes_in_float32(tmp_path):
+    def halved(tensors):
+        return {name: tensor.half() for name, tensor in tensors.items()}
+
+    path, net = halton_file(tmp_path / "a.pth", halved)
+    out = import_weights("halton", path, tmp_path / "out", sizes=HEADS)
+    pipeline = Pipeline.from_pretrained(out)
+    assert pipeline.precision == "fp32"
+    codes = torch.randint(17, (2, 4, 4))
+    with torch.no_grad():
+        wanted = net.half().float()(codes)
+    assert torch.allclose(pipeline.logits(codes), wanted, atol=1e-5)

@@ -52,7 +52,7 @@ def test_a_generator_is_sampled_with_its_tokenizer(tmp_path):
     pipeline = Pipeline.from_pretrained(
         imported("maskbit", "maskbit_generator", out, tokenizer=tokenizer)
     )
-    assert pipeline.presets["paper"].guidance.scale == 6.8
+    assert pipeline.presets["paper"].guidance.scale == 7.4
     (image,) = pipeline.generate([3], steps=4)
     assert image.size == (64, 64)
     with pytest.raises(ValueError, match="has 96 codes, the generator draws 32"):

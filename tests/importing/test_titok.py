@@ -116,7 +116,7 @@ def cut_short(tensors):
         (guided_by_text, "TA-TiTok, whose decoder is given a text"),
         (continuous, 'no table of codes, as the "vae" tokenizers'),
         (first_stage, "first stage of training"),
-        (cut_short, "lacks decoder.net.layers.2.up.weight"),
+        (cut_short, "lacks decoder.transformer.2.mlp.c_fc.weight"),
     ],
 )
 def test_other_models_of_the_project_are_refused_in_one_line(change, message, tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import collections
 import datetime
 import pathlib
+import subprocess
 import sys
 import types
 import warnings
@@ -141,3 +142,21 @@ def test_classes_may_be_stood_in_for(name):
 )
 def test_nothing_else_may(name):
     assert not is_inert(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["commands.Popen", "httplib.HTTPSConnection", "SocketServer.TCPServer"]
+)
+def test_what_old_protocols_call_by_names_of_python_2_is_refused(name):
+    assert not is_inert(name)
+
+
+def test_a_payload_that_python_itself_writes_is_refused(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return subprocess.Popen, (["touch", str(tmp_path / "marker")],)
+
+    torch.save({"state_dict": {"w": torch.ones(1)}, "x": Payload()}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="is refused, and nothing of it was run"):
+        load_torch(tmp_path / "weights.pth")
+    assert not (tmp_path / "marker").exists()
