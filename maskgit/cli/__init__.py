@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from typer.completion import completion_init
+
 from maskgit.cli import commands, measuring
 from maskgit.cli.options import app
 from maskgit.stopping import Stopped, raising
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if "_MASKGIT_COMPLETE" in os.environ:
+        completion_init()
     try:
         with raising():
             app([_at_home(word) for word in words])

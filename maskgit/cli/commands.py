@@ -36,7 +36,10 @@ from maskgit.config.keywords import Keyword
 
 @app.command(cls=Computing)
 def train(config: ConfigArgument, overrides: Overrides = None) -> None:
-    """Train what the config says; run again, it continues."""
+    """Train what the config says; run again, it continues.
+
+    Example: maskgit train mnist/vqgan train.steps=500
+    """
     from maskgit.config.loading import load
 
     loaded = load(config, overrides or [])
@@ -61,7 +64,10 @@ def tokenize(
     ] = False,
 ) -> None:
     """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it
-    continues, or mends what is damaged."""
+    continues, or mends what is damaged.
+
+    Example: maskgit tokenize runs/mnist/vqgan --out runs/mnist/codes
+    """
     from maskgit.config.loading import load
     from maskgit.data.tokenization import tokenize_dataset, tokenizer_data
 
@@ -107,7 +113,10 @@ def sample(
     gif: Gif = None,
     confidence: Confidence = None,
 ) -> None:
-    """Draw images by class, as one grid or as a PNG for each."""
+    """Draw images by class, as one grid or as a PNG for each.
+
+    Example: maskgit sample runs/mnist/maskgit --labels 0-9 --out grid.png
+    """
     from maskgit.pipeline.drawing import (
         Request,
         compile_for,
@@ -175,6 +184,8 @@ def edit(
 
     Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit.
     Of several edits, --strip, --gif and --confidence show the first.
+
+    Example: maskgit edit inpaint runs/mnist/maskgit photo.png --box 0,0,28,12 --out new.png
     """
     from maskgit.editing.requests import Outputs, Retouch, retouch
     from maskgit.pipeline.drawing import load_pipeline, warn_of_preset
@@ -211,7 +222,10 @@ def import_published(
     ] = None,
 ) -> None:
     """Read published weights of another project into a folder of ours: a tokenizer, or a generator
-    that is then sampled, edited and evaluated as those trained here."""
+    that is then sampled, edited and evaluated as those trained here.
+
+    Example: maskgit import halton hub:OWNER/NAME --tokenizer T --out pretrained/halton
+    """
     from maskgit.importing import import_weights, read_sizes
 
     check_out(out)
@@ -221,7 +235,10 @@ def import_published(
 
 @app.command("list")
 def list_names() -> None:
-    """The configs that come with the package, and every name a config may choose from."""
+    """The configs that come with the package, and every name a config may choose from.
+
+    Example: maskgit list
+    """
     from maskgit.cli.overview import list_tables
 
     print(list_tables())
@@ -233,12 +250,16 @@ def info(
         Path,
         typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config."),
     ],
+    overrides: Overrides = None,
 ) -> None:
     """What a run, a pipeline, a code cache, a weights file or a config holds; sizes, and what an
-    image costs."""
+    image costs.
+
+    Example: maskgit info mnist/maskgit model.depth=12
+    """
     from maskgit.cli.overview import describe_path
 
-    print(describe_path(path))
+    print(describe_path(path, overrides or []))
 
 
 @app.command()
@@ -250,6 +271,8 @@ def doctor(
     """What this machine and a run or config have, and what would stop it: a line each.
 
     Exit status 2 if something would.
+
+    Example: maskgit doctor runs/mnist/maskgit
     """
     from maskgit.cli.doctor import examine
 
@@ -277,6 +300,8 @@ def quickstart(
     """The whole life of a small model: tokenizer, codes, generator, samples, report.
 
     Run again, it continues.
+
+    Example: maskgit quickstart mnist maskgit.train.steps=500
     """
     from maskgit.cli.quickstart import run_quickstart
 

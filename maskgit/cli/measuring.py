@@ -73,6 +73,8 @@ def evaluate(
     with intervals.
 
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
+
+    Example: maskgit evaluate runs/mnist/maskgit --count 1000
     """
     from maskgit.evaluation.report import write_report
     from maskgit.evaluation.request import Evaluation
@@ -135,6 +137,8 @@ def tune(
     """Search a sampler's settings (Optuna); the best are kept as presets.
 
     Run again, it continues.
+
+    Example: maskgit tune runs/mnist/maskgit --sampler halton --rounds 8,12
     """
     from maskgit.evaluation.tuning import Search, run_tuning
 
@@ -175,6 +179,8 @@ def compare(
     presets where there are.
 
     Run again, it continues.
+
+    Example: maskgit compare runs/mnist/maskgit --samplers confidence,halton --rounds 4,8
     """
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
@@ -301,6 +307,8 @@ def benchmark(
     quality: by our pipeline and by the plain one, on Fashion-MNIST. settings: by each setting of
     the wrapper. tokenizers: by each quantizer, with and without a perceptual loss and a
     discriminator. These three continue when run again.
+
+    Example: maskgit benchmark speed --quick
     """
     from maskgit.processes import held
     from vqgan.registry import choose

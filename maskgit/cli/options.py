@@ -25,12 +25,32 @@ class Computing(TyperCommand):
 
 app = typer.Typer(
     name="maskgit",
-    help="Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from maskgit import __version__
+
+        print(f"maskgit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate."""
+
 
 ConfigArgument = Annotated[
     str, typer.Argument(help="A YAML file, or a name such as mnist/vqgan (see `maskgit list`).")
