@@ -29,6 +29,7 @@ from maskgit.pipeline.asked import (
     seeds_for,
     whole_numbers,
 )
+from maskgit.pipeline.called import call
 from maskgit.pipeline.decoding import decoded
 from maskgit.pipeline.labels import label_of, numbers_of, parse_labels
 from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
@@ -138,6 +139,8 @@ class Pipeline:
         """Write three files, or four, and one for each preset, each whole or not at all."""
         rest = {k: getattr(self, k) for k in Parts._fields if k != "tokenizer"}
         return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest))
+
+    __call__ = call
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""
