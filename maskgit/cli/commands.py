@@ -233,6 +233,23 @@ def import_published(
     print_once(import_weights(system, source, out, tokenizer=tokenizer, sizes=given_sizes))
 
 
+@app.command("share", cls=Computing)
+def share_model(
+    run: RunArgument,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+) -> None:
+    """A model to give away: weights, config, presets and a card with a grid, without paths of this
+    machine.
+
+    Example: maskgit share runs/mnist/maskgit --out digits
+    """
+    from maskgit.pipeline import share
+
+    check_out(out)
+    print(share(run, out))
+
+
 @app.command("list")
 def list_names() -> None:
     """The configs that come with the package, and every name a config may choose from.

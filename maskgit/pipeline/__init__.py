@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = face(
             "stream_items",
             "warn_of_preset",
         ],
+        "sharing": ["share"],
         "views": ["Views", "frames"],
     },
 )
