@@ -30,6 +30,7 @@ from maskgit.cli.options import (
     check_out,
     given,
     print_once,
+    run_at_hand,
 )
 from maskgit.config.keywords import Keyword
 
@@ -238,6 +239,12 @@ def share_model(
     run: RunArgument,
     *,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    push: Annotated[
+        str | None, typer.Option(help="Also to the Hugging Face hub, as USER/NAME.")
+    ] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private", help="If it is new there, for you alone.")
+    ] = None,
 ) -> None:
     """A model to give away: weights, config, presets and a card with a grid, without paths of this
     machine.
@@ -247,7 +254,8 @@ def share_model(
     from maskgit.pipeline import share
 
     check_out(out)
-    print(share(run, out))
+    for place in share(run, out, push, private):
+        print(place)
 
 
 @app.command("list")
@@ -265,7 +273,10 @@ def list_names() -> None:
 def info(
     path: Annotated[
         Path,
-        typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config."),
+        typer.Argument(
+            help="A run, pipeline or code-cache folder, weights file, config, or hub:USER/NAME.",
+            callback=run_at_hand,
+        ),
     ],
     overrides: Overrides = None,
 ) -> None:

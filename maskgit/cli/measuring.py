@@ -22,6 +22,7 @@ from maskgit.cli.options import (
     given,
     numbers,
     print_once,
+    run_at_hand,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 @spread
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")
+        Path | None,
+        typer.Argument(
+            help="The run folder of a trained generator or tokenizer, or hub:USER/NAME.",
+            callback=run_at_hand,
+        ),
     ] = None,
     *,
     samples: Annotated[
@@ -106,8 +111,11 @@ def _measured(asked: Evaluation) -> Results | None:
 
 def _results_folder(run: Path | None) -> Path:
     """Where results go, if nobody says: beside a run's weights, else the working folder."""
+    from maskgit.pipeline import check_own
+
     if run is None:
         return Path("evaluation")
+    check_own(run)
     return (run.parent if run.is_file() else run) / "evaluation"
 
 
@@ -141,7 +149,9 @@ def tune(
     Example: maskgit tune runs/mnist/maskgit --sampler halton --rounds 8,12
     """
     from maskgit.evaluation.tuning import Search, run_tuning
+    from maskgit.pipeline import check_own
 
+    check_own(run)
     search = Search(run, metric, trials, minutes, count, features, weights, precision, batch_size)
     for path in run_tuning(
         search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)
@@ -184,8 +194,11 @@ def compare(
     """
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
+    from maskgit.pipeline import check_own
 
     check_out(out)
+    if out is None:
+        check_own(run)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out

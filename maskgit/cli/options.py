@@ -58,7 +58,24 @@ ConfigArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Config overrides, e.g. train.steps=500 seed=1.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="The run folder of a trained generator.")]
+
+
+def run_at_hand(run: Path | None) -> Path | None:
+    """`hub:user/name` -> its folder in the cache, downloaded if it is not there."""
+    if run is None or not str(run).startswith("hub:"):
+        return run
+    from maskgit.pipeline import at_hand
+
+    return at_hand(run)
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The run folder of a trained generator, or hub:USER/NAME[@REVISION].",
+        callback=run_at_hand,
+    ),
+]
 Labels = Annotated[
     str,
     typer.Option(

@@ -25,7 +25,7 @@ LICENCES = {
 LIBRARIES = ("torch", "x-transformers", "vector-quantize-pytorch", "safetensors")
 
 
-def card(pipeline: Pipeline, run: Path, name: str, *, on_hub: bool) -> str:
+def card(pipeline: Pipeline, run: Path | None, name: str, *, on_hub: bool) -> str:
     """README.md of a model of that name, which is drawn by `hub:name` or its folder's name."""
     source = f"hub:{name}" if on_hub else name
     parts = [
@@ -33,7 +33,7 @@ def card(pipeline: Pipeline, run: Path, name: str, *, on_hub: bool) -> str:
         _what(pipeline, name),
         _draw(pipeline, source, name if on_hub else f"./{name}"),
     ]
-    parts += [_numbers(run / "evaluation" / "results.json"), _data(pipeline)]
+    parts += [_numbers(run), _data(pipeline)]
     parts += [_training(pipeline, run), _versions()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -75,9 +75,9 @@ def _draw(pipeline: Pipeline, source: str, name: str) -> str:
     )
 
 
-def _numbers(results: Path) -> str:
+def _numbers(run: Path | None) -> str:
     """The table of `maskgit evaluate`, if it has been run."""
-    if not results.is_file():
+    if run is None or not (results := run / "evaluation" / "results.json").is_file():
         return ""
     found = json.loads(results.read_text())
     rows = [
@@ -117,12 +117,12 @@ def _data(pipeline: Pipeline) -> str:
     return f"## Data\n\n`{name}`{_options(options)}, {licence}."
 
 
-def _training(pipeline: Pipeline, run: Path) -> str:
+def _training(pipeline: Pipeline, run: Path | None) -> str:
     """The steps and their time, and the config, as far as the run knows them."""
     train = pipeline.run.get("train")
     if not train:
         return ""
-    seconds = training_seconds(pipeline, run / "metrics.jsonl")
+    seconds = training_seconds(pipeline, run / "metrics.jsonl") if run else 0.0
     took = f", {seconds / 60:.3g} minutes of steps" if seconds else ""
     config = yaml.safe_dump(dict(pipeline.run), sort_keys=False).rstrip()
     return (

@@ -31,8 +31,9 @@ from maskgit.pipeline.asked import (
 )
 from maskgit.pipeline.called import call
 from maskgit.pipeline.decoding import decoded
+from maskgit.pipeline.found import found, push_to_hub
 from maskgit.pipeline.labels import label_of, numbers_of, parse_labels
-from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
+from maskgit.pipeline.saved import Parts, read_parts, write_parts
 from maskgit.pipeline.settings import Settings, settle
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
@@ -131,9 +132,12 @@ class Pipeline:
         return self
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Pipeline:
-        """Load what `save_pretrained` wrote, from that folder or the training run it lies in."""
-        return cls(**read_parts(pipeline_folder(Path(folder)))._asdict())
+    def from_pretrained(
+        cls, folder: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> Pipeline:
+        """Load what `save_pretrained` wrote: from that folder, the training run it lies in, or the
+        hub, as `user/name`, with a revision and a token (see `found`)."""
+        return cls(**read_parts(found(folder, revision, token))._asdict())
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write three files, or four, and one for each preset, each whole or not at all."""
@@ -141,6 +145,7 @@ class Pipeline:
         return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest))
 
     __call__ = call
+    push_to_hub = push_to_hub
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""

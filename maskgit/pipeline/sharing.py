@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from maskgit.config.presets import Preset
 from maskgit.data.pixels import save_png
 from maskgit.pipeline.drawing import class_grid, load_pipeline
+from maskgit.pipeline.hub import push_folder
 from maskgit.pipeline.model_card import card
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import CONFIG, EXPORT, pipeline_folder
@@ -21,14 +23,30 @@ ROWS, COLUMNS = 10, 8
 """Of the grid on the card, at most."""
 
 
-def share(run: Path, out: Path, name: str | None = None) -> Path:
+def share(run: Path, out: Path, name: str | None = None, private: bool | None = None) -> list[str]:
     """Write weights, config, presets, grid.png and a card README.md of a run to a folder.
 
-    name: of the hub, as `user/name`, if it goes there. The config it was trained with stays, but of
-    absolute paths only their last names. ValueError if the folder holds something else.
+    -> the folder, and its address if it goes to the hub, under the name `user/name`. The config it
+    was trained with stays, but of absolute paths only their last names. ValueError if the folder
+    holds something else.
     """
     _check_empty(out, run)
-    pipeline = without_paths(load_pipeline(run))
+    pipeline = load_pipeline(run)
+    _write(pipeline, out, name, run)
+    return [str(out), *([push_folder(out, name, private=private)] if name else [])]
+
+
+def push(
+    pipeline: Pipeline, name: str, *, token: str | None = None, private: bool | None = None
+) -> str:
+    """As `share`, of a pipeline that may not have been saved -> its address on the hub."""
+    with TemporaryDirectory() as folder:
+        _write(pipeline, Path(folder), name, None)
+        return push_folder(Path(folder), name, token, private)
+
+
+def _write(pipeline: Pipeline, out: Path, name: str | None, run: Path | None) -> None:
+    pipeline = without_paths(pipeline)
     for path in (out / "presets").glob("*.yaml"):
         path.unlink()
     pipeline.save_pretrained(out)
@@ -36,7 +54,6 @@ def share(run: Path, out: Path, name: str | None = None) -> Path:
     save_png(class_grid(pipeline, labels, COLUMNS), out / "grid.png")
     with replacing(out / "README.md") as aside:
         aside.write_text(public(card(pipeline, run, name or out.name, on_hub=name is not None)))
-    return out
 
 
 def _check_empty(out: Path, run: Path) -> None:

@@ -7,10 +7,13 @@ import yaml
 from PIL import Image
 
 from maskgit.config.presets import Preset
+from maskgit.pipeline.model_card import card
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.pipeline.sharing import public, share
 from tests.conftest import cli
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
 
 
 @pytest.fixture
@@ -58,7 +61,8 @@ def test_a_shared_model_draws_the_same_and_names_no_path(private, tmp_path, caps
 
 
 def test_the_card_tells_what_the_run_knows(private, tmp_path):
-    text = (share(private, tmp_path / "given") / "README.md").read_text()
+    assert share(private, tmp_path / "given") == [str(tmp_path / "given")]
+    text = (tmp_path / "given" / "README.md").read_text()
     head = yaml.safe_load(text.split("---")[1])
     assert head["library_name"] == "maskgit-torch" and "maskgit" in head["tags"]
     for words in (
@@ -75,8 +79,8 @@ def test_the_card_tells_what_the_run_knows(private, tmp_path):
         assert grid.width > 8 * 16 and grid.height > 3 * 16
 
 
-def test_a_run_that_knows_little_has_a_short_card(run, tmp_path):
-    text = (share(run, tmp_path / "given", "me/bags") / "README.md").read_text()
+def test_a_run_that_knows_little_has_a_short_card(run):
+    text = card(Pipeline.from_pretrained(run), run, "me/bags", on_hub=True)
     assert "# bags" in text and "maskgit sample hub:me/bags" in text
     assert "from_pretrained('me/bags')" in text
     assert not [title for title in ("Numbers", "Data", "Training") if f"## {title}" in text]
@@ -105,3 +109,76 @@ def test_other_folders_are_not_written_into(run, tmp_path, place, capsys):
 )
 def test_of_absolute_paths_the_last_name_stays(text, shown):
     assert public(text) == shown and public({text: [text, 1]}) == {shown: [shown, 1]}
+
+
+@pytest.fixture
+def writer(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub.writer)
+    return hub
+
+
+def test_what_is_pushed_comes_back(writer, private, tmp_path, capsys):
+    assert cli("share", private, "--out", tmp_path / "given", "--push", "me/bags") == 0
+    told = capsys.readouterr().out.split()
+    assert told == [str(tmp_path / "given"), f"{writer.url}/me/bags"]
+    files = writer.repositories["me/bags"].files
+    given = {path.relative_to(tmp_path / "given").as_posix(): path.read_bytes()
+             for path in (tmp_path / "given").rglob("*") if path.is_file()}  # fmt: skip
+    assert files == given and b"hub:me/bags" in files["README.md"]
+    back = Pipeline.from_pretrained("me/bags")
+    own = Pipeline.from_pretrained(private)
+    assert torch.equal(*(torch.stack(list(p.stream([1], [2]))) for p in (back, own)))
+
+
+def test_a_pipeline_pushes_itself(writer, tiny_pipeline, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    words = {"token": writer.writer, "private": True}
+    assert tiny_pipeline.push_to_hub("me/bags", **words) == f"{writer.url}/me/bags"
+    repository = writer.repositories["me/bags"]
+    assert repository.private and {"README.md", "grid.png", "config.json"} <= set(repository.files)
+    tiny_pipeline.presets = {"few": Preset(sampler={"name": "halton", "steps": 2})}
+    tiny_pipeline.push_to_hub("me/bags", token=writer.writer)
+    assert "presets/few.yaml" in repository.files
+    tiny_pipeline.presets = {}
+    tiny_pipeline.push_to_hub("me/bags", token=writer.writer)
+    assert "presets/few.yaml" not in repository.files  # of an earlier push
+    assert Pipeline.from_pretrained("me/bags", token=writer.writer).presets == {}
+
+
+@pytest.mark.parametrize(
+    ("token", "broken", "offline", "message"),
+    [
+        (None, 0, False, "answers 401 to a push to me/bags: set HF_TOKEN to a token that may"),
+        ("reader", 0, False, "answers 403 to a push to me/bags: set HF_TOKEN"),
+        ("writer", 500, False, "answers 500 to a push to me/bags: try again later"),
+        ("writer", 0, True, "HF_HUB_OFFLINE is set: unset it to push"),
+    ],
+)
+def test_a_push_that_fails_is_a_line(
+    hub, tiny_pipeline, monkeypatch, token, broken, offline, message
+):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    hub.broken = broken
+    with pytest.raises(ValueError) as error:
+        tiny_pipeline.push_to_hub("me/bags", token=token)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not hub.repositories.get("me/bags")
+
+
+def test_a_wrong_name_is_refused(hub, tiny_pipeline):
+    for name in ("bags", "me/bags/x", "me/bags@v1", "me/--x"):
+        with pytest.raises(ValueError, match="hub:"):
+            tiny_pipeline.push_to_hub(name, token="writer")
+    assert not hub.asked
+
+
+def test_a_push_that_broke_sends_only_what_is_lacking(writer, tiny_pipeline):
+    writer.full = 413
+    with pytest.raises(ValueError, match="Error while uploading .*413.*: the same command goes on"):
+        tiny_pipeline.push_to_hub("me/bags")
+    writer.full = 0
+    tiny_pipeline.push_to_hub("me/bags")
+    writer.asked.clear()
+    tiny_pipeline.push_to_hub("me/bags")
+    assert not [path for method, path, *_ in writer.asked if method == "PUT"]
