@@ -252,8 +252,11 @@ def share_model(
     Example: maskgit share runs/mnist/maskgit --out digits
     """
     from maskgit.pipeline import share
+    from maskgit.processes import this_process
 
     check_out(out)
+    if not this_process().is_main_process:  # there is nothing to share
+        return
     for place in share(run, out, push, private):
         print(place)
 

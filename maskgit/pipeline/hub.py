@@ -93,6 +93,12 @@ def is_cached(path: Path) -> bool:
     return path.absolute().is_relative_to(_cache().absolute())
 
 
+def check_repo(repo: str) -> None:
+    """ValueError for what is no `owner/repo` alone."""
+    if parse_hub(PREFIX + repo) != (repo, None, None):
+        raise ValueError(f"{PREFIX}{repo}: a push goes to owner/repo, without a revision or a file")
+
+
 def push_folder(
     folder: Path, repo: str, token: str | None = None, private: bool | None = None
 ) -> str:
@@ -101,7 +107,7 @@ def push_folder(
     -> its address. token: as `fetch` has it. private: of a new one. ValueError in a line.
     """
     with _push_explained(repo):
-        parse_hub(PREFIX + repo)
+        check_repo(repo)
         api = HfApi(token=token)
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(

@@ -33,7 +33,7 @@ def card(pipeline: Pipeline, run: Path | None, name: str, *, on_hub: bool) -> st
         _what(pipeline, name),
         _draw(pipeline, source, name if on_hub else f"./{name}"),
     ]
-    parts += [_numbers(run), _data(pipeline)]
+    parts += [_numbers(run), _origin(pipeline.run), _data(pipeline)]
     parts += [_training(pipeline, run), _versions()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -102,6 +102,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _origin(run: Mapping[str, Any]) -> str:
+    """Of imported weights: whose they are."""
+    if "imported" not in run:
+        return ""
+    words = "Weights of [{title}]({url}), licence {licence}, read from `{file}`; not trained here."
+    return "## Origin\n\n" + words.format(**run["imported"])
 
 
 def _data(pipeline: Pipeline) -> str:

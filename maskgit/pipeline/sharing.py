@@ -11,7 +11,7 @@ from typing import Any
 from maskgit.config.presets import Preset
 from maskgit.data.pixels import save_png
 from maskgit.pipeline.drawing import class_grid, load_pipeline
-from maskgit.pipeline.hub import push_folder
+from maskgit.pipeline.hub import check_repo, push_folder
 from maskgit.pipeline.model_card import card
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import CONFIG, EXPORT, pipeline_folder
@@ -19,6 +19,7 @@ from vqgan.files import replacing
 
 PATH = re.compile(r"(?<![\w.:/\\])(?:~[\w.-]*/|/(?=[\w.~])|[A-Za-z]:\\)[^\s'\"`,;)}\]]*")
 """A path from the root of a disk, or from somebody's home, in a text."""
+CARD = "README.md"
 ROWS, COLUMNS = 10, 8
 """Of the grid on the card, at most."""
 
@@ -27,10 +28,12 @@ def share(run: Path, out: Path, name: str | None = None, private: bool | None = 
     """Write weights, config, presets, grid.png and a card README.md of a run to a folder.
 
     -> the folder, and its address if it goes to the hub, under the name `user/name`. The config it
-    was trained with stays, but of absolute paths only their last names. ValueError if the folder
-    holds something else.
+    was trained with stays, but of absolute paths only their last names. A card that is there stays
+    as it is. ValueError if the folder holds something else.
     """
     _check_empty(out, run)
+    if name is not None:
+        check_repo(name)
     pipeline = load_pipeline(run)
     _write(pipeline, out, name, run)
     return [str(out), *([push_folder(out, name, private=private)] if name else [])]
@@ -52,7 +55,9 @@ def _write(pipeline: Pipeline, out: Path, name: str | None, run: Path | None) ->
     pipeline.save_pretrained(out)
     labels = list(range(min(ROWS, len(pipeline.class_names))))
     save_png(class_grid(pipeline, labels, COLUMNS), out / "grid.png")
-    with replacing(out / "README.md") as aside:
+    if (out / CARD).is_file():
+        return
+    with replacing(out / CARD) as aside:
         aside.write_text(public(card(pipeline, run, name or out.name, on_hub=name is not None)))
 
 
@@ -70,7 +75,7 @@ def _is_ours(name: str) -> bool:
 
 OURS = {
     CONFIG, "model.safetensors", "tokenizer.safetensors", "critic.safetensors", "presets",
-    "README.md", "grid.png",
+    CARD, "grid.png",
 }  # fmt: skip
 """What `share` writes, and may write anew."""
 

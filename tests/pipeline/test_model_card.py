@@ -25,3 +25,11 @@ def test_a_licence_that_is_known_is_told(tiny_pipeline, tmp_path, name):
     assert name in SOURCES
     text = card(tiny_pipeline, tmp_path, "me/it", on_hub=True)
     assert f"`{name}`, licence: {LICENCES[name][0]} ({LICENCES[name][1]})." in text
+
+
+def test_weights_of_others_are_said_to_be_theirs(tiny_pipeline):
+    origin = {"title": "Halton", "url": "https://a.org", "licence": "MIT", "file": "x.pth"}
+    tiny_pipeline.run = {"imported": {**origin, "sha256": "0" * 64}}
+    text = card(tiny_pipeline, None, "it", on_hub=False)
+    assert "Weights of [Halton](https://a.org), licence MIT, read from `x.pth`" in text
+    assert "## Data" not in text and "## Training" not in text

@@ -57,7 +57,10 @@ def test_a_shared_model_draws_the_same_and_names_no_path(private, tmp_path, caps
     assert pipeline_hashes(private) == pipeline_hashes(out)
     assert after.data["source"] == {"name": "folder", "root": "my images", "list": ["b.txt", "c"]}
     assert after.run["tokenizer"] == "runs/x" and after.presets["halton-2"].measured["fid"] == 3.0
-    assert cli("share", private, "--out", out) == 0  # anew
+    (out / "README.md").write_text("# my own words")
+    (out / "grid.png").unlink()
+    assert cli("share", private, "--out", out) == 0 and (out / "grid.png").is_file()
+    assert (out / "README.md").read_text() == "# my own words"
 
 
 def test_the_card_tells_what_the_run_knows(private, tmp_path):
@@ -166,10 +169,12 @@ def test_a_push_that_fails_is_a_line(
     assert not hub.repositories.get("me/bags")
 
 
-def test_a_wrong_name_is_refused(hub, tiny_pipeline):
+def test_a_wrong_name_is_refused(hub, tiny_pipeline, run, tmp_path):
     for name in ("bags", "me/bags/x", "me/bags@v1", "me/--x"):
         with pytest.raises(ValueError, match="hub:"):
             tiny_pipeline.push_to_hub(name, token="writer")
+    assert cli("share", run, "--out", tmp_path / "out", "--push", "me/bags@v1") == 2
+    assert not (tmp_path / "out").exists()
     assert not hub.asked
 
 
