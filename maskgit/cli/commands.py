@@ -186,7 +186,7 @@ def edit(
     Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit.
     Of several edits, --strip, --gif and --confidence show the first.
 
-    Example: maskgit edit inpaint runs/mnist/maskgit photo.png --box 0,0,28,12 --out new.png
+    Example: maskgit edit variation runs/mnist/maskgit validation:3 --out x.png
     """
     from maskgit.editing.requests import Outputs, Retouch, retouch
     from maskgit.pipeline.drawing import load_pipeline, warn_of_preset
@@ -225,7 +225,7 @@ def import_published(
     """Read published weights of another project into a folder of ours: a tokenizer, or a generator
     that is then sampled, edited and evaluated as those trained here.
 
-    Example: maskgit import halton hub:OWNER/NAME --tokenizer T --out pretrained/halton
+    Example: maskgit import halton hub:OWNER/NAME --tokenizer T --out halton
     """
     from maskgit.importing import import_weights, read_sizes
 

@@ -190,7 +190,7 @@ def compare(
 
     Run again, it continues.
 
-    Example: maskgit compare runs/mnist/maskgit --samplers confidence,halton --rounds 4,8
+    Example: maskgit compare runs/mnist/maskgit --samplers halton --rounds 4,8
     """
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
