@@ -33,7 +33,7 @@ DOORS = {
     "prdc": {"maskgit/evaluation/"},
     "matplotlib": {"maskgit/plots.py"},
     "datasets": {"maskgit/data/sources/hub.py"},
-    "huggingface_hub": {"maskgit/importing/hub.py"},
+    "huggingface_hub": {"maskgit/pipeline/hub.py"},
     "omegaconf": {"maskgit/config/"},
     "pydantic": {"maskgit/config/"},
     "typer": {"maskgit/cli/"},

@@ -63,14 +63,23 @@ class Rising:
     """Marks a pair of numbers of which the second is to be the greater one."""
 
 
+MOST_NAMES = 40
+"""Of a list in a message."""
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Names with commas between, the first of them and "…" where they are more than `most`."""
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: what was perhaps meant, and all that is known."""
+    """The end of an error message: what was perhaps meant, and what is known."""
     names = sorted(map(str, known))
     near = get_close_matches(str(name), names)
     # letters swapped: the likeliest slip
     near.sort(key=lambda other: sorted(other) != sorted(str(name)))
     meant = f", did you mean {near[0]!r}?" if near else ""
-    return f"{meant} (known: {', '.join(names)})"
+    return f"{meant} (known: {listed(names)})"
 
 
 def changes(before: Sequence[str], now: Sequence[str]) -> str:
@@ -86,8 +95,7 @@ def changes(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _first(names: Sequence[str], count: int = 5) -> str:
-    shown = ", ".join(names[:count]) + ", ..." * (len(names) > count)
-    return f"[{shown}]"
+    return f"[{listed(names, count)}]"
 
 
 def choose(table: Mapping[str, T], name: str, kind: str) -> T:

@@ -8,11 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from typer.completion import completion_init
+
 from maskgit.cli import commands, measuring
 from maskgit.cli.options import app
 from maskgit.stopping import Stopped, raising
 
 __all__ = ["app", "commands", "main", "measuring"]
+
+COMPLETE = "_MASKGIT_COMPLETE"
+"""The variable by which a shell asks how a line may go on."""
 
 
 def _at_home(word: str) -> str:
@@ -26,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     MASKGIT_DEBUG=1 shows the traceback of either.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if COMPLETE in os.environ:
+        completion_init()
     try:
         with raising():
-            app([_at_home(word) for word in words])
+            app([_at_home(word) for word in words], complete_var=COMPLETE)
     except Stopped as stopped:
         if os.environ.get("MASKGIT_DEBUG"):
             raise

@@ -30,13 +30,17 @@ from maskgit.cli.options import (
     check_out,
     given,
     print_once,
+    run_at_hand,
 )
 from maskgit.config.keywords import Keyword
 
 
 @app.command(cls=Computing)
 def train(config: ConfigArgument, overrides: Overrides = None) -> None:
-    """Train what the config says; run again, it continues."""
+    """Train what the config says; run again, it continues.
+
+    Example: maskgit train mnist/vqgan train.steps=500
+    """
     from maskgit.config.loading import load
 
     loaded = load(config, overrides or [])
@@ -61,7 +65,10 @@ def tokenize(
     ] = False,
 ) -> None:
     """Tokenise a data set once, by default the one the tokenizer was trained on; run again, it
-    continues, or mends what is damaged."""
+    continues, or mends what is damaged.
+
+    Example: maskgit tokenize runs/mnist/vqgan --out runs/mnist/codes
+    """
     from maskgit.config.loading import load
     from maskgit.data.tokenization import tokenize_dataset, tokenizer_data
 
@@ -107,7 +114,10 @@ def sample(
     gif: Gif = None,
     confidence: Confidence = None,
 ) -> None:
-    """Draw images by class, as one grid or as a PNG for each."""
+    """Draw images by class, as one grid or as a PNG for each.
+
+    Example: maskgit sample runs/mnist/maskgit --labels 0-9 --out grid.png
+    """
     from maskgit.pipeline.drawing import (
         Request,
         compile_for,
@@ -175,6 +185,8 @@ def edit(
 
     Outside a mask or box, and inside the image that is drawn around, pixels stay to the last bit.
     Of several edits, --strip, --gif and --confidence show the first.
+
+    Example: maskgit edit variation runs/mnist/maskgit validation:3 --out x.png
     """
     from maskgit.editing.requests import Outputs, Retouch, retouch
     from maskgit.pipeline.drawing import load_pipeline, warn_of_preset
@@ -211,7 +223,10 @@ def import_published(
     ] = None,
 ) -> None:
     """Read published weights of another project into a folder of ours: a tokenizer, or a generator
-    that is then sampled, edited and evaluated as those trained here."""
+    that is then sampled, edited and evaluated as those trained here.
+
+    Example: maskgit import halton hub:OWNER/NAME --tokenizer T --out halton
+    """
     from maskgit.importing import import_weights, read_sizes
 
     check_out(out)
@@ -219,9 +234,39 @@ def import_published(
     print_once(import_weights(system, source, out, tokenizer=tokenizer, sizes=given_sizes))
 
 
+@app.command("share", cls=Computing)
+def share_model(
+    run: RunArgument,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    push: Annotated[
+        str | None, typer.Option(help="Also to the Hugging Face hub, as USER/NAME.")
+    ] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private", help="If it is new there, for you alone.")
+    ] = None,
+) -> None:
+    """A model to give away: weights, config, presets and a card with a grid, without paths of this
+    machine.
+
+    Example: maskgit share runs/mnist/maskgit --out digits
+    """
+    from maskgit.pipeline import share
+    from maskgit.processes import this_process
+
+    check_out(out)
+    if not this_process().is_main_process:  # there is nothing to share
+        return
+    for place in share(run, out, push, private):
+        print(place)
+
+
 @app.command("list")
 def list_names() -> None:
-    """The configs that come with the package, and every name a config may choose from."""
+    """The configs that come with the package, and every name a config may choose from.
+
+    Example: maskgit list
+    """
     from maskgit.cli.overview import list_tables
 
     print(list_tables())
@@ -231,14 +276,21 @@ def list_names() -> None:
 def info(
     path: Annotated[
         Path,
-        typer.Argument(help="A run, a pipeline or code-cache folder, a weights file, or a config."),
+        typer.Argument(
+            help="A run, pipeline or code-cache folder, weights file, config, or hub:USER/NAME.",
+            callback=run_at_hand,
+        ),
     ],
+    overrides: Overrides = None,
 ) -> None:
     """What a run, a pipeline, a code cache, a weights file or a config holds; sizes, and what an
-    image costs."""
+    image costs.
+
+    Example: maskgit info mnist/maskgit model.depth=12
+    """
     from maskgit.cli.overview import describe_path
 
-    print(describe_path(path))
+    print(describe_path(path, overrides or []))
 
 
 @app.command()
@@ -250,6 +302,8 @@ def doctor(
     """What this machine and a run or config have, and what would stop it: a line each.
 
     Exit status 2 if something would.
+
+    Example: maskgit doctor runs/mnist/maskgit
     """
     from maskgit.cli.doctor import examine
 
@@ -277,6 +331,8 @@ def quickstart(
     """The whole life of a small model: tokenizer, codes, generator, samples, report.
 
     Run again, it continues.
+
+    Example: maskgit quickstart mnist maskgit.train.steps=500
     """
     from maskgit.cli.quickstart import run_quickstart
 

@@ -22,6 +22,7 @@ from maskgit.cli.options import (
     given,
     numbers,
     print_once,
+    run_at_hand,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 @spread
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="The run folder of a trained generator or tokenizer.")
+        Path | None,
+        typer.Argument(
+            help="The run folder of a trained generator or tokenizer, or hub:USER/NAME.",
+            callback=run_at_hand,
+        ),
     ] = None,
     *,
     samples: Annotated[
@@ -73,6 +78,8 @@ def evaluate(
     with intervals.
 
     Of a tokenizer's run: rFID, PSNR, SSIM, LPIPS, and the use of its codes, on held-out images.
+
+    Example: maskgit evaluate runs/mnist/maskgit --count 1000
     """
     from maskgit.evaluation.report import write_report
     from maskgit.evaluation.request import Evaluation
@@ -104,8 +111,11 @@ def _measured(asked: Evaluation) -> Results | None:
 
 def _results_folder(run: Path | None) -> Path:
     """Where results go, if nobody says: beside a run's weights, else the working folder."""
+    from maskgit.pipeline import check_own
+
     if run is None:
         return Path("evaluation")
+    check_own(run)
     return (run.parent if run.is_file() else run) / "evaluation"
 
 
@@ -135,9 +145,13 @@ def tune(
     """Search a sampler's settings (Optuna); the best are kept as presets.
 
     Run again, it continues.
+
+    Example: maskgit tune runs/mnist/maskgit --sampler halton --rounds 8,12
     """
     from maskgit.evaluation.tuning import Search, run_tuning
+    from maskgit.pipeline import check_own
 
+    check_own(run)
     search = Search(run, metric, trials, minutes, count, features, weights, precision, batch_size)
     for path in run_tuning(
         search, [name.strip() for name in sampler.split(",")], numbers(rounds, int)
@@ -175,11 +189,16 @@ def compare(
     presets where there are.
 
     Run again, it continues.
+
+    Example: maskgit compare runs/mnist/maskgit --samplers halton --rounds 4,8
     """
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
+    from maskgit.pipeline import check_own
 
     check_out(out)
+    if out is None:
+        check_own(run)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out
@@ -301,6 +320,8 @@ def benchmark(
     quality: by our pipeline and by the plain one, on Fashion-MNIST. settings: by each setting of
     the wrapper. tokenizers: by each quantizer, with and without a perceptual loss and a
     discriminator. These three continue when run again.
+
+    Example: maskgit benchmark speed --quick
     """
     from maskgit.processes import held
     from vqgan.registry import choose

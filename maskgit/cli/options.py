@@ -25,12 +25,32 @@ class Computing(TyperCommand):
 
 app = typer.Typer(
     name="maskgit",
-    help="Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from maskgit import __version__
+
+        print(f"maskgit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate."""
+
 
 ConfigArgument = Annotated[
     str, typer.Argument(help="A YAML file, or a name such as mnist/vqgan (see `maskgit list`).")
@@ -38,7 +58,24 @@ ConfigArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Config overrides, e.g. train.steps=500 seed=1.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="The run folder of a trained generator.")]
+
+
+def run_at_hand(run: Path | None) -> Path | None:
+    """`hub:user/name` -> its folder in the cache, downloaded if it is not there."""
+    if run is None or not str(run).startswith("hub:"):
+        return run
+    from maskgit.pipeline import at_hand
+
+    return at_hand(run)
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The run folder of a trained generator, or hub:USER/NAME[@REVISION].",
+        callback=run_at_hand,
+    ),
+]
 Labels = Annotated[
     str,
     typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from maskgit.data.manifest import read_manifest
 from maskgit.pipeline.saved import check_header, pipeline_folder, settings_of
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
-from vqgan.registry import options_of
+from vqgan.registry import listed, options_of
 from vqgan.weights import weights_of
 
 
@@ -81,13 +81,15 @@ def list_tables() -> str:
     return "\n".join(lines)
 
 
-def describe_path(path: Path) -> str:
-    """What a run, a pipeline, a code cache, a weights file or a config holds.
+def describe_path(path: Path, overrides: Sequence[str] = ()) -> str:
+    """What a run, a pipeline, a code cache, a weights file or a config holds, this with overrides.
 
-    FileNotFoundError if it is none.
+    FileNotFoundError if it is none, ValueError for overrides of what is no config.
     """
     if path.suffix == ".yaml" or str(path) in known_configs():
-        return _describe_config(path)
+        return _describe_config(path, overrides)
+    if overrides:
+        raise ValueError(f"{path} is no config: {overrides[0]} has nothing to override")
     if path.is_file():
         return _describe_weights(path)
     if (path / "config.yaml").is_file():
@@ -203,9 +205,9 @@ def _line(name: str, module: Any, work: Callable[[], object]) -> str:
     return f"  {name}: {num_parameters(module) / 1e6:.2f} M parameters, {giga:.3g} GFLOP an image"
 
 
-def _describe_config(path: Path) -> str:
+def _describe_config(path: Path, overrides: Sequence[str]) -> str:
     """What a config would train, and what an image costs it."""
-    config = load(path)
+    config = load(path, overrides)
     lines = [
         f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, "
         f"into {config.run}"
@@ -291,7 +293,7 @@ def _describe_codes(path: Path) -> str:
     lines.append(
         f"  codebook_size: {manifest['codebook_size']}; transform: {manifest['transform']}"
     )
-    lines.append(f"  classes: {', '.join(manifest['class_names'][:20])}")
+    lines.append(f"  classes: {listed(manifest['class_names'], 20)}")
     for split, entry in manifest["splits"].items():
         lines.append(
             f"  {split}: {sum(entry['shards'])} images in {len(entry['shards'])} shards, "

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import Node, SafeLoader, YAMLError, compose
 
-from maskgit.config.overrides import overridden, refuse_interpolation
+from maskgit.config.overrides import COMMAND_LINE, overridden, refuse_interpolation
 from maskgit.config.sections import (
     ClassifierConfig,
     Config,
@@ -64,10 +64,26 @@ def find_config(name: str | Path) -> Path:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a YAML file with `a.b=c` overrides.
 
-    ValueError names a wrong key, the place and the right ones.
+    ValueError names a wrong key, the place and the right ones; the place is the command line where
+    the file alone is right.
     """
     path = find_config(path)
-    return parse(read_yaml(path, overrides), str(path))
+    values = read_yaml(path, overrides)
+    try:
+        return parse(values, str(path))
+    except ValueError:
+        if not overrides or not _is_right(path):
+            raise
+    return parse(values, COMMAND_LINE)
+
+
+def _is_right(path: Path) -> bool:
+    """Whether a file is a config without any overrides."""
+    try:
+        parse(read_yaml(path), str(path))
+    except ValueError:
+        return False
+    return True
 
 
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -80,7 +96,9 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         config = OmegaConf.load(path)
     except (OmegaConfBaseException, YAMLError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    return overridden(config, overrides, str(path))
+    if not OmegaConf.is_dict(config):
+        raise ValueError(f"{path} is not a mapping of sections")
+    return overridden(config, overrides, COMMAND_LINE if overrides else str(path))
 
 
 MOST_BYTES, MOST_VALUES = 2**20, 20_000
@@ -167,7 +185,7 @@ def override_section(
 ) -> Any:
     """A section with `name.key=value` overrides; ValueError as in `load`."""
     values = OmegaConf.create({name: section.model_dump(mode="json")})
-    found = overridden(values, overrides, "overrides")
+    found = overridden(values, overrides, COMMAND_LINE)
     if others := sorted(found.keys() - {name}):
         meant = f"{name}.{others[0]}" if others[0] in schema.model_fields else f"{name}.key=value"
         raise ValueError(f"unknown key {others[0]}: what can be set here is written {meant}")

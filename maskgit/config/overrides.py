@@ -12,6 +12,9 @@ from yaml import YAMLError
 from maskgit.config.signatures import Choice
 from vqgan.registry import choose
 
+COMMAND_LINE = "on the command line"
+"""Where an override is wrong."""
+
 
 def overridden(config: Any, overrides: Sequence[str], where: str) -> dict[str, Any]:
     """Plain values with `a.b=c` set; a value that is a mapping replaces the old one whole."""

@@ -48,7 +48,9 @@ class DataConfig(Section):
     """Images: where from, and how they are cut."""
 
     source: Annotated[
-        Choice, names(table("maskgit.data.sources", "SOURCES"), "data source", ["split"])
+        Choice,
+        BeforeValidator(lambda spec: table("maskgit.data.sources", "named")()(spec)),
+        names(table("maskgit.data.sources", "SOURCES"), "data source", ["split"]),
     ] = "mnist5k"
     image_size: Annotated[Positive, Le(2**15)] = 28
     channels: Literal[1, 3] = 1

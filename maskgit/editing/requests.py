@@ -33,7 +33,7 @@ from maskgit.pipeline.asked import at_least_one, check_seed
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.views import Views, frames
 from maskgit.samplers.predictor import Filled
-from vqgan.registry import choose
+from vqgan.registry import choose, listed
 
 OF_DATA = re.compile(r"(train|validation):(\d+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
@@ -192,7 +192,7 @@ def _label(pipeline: Pipeline, given: str | None, own: int | None, name: str) ->
     if own is None:
         raise ValueError(
             f"{name} has no label of its own: pass --label, "
-            f"one of {', '.join(pipeline.class_names[:10])}"
+            f"one of {listed(pipeline.class_names, 10)}"
         )
     return own
 

@@ -17,7 +17,7 @@ from maskgit.evaluation.request import Evaluation, choose_metrics
 from maskgit.machine import usual_batch
 from maskgit.pipeline.drawing import load_pipeline, warn_of_preset
 from maskgit.pipeline.pipeline import Pipeline
-from vqgan.registry import choose
+from vqgan.registry import choose, listed
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,8 @@ def _judge(request: Evaluation, class_names: Sequence[str]) -> ClassifierFeature
     """The judge, if there is one; ValueError if it knows other classes."""
     judge, names = find_judge(request), tuple(class_names)
     if judge and judge.class_names and names and judge.class_names != names:
-        said, wanted = (", ".join(some[:3]) for some in (judge.class_names, names))
-        raise ValueError(
-            f"the judge knows {said}, ..., not {wanted}, ...: pass another one (--judge)"
-        )
+        said, wanted = (listed(some, 3) for some in (judge.class_names, names))
+        raise ValueError(f"the judge knows {said}, not {wanted}: pass another one (--judge)")
     return judge
 
 

@@ -5,7 +5,6 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "hub": ["fetch"],
         "reading": ["Foreign", "read_tensors"],
         "importers": ["IMPORTERS"],
         "conversion": ["class_names", "import_weights", "load_tokenizer", "read_sizes"],

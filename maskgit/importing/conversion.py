@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from maskgit.config.presets import Preset
 from maskgit.config.sections import GuidanceConfig
 from maskgit.importing.cards import write_card
-from maskgit.importing.hub import PREFIX, fetch
 from maskgit.importing.importers import IMPORTERS, looks_like, may_be
 from maskgit.importing.reading import Foreign, read_tensors
 from maskgit.importing.system import Imported, Sizes, System, theirs
 from maskgit.model.backbones import make_backbone
 from maskgit.model.wrapper import NonAutoregressiveWrapper
+from maskgit.pipeline.hub import PREFIX, fetch
 from maskgit.pipeline.pipeline import Pipeline
 from maskgit.processes import held
 from vqgan.grids import GridTokenizer

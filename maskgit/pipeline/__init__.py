@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = face(
         "pipeline": ["Pipeline"],
         "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
+        "found": ["at_hand", "check_own"],
+        "hub": ["PREFIX", "fetch"],
         "saved": [
             "check_header",
             "class_names_of",
@@ -29,6 +31,7 @@ __getattr__, __dir__, __all__ = face(
             "stream_items",
             "warn_of_preset",
         ],
+        "sharing": ["share"],
         "views": ["Views", "frames"],
     },
 )

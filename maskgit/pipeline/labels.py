@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from vqgan.registry import suggest
 
@@ -29,7 +30,16 @@ def label_of(word: str, class_names: Sequence[str]) -> int:
         return by_name[name[1:]]
     if name.startswith("#") and name[1:].isdecimal() and int(name[1:]) < len(class_names):
         return int(name[1:])
-    raise ValueError(f"no class {word!r}{suggest(word, class_names[:50])}")
+    raise ValueError(f"no class {word!r}{suggest(word, class_names)}")
+
+
+def numbers_of(labels: Any, class_names: Sequence[str]) -> Any:
+    """Labels with the names among them read as `label_of` reads them; a text alone is one name."""
+    if isinstance(labels, str):
+        return [label_of(labels, class_names)]
+    if not isinstance(labels, Iterable):
+        return labels
+    return [label_of(each, class_names) if isinstance(each, str) else each for each in labels]
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:

@@ -29,9 +29,11 @@ from maskgit.pipeline.asked import (
     seeds_for,
     whole_numbers,
 )
+from maskgit.pipeline.called import call
 from maskgit.pipeline.decoding import decoded
-from maskgit.pipeline.labels import label_of, parse_labels
-from maskgit.pipeline.saved import Parts, pipeline_folder, read_parts, write_parts
+from maskgit.pipeline.found import found, push_to_hub
+from maskgit.pipeline.labels import label_of, numbers_of, parse_labels
+from maskgit.pipeline.saved import Parts, read_parts, write_parts
 from maskgit.pipeline.settings import Settings, settle
 from maskgit.precision import PRECISIONS, dtype_of
 from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
@@ -47,8 +49,9 @@ CELL_BYTES = 400 * 2**10
 """What sampling takes on an accelerator for a cell: of 24 layers of width 768 with guidance, their
 keys and values kept. Larger nets, or a share of the memory that others take, are found out."""
 
-Labels = Sequence[int] | Condition
-"""Of each image, a class label, num_classes for none; or a condition (samplers.conditions)."""
+Labels = Sequence[int | str] | Condition
+"""Of each image, a class's label or name, num_classes for none; or a condition
+(samplers.conditions)."""
 
 
 class Pipeline:
@@ -129,14 +132,20 @@ class Pipeline:
         return self
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Pipeline:
-        """Load what `save_pretrained` wrote, from that folder or the training run it lies in."""
-        return cls(**read_parts(pipeline_folder(Path(folder)))._asdict())
+    def from_pretrained(
+        cls, folder: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> Pipeline:
+        """Load what `save_pretrained` wrote: from that folder, the training run it lies in, or the
+        hub, as `user/name`, with a revision and a token (see `found`)."""
+        return cls(**read_parts(found(folder, revision, token))._asdict())
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write three files, or four, and one for each preset, each whole or not at all."""
         rest = {k: getattr(self, k) for k in Parts._fields if k != "tokenizer"}
         return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest))
+
+    __call__ = call
+    push_to_hub = push_to_hub
 
     def label(self, name: str) -> int:
         """The label of a class name, or of a number in text; ValueError names the nearest class."""
@@ -178,8 +187,8 @@ class Pipeline:
         codes: Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
-        negative: int | Condition | None = None,
-        mixed_with: Sequence[tuple[int, float]] | None = None,
+        negative: int | str | Condition | None = None,
+        mixed_with: Sequence[tuple[int | str, float]] | None = None,
         **options: Any,
     ) -> tuple[Any, Callable[[Any], Iterator[Tensor]]]:
         """A predictor for these labels, and the sampler that takes it.
@@ -194,9 +203,8 @@ class Pipeline:
         seeds = seeds_for(count, seeds)
         away = None
         if negative is not None:
-            away = self.condition(
-                negative if isinstance(negative, Iterable) else [negative] * count
-            )
+            alone = isinstance(negative, str) or not isinstance(negative, Iterable)
+            away = self.condition([negative] * count if alone else negative)
         mixed = None
         if mixed_with is not None:
             others, share = zip(*mixed_with, strict=True)
@@ -223,6 +231,7 @@ class Pipeline:
         """What the net is given for class labels; any other condition stays as it is."""
         if isinstance(labels, Tensor | Mapping):
             return labels
+        labels = numbers_of(labels, self.class_names)
         return labels_of(labels, len(self.class_names), self.net.null)
 
     def grid_of(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:

@@ -86,7 +86,7 @@ def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, mo
 def test_the_end_of_another_process_is_a_line_and_a_bug_keeps_its_traceback(monkeypatch, capfd):
     from maskgit.cli import overview
 
-    def failing(path):
+    def failing(path, overrides):
         raise RuntimeError(str(path))
 
     monkeypatch.setattr(overview, "describe_path", failing)

@@ -1,8 +1,10 @@
 import pytest
 import typer
 
+from maskgit import __version__
 from maskgit.cli import app
 from maskgit.cli.options import Sampling, check_out, set_words
+from tests.conftest import cli
 
 
 def test_sampling_options_are_those_of_a_pipeline():
@@ -59,7 +61,7 @@ def test_folders_and_what_is_written_pass(tmp_path):
 
 
 COMPUTING = {"train", "tokenize", "sample", "edit", "evaluate", "tune", "compare", "benchmark"}
-COMPUTING |= {"quickstart", "import"}
+COMPUTING |= {"quickstart", "import", "share"}
 
 
 @pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
@@ -69,8 +71,31 @@ def test_the_commands_that_compute_keep_the_memory_that_they_free(name, monkeypa
     command = typer.main.get_command(app).commands[name]
     words = {"edit": ["x", "nowhere", "nothing"], "train": ["x"], "tokenize": ["x", "--out", "y"],
              "sample": ["x", "--out", "y"], "info": ["x"], "tune": ["x"], "compare": ["x"],
-             "import": ["x", "y", "--out", "z"]}  # fmt: skip
+             "import": ["x", "y", "--out", "z"], "share": ["x", "--out", "y"]}  # fmt: skip
     context = command.make_context(name, words.get(name, []))
     monkeypatch.setattr(context.command, "callback", lambda **values: None)
     context.command.invoke(context)
     assert bool(told) == (name in COMPUTING)
+
+
+def test_the_version_is_told(capsys):
+    assert cli("--version") == 0 and capsys.readouterr().out == f"maskgit {__version__}\n"
+
+
+@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
+def test_each_help_has_an_example_that_is_read(name, capsys, monkeypatch):
+    assert cli(name, "--help") == 0
+    told = capsys.readouterr().out.split("Example: maskgit ")[1].split("\n\n")[0]
+    command = typer.main.get_command(app).commands[name]
+    first, *words = told.split()
+    assert first == name and command.make_context(name, words)
+
+
+def test_a_shell_is_given_its_completion(monkeypatch, capsys):
+    monkeypatch.setenv("_MASKGIT_COMPLETE", "source_bash")
+    monkeypatch.setattr("sys.argv", ["maskgit"])
+    assert cli() == 0 and "_MASKGIT_COMPLETE=complete_bash" in capsys.readouterr().out
+    words = {"_MASKGIT_COMPLETE": "complete_bash", "COMP_WORDS": "maskgit ev", "COMP_CWORD": "1"}
+    for key, value in words.items():
+        monkeypatch.setenv(key, value)
+    assert cli() == 0 and capsys.readouterr().out.strip() == "evaluate"

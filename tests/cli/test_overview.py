@@ -42,3 +42,11 @@ def test_a_header_that_its_tensors_belie_is_refused_before_its_cost_is_told(tmp_
     save_weights(path, {}, "tokenizer", {"model": {"widths": [2**20, 2**20]}})
     assert cli("info", path) == 2
     assert "header" in capfd.readouterr().err
+
+
+def test_info_of_a_config_takes_overrides(capfd, tmp_path):
+    assert cli("info", "mnist/vqgan", "model.widths=[32,48]", "run=elsewhere") == 0
+    told = capfd.readouterr().out
+    assert "into elsewhere" in told and "widths: (32, 48)" in told
+    assert cli("info", tmp_path, "a.b=c") == 2
+    assert "is no config: a.b=c has nothing to override" in capfd.readouterr().err

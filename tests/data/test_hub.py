@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskgit.config.loading import load
 from maskgit.data.sources import SPLITS, load_source
 from tests.conftest import blob
 from tests.data.conftest import make_parquet
@@ -113,3 +114,18 @@ def test_rows_without_a_label_are_refused_with_their_count(tmp_path, values, cou
 def test_labels_that_are_numbers_are_in_their_order(tmp_path):
     source = load_source(labelled(tmp_path, ["10", "9", "2", "10"] * 10), "train")
     assert source.class_names == ("2", "9", "10")
+
+
+def test_the_path_of_a_parquet_file_is_a_data_set(tmp_path):
+    import datasets
+
+    images = [Image.fromarray(blob(i % 2, np.random.default_rng(i))) for i in range(20)]
+    table = {"image": images, "label": [("bag", "coat")[i % 2] for i in range(20)]}
+    path = str(tmp_path / "mine.parquet")
+    datasets.Dataset.from_dict(table).cast_column("image", datasets.Image()).to_parquet(path)
+    config = load("mnist/vqgan", [f"data.source={path}"])
+    source = load_source(config.data.source, "train")
+    assert source.class_names == ("bag", "coat") and source.labels.tolist() == [0, 1] * 9 + [0]
+    assert source.image(1).size == (16, 16)
+    with pytest.raises(FileNotFoundError, match=r"no file nowhere\.parquet"):
+        load_source("nowhere.parquet", "train")

@@ -20,11 +20,15 @@ def test_whole_numbers_of_any_type_are_read():
     assert seeds_for(2, None) == [0, 1] and seeds_for(2, range(5, 7)) == [5, 6]
 
 
-@pytest.mark.parametrize(
-    "labels", [["3"], ["coat"], "coat", [0.5], [None], [-1], [4], 9, [[0]], [np.nan]]
-)
+@pytest.mark.parametrize("labels", [[0.5], [None], [-1], [4], 9, [[0]], [np.nan]])
 def test_labels_that_are_no_classes_are_refused(tiny_pipeline, labels):
     with pytest.raises(ValueError, match=r"labels lie in 0 \.\. 2, or 3 for no label"):
+        tiny_pipeline.generate(labels)
+
+
+@pytest.mark.parametrize("labels", [["3"], ["cot", 1], "cot", [""]])
+def test_names_of_no_class_are_refused(tiny_pipeline, labels):
+    with pytest.raises(ValueError, match=r"no class .*known: bag, coat, t-shirt"):
         tiny_pipeline.generate(labels)
 
 
@@ -38,7 +42,7 @@ def test_labels_that_are_no_classes_are_refused(tiny_pipeline, labels):
     ({"batch_size": 0}, "batch_size is 1"),
     ({"batch_size": 1.5}, "batch_size is 1"),
     ({"batch_size": "4"}, "batch_size is 1"),
-    ({"negative": "coat", "guidance": 2.0}, "labels lie in"),
+    ({"negative": "cot", "guidance": 2.0}, "no class .cot., did you mean .coat."),
     ({"negative": 9, "guidance": 2.0}, "labels lie in"),
     ({"height": -16}, "sides lie in"),
     ({"height": 16.0}, "sides lie in"),

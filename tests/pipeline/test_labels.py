@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from maskgit.pipeline.labels import label_of, parse_labels
+from maskgit.pipeline.labels import label_of, numbers_of, parse_labels
 
 TO_12 = [str(number) for number in range(1, 13)]
 
@@ -44,3 +44,18 @@ def test_a_name_is_the_same_however_its_letters_are_composed():
 def test_what_no_class_has_is_refused(text):
     with pytest.raises(ValueError, match=r"goes down|no class|no labels"):
         parse_labels(text, TO_12)
+
+
+def test_names_and_numbers_are_mixed_in_python():
+    assert numbers_of(["bag", 2, "1", "#0", "=coat"], ["bag", "coat", "boot"]) == [0, 2, 1, 0, 1]
+    assert numbers_of("coat", ["bag", "coat"]) == [1] and numbers_of(3, ["bag"]) == 3
+    with pytest.raises(ValueError, match="write =3 for the name, #3 for the number"):
+        numbers_of([0, "3"], TO_12)
+    with pytest.raises(ValueError, match="no class 'drake', did you mean 'drakes'"):
+        numbers_of(["drake"], ["drakes"])
+
+
+def test_many_classes_are_not_all_listed_but_the_nearest_is_found():
+    with pytest.raises(ValueError, match="did you mean 'class 0987'.*…") as error:
+        label_of("clas 0987", [f"class {number:04}" for number in range(1000)])
+    assert len(str(error.value)) < 600

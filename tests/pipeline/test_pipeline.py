@@ -120,6 +120,16 @@ def test_labels_are_numbers_ranges_or_names(tiny_pipeline):
         tiny_pipeline.parse_labels(",")
 
 
+def test_names_do_in_python_as_numbers_do(tiny_pipeline):
+    by_name = {"labels": ["coat", 0], "negative": "bag", "mixed_with": [("bag", 0.5), (1, 0.25)]}
+    by_number = {"labels": [2, 0], "negative": 0, "mixed_with": [(0, 0.5), (1, 0.25)]}
+    found, wanted = (
+        torch.stack(list(tiny_pipeline.stream(**words, guidance=2.0)))
+        for words in (by_name, by_number)
+    )
+    assert torch.equal(found, wanted)
+
+
 def test_wrong_labels_and_seeds_are_refused(tiny_pipeline):
     with pytest.raises(ValueError, match=r"labels lie in 0 \.\. 2, or 3 for no label"):
         tiny_pipeline.generate([4])

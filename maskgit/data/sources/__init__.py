@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskgit.data.sources.folders import Tree, folder, imagenet, readable_suffixes
-from maskgit.data.sources.hub import huggingface
+from maskgit.data.sources.hub import PARQUET, huggingface
 from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
 from maskgit.data.sources.source import SPLITS, Skipped, Source, check_labels, describe
 from maskgit.data.sources.tars import webdataset
@@ -24,6 +24,7 @@ __all__ = [
     "check_labels",
     "describe",
     "load_source",
+    "named",
     "readable_suffixes",
 ]
 
@@ -39,6 +40,13 @@ SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
+def named(spec: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    """A source as it is written, or `huggingface` for the path of a .parquet file."""
+    if isinstance(spec, str) and spec.endswith(PARQUET):
+        return {"name": "huggingface", "path": spec}
+    return spec
+
+
 def load_source(spec: str | Mapping[str, Any], split: str) -> Source:
     """The source that a config names.
 
@@ -46,7 +54,7 @@ def load_source(spec: str | Mapping[str, Any], split: str) -> Source:
     """
     if split not in SPLITS:
         raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
-    source = build(SOURCES, spec, "data source", split)
+    source = build(SOURCES, named(spec), "data source", split)
     if not len(source.labels):
         left_out = f"; left out: {source.skipped}" if str(source.skipped) else ""
         raise ValueError(f"data source {spec} has no images in its {split} split{left_out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
@@ -15,6 +16,8 @@ from maskgit.data.pixels import open_image
 from maskgit.data.sources.source import Source, check_labels, natural
 from maskgit.machine import warn_once
 from vqgan.registry import choose
+
+PARQUET, LABEL = ".parquet", "label"
 
 
 def huggingface(
@@ -29,17 +32,25 @@ def huggingface(
     data_dir: str | None = None,
     validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05,
 ) -> Source:
-    """Any map-style `datasets` data set: a hub name, or `parquet` / `imagefolder` with data_files
-    or data_dir.
+    """Any map-style `datasets` data set: a hub name, the path of a .parquet file, or `parquet` /
+    `imagefolder` with data_files or data_dir.
 
-    splits: our split -> theirs. Where it has no validation split, every n-th row of train validates
-    instead. Bytes are decoded here, one image at a time, so that a corrupt one harms nothing else.
+    A file's label_column is `label` by default, where it has one. splits: our split -> theirs.
+    Where it has no validation split, every n-th row of train validates instead. Bytes are decoded
+    here, one image at a time, so that a corrupt one harms nothing else.
     """
     import datasets
 
+    alone = path.endswith(PARQUET) and data_files is None
+    if alone and not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}: data.source is a source's name or such a file")
     names = dict(splits or {"train": "train", "validation": "validation"})
     load = partial(
-        datasets.load_dataset, path, config_name, data_files=data_files, data_dir=data_dir
+        datasets.load_dataset,
+        "parquet" if alone else path,
+        config_name,
+        data_files=path if alone else data_files,
+        data_dir=data_dir,
     )
     data = _loaded(load, path)
     training = choose(data, names.get("train", "train"), f"split of {path!r}")
@@ -56,6 +67,8 @@ def huggingface(
             raise ValueError(
                 f"data set {path!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
             )
+    if alone and label_column is None and LABEL in rows.column_names:
+        label_column = LABEL
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
     labels, class_names = _labels_of(rows, training, label_column, repr(path))
     records = Records(rows, image_column, f"{path}/{split}")

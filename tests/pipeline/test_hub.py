@@ -4,54 +4,16 @@ import os
 import subprocess
 import sys
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import save
 
-from maskgit.importing import fetch, read_tensors
-from maskgit.importing.hub import parse_hub
+from maskgit.importing import read_tensors
+from maskgit.pipeline import fetch
+from maskgit.pipeline.hub import parse_hub
 from tests.conftest import repo
-from tests.importing.hub_server import COMMIT, Repository, serving
-
-WEIGHTS = save({"weight": torch.arange(100_000.0)})
-OPEN = {
-    "vq_ds16_c2i.pt": b"sixteen",
-    "vq_ds8_c2i.pt": b"eight",
-    "c2i/B.pt": b"deep",
-    "README.md": b"#",
-}
-FOLDER = {"config.json": b'{"heads": 4}', "model.safetensors": WEIGHTS, "optimizer.pt": b"other"}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The server, with an empty cache, online."""
-    repositories = {
-        "owner/open": Repository(OPEN),
-        "owner/folder": Repository(FOLDER),
-        "owner/one": Repository({"weights.bin": b"one", "README.md": b"#"}),
-        "owner/bare": Repository({"sub/model.safetensors": WEIGHTS}),
-        "owner/none": Repository({"README.md": b"#"}),
-        "owner/gated": Repository({"weights.bin": b"gated"}, token="secret", gated=True),
-        "owner/private": Repository({"weights.bin": b"private"}, token="secret"),
-    }
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 1, raising=False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with serving(repositories) as hub:
-        point_at(hub.url, monkeypatch)
-        yield hub
-    huggingface_hub.close_session()
-
-
-def point_at(url, monkeypatch):
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+from tests.pipeline.conftest import WEIGHTS, point_at
+from tests.pipeline.hub_server import COMMIT
 
 
 @pytest.mark.parametrize(
@@ -217,7 +179,7 @@ def test_offline_the_cache_serves_and_nothing_is_asked(hub, name, monkeypatch, t
 
 def test_the_environment_of_the_hub_is_heeded(hub, tmp_path):
     """In a process of its own: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE."""
-    code = "import sys; from maskgit.importing import fetch; print(fetch(sys.argv[1]))"
+    code = "import sys; from maskgit.pipeline import fetch; print(fetch(sys.argv[1]))"
     more = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "secret"}
     env = {**os.environ, "HF_HUB_OFFLINE": "0", **more}
     words = [sys.executable, "-c", code, "hub:owner/gated"]

@@ -1,4 +1,5 @@
-"""Files of the Hugging Face hub: `hub:owner/repo[@revision][/file]`, kept in its usual cache."""
+"""Files and folders of the Hugging Face hub: `hub:owner/repo[@revision][/file]`, kept in its usual
+cache, and pushed there."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,10 @@ from huggingface_hub.file_download import repo_folder_name
 PREFIX = "hub:"
 PATTERN = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@([^/@]+))?(?:/(.+))?")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PIPELINE = (CONFIG, "*.safetensors", "presets/*.yaml")
+"""The files of a pipeline."""
+TRIES = 3
+"""How often a repository that changes while it is read is read again."""
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack")
 """Names of files that may hold weights, where none is asked for and none is known."""
 
@@ -62,6 +68,83 @@ def fetch(
         if last == WEIGHTS:
             _fetch_config(repo, f"{folder}/{CONFIG}".lstrip("/"), revision, token)
     return Path(path)
+
+
+def fetch_folder(name: str, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a pipeline of the hub in the local cache, all of one commit; as `fetch`."""
+    repo, its_revision, file = parse_hub(name)
+    if file is not None:
+        raise ValueError(f"{name} is a file: a pipeline is named {PREFIX}owner/repo[@revision]")
+    revision = its_revision or revision
+    with _explained(repo, None, revision):
+        for _ in range(TRIES):
+            files = _files_of(repo, revision, token)
+            wanted = [file for file in files if any(fnmatch(file, kind) for kind in PIPELINE)]
+            if CONFIG not in wanted:
+                raise FileNotFoundError(f"{repo} is no pipeline: it has no {CONFIG}")
+            paths = [hf_hub_download(repo, f, revision=revision, token=token) for f in wanted]
+            folders = {path.removesuffix(file) for path, file in zip(paths, wanted, strict=True)}
+            if len(folders) == 1:
+                return Path(folders.pop())
+    raise ValueError(f"{repo} changes while it is read: name a commit, {PREFIX}{repo}@COMMIT")
+
+
+def is_cached(path: Path) -> bool:
+    """Whether a folder is in the cache."""
+    return path.absolute().is_relative_to(_cache().absolute())
+
+
+def check_repo(repo: str) -> None:
+    """ValueError for what is no `owner/repo` alone."""
+    if parse_hub(PREFIX + repo) != (repo, None, None):
+        raise ValueError(f"{PREFIX}{repo}: a push goes to owner/repo, without a revision or a file")
+
+
+def push_folder(
+    folder: Path, repo: str, token: str | None = None, private: bool | None = None
+) -> str:
+    """Make a folder what `owner/repo` of the hub holds, which is created if it is not there.
+
+    -> its address. token: as `fetch` has it. private: of a new one. ValueError in a line.
+    """
+    with _push_explained(repo):
+        check_repo(repo)
+        api = HfApi(token=token)
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            delete_patterns=list(PIPELINE),
+            commit_message="Shared by maskgit",
+        )
+    return str(url)
+
+
+@contextmanager
+def _push_explained(repo: str) -> Iterator[None]:
+    """What goes wrong with a push, in one line that names the remedy."""
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise ValueError(f"{PREFIX}{repo}: {_line(error)}") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        remedy = "try again later: what has arrived is not sent again"
+        if status in (401, 403, 404):
+            remedy = "set HF_TOKEN to a token that may write there, or log in (`hf auth login`)"
+        raise ValueError(f"the hub answers {status} to a push to {repo}: {remedy}") from None
+    except errors.OfflineModeIsEnabled:
+        raise ValueError("HF_HUB_OFFLINE is set: unset it to push") from None
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, errors.HTTPError | OSError):
+            raise
+        raise ValueError(
+            f"{_line(error)} ({_line(error.__cause__)}): the same command goes on"
+        ) from None
+    except errors.HTTPError as error:
+        raise ValueError(
+            f"{constants.ENDPOINT} cannot be reached ({_line(error)}): the same command goes on"
+        ) from None
 
 
 def _fetch_config(repo: str, file: str, revision: str | None, token: str | None) -> None:
