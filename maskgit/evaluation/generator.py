@@ -26,7 +26,14 @@ from maskgit.evaluation.feature_sets import (
     extract_cached,
     extract_reconstructions,
 )
-from maskgit.evaluation.image_sets import fingerprint, from_source, shared_out
+from maskgit.evaluation.image_sets import (
+    ImageSet,
+    fingerprint,
+    from_source,
+    reconstructions,
+    shared_out,
+    some_of,
+)
 from maskgit.evaluation.metrics import METRICS, Metric, by_class, estimate
 from maskgit.evaluation.plan import Plan, plan
 from maskgit.evaluation.report import (
@@ -38,6 +45,8 @@ from maskgit.evaluation.report import (
     provenance,
 )
 from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.two_sample import MOST, STEPS, tell_apart
+from maskgit.machine import fair_threads, on_threads
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.processes import gather_rows, this_process
 from maskgit.randomness import generator
@@ -70,6 +79,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "samples": plan.fake.counted(),
         "reference": plan.real.counted(),
         "held out": _held_out(plan),
+        "two-sample test": _two_sample_test(plan),
         "features": plan.network.about if plan.network else None,
         "judge": plan.judge.about if plan.judge else None,
         "versions": library_versions(),
@@ -88,6 +98,17 @@ def _held_out(plan: Plan) -> dict[str, Any] | None:
     if plan.validation is None or not any("run" in METRICS[name].needs for name in plan.metrics):
         return None
     return {"of": "rFID and bits per code", **plan.validation.counted()}
+
+
+def _two_sample_test(plan: Plan) -> dict[str, Any] | None:
+    """What a table says of how a net was trained to tell samples from real images."""
+    if not any(METRICS[name].slow for name in plan.metrics):
+        return None
+    return {"images of either side": _told_images(plan), "steps at most": STEPS}
+
+
+def _told_images(plan: Plan) -> int:
+    return min(MOST, plan.real.num_images, plan.fake.num_images)
 
 
 Sets = dict[str, FeatureSet | None]
@@ -173,10 +194,38 @@ def _of_values(values: torch.Tensor, about: dict[str, Any]) -> FeatureSet:
     return FeatureSet(len(values), empty, empty, values, values, None, None, indices, about)
 
 
+def _see_told(plan: Plan) -> Sets:
+    """What a net that is trained to tell samples from real images says of unseen ones."""
+    return _told(plan, plan.real, ("told real", "told fake"))
+
+
+def _see_told_again(plan: Plan) -> Sets:
+    """The same of samples and reconstructions of real images."""
+    assert plan.pipeline is not None
+    again = reconstructions(plan.pipeline.tokenizer, plan.real)
+    return _told(plan, again, ("told decoded", "told drawn"))
+
+
+def _told(plan: Plan, real: ImageSet, names: tuple[str, str]) -> Sets:
+    """Equally many images of either side; the main process trains."""
+    most = _told_images(plan)
+    reals, fakes = (some_of(side, most, plan.batch_size) for side in (real, plan.fake))
+    state = this_process()
+    if not state.is_main_process:
+        return {}
+    print(f"train a net to tell {most} images from {most}", file=sys.stderr, flush=True)
+    with on_threads(fair_threads()):
+        scores = tell_apart(reals, fakes, device=state.device)
+    about = {"of": most}
+    return {n: _of_values(s[:, None], about) for n, s in zip(names, scores, strict=True)}
+
+
 SETS: dict[tuple[str, ...], Callable[[Plan], Sets]] = {
     ("real", "held out", "fake"): _see_samples,
     ("originals", "decoded"): _see_reconstructions,
     ("bits",): _see_bits,
+    ("told real", "told fake"): _see_told,
+    ("told decoded", "told drawn"): _see_told_again,
 }
 """The sets that metrics compare, and what makes those that are made together."""
 

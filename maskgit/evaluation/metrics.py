@@ -20,6 +20,7 @@ from torch import Tensor
 
 from maskgit.data.order import spread
 from maskgit.evaluation.feature_sets import FeatureSet
+from maskgit.evaluation.two_sample import LEAST, auc
 from maskgit.machine import fair_threads, on_threads
 from vqgan.registry import choose
 
@@ -122,6 +123,18 @@ def bits(_: FeatureSet, estimates: FeatureSet) -> dict[str, float]:
     return {"bits_per_code": estimates.features.double().mean().item()}
 
 
+def two_sample(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """AUC of a small net trained to tell samples from real images, on images that it has not seen:
+    the classifier two-sample test (Lopez-Paz & Oquab, arXiv:1610.06545)."""
+    return {"c2st": auc(real.features[:, 0], fake.features[:, 0])}
+
+
+def two_sample_reconstructions(decoded: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """As c2st, but from reconstructions of real images by the run's tokenizer: what is left is the
+    generator's own."""
+    return {"c2st_reconstructions": two_sample(decoded, fake)["c2st"]}
+
+
 class Metric(NamedTuple):
     """A function of two sets, which they are, and what else there must be.
 
@@ -129,7 +142,7 @@ class Metric(NamedTuple):
     """
 
     compute: Callable[[FeatureSet, FeatureSet], dict[str, float]]
-    sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see generator.py
+    sets: tuple[str, str]  # among real, fake, originals, decoded, bits, ...: see generator.py
     better: str  # "lower" or "higher"
     unbiased: bool = False  # whether the mean over small groups estimates the same thing
     least: int = 1  # images that it needs on either side
@@ -137,7 +150,8 @@ class Metric(NamedTuple):
     numbers: tuple[str, ...] = ()  # the names of its numbers, if not one of its own name
     paired: bool = False  # whether image i of one set belongs to image i of the other
     features: bool = True  # whether its sets are of what a feature network sees
-    needs: tuple[str, ...] = ()  # among run (with its data), judge, labels (of the samples)
+    needs: tuple[str, ...] = ()  # among run (with its data), tokenizer, judge, labels (of samples)
+    slow: bool = False  # whether it is measured only where somebody names it
 
 
 PRDC = ("precision", "recall", "density", "coverage")
@@ -161,6 +175,14 @@ METRICS: dict[str, Metric] = {
     "bits": Metric(
         bits, ("bits", "bits"), "lower",
         unbiased=True, numbers=("bits_per_code",), features=False, needs=("run",),
+    ),
+    "c2st": Metric(
+        two_sample, ("told real", "told fake"), "lower",
+        unbiased=True, least=LEAST, paired=True, features=False, slow=True,
+    ),
+    "c2st_reconstructions": Metric(
+        two_sample_reconstructions, ("told decoded", "told drawn"), "lower",
+        unbiased=True, least=LEAST, paired=True, features=False, needs=("tokenizer",), slow=True,
     ),
 }  # fmt: skip
 

@@ -57,7 +57,9 @@ def plan(request: Evaluation) -> Plan:
     fake = _samples(request, pipeline, real, class_names)
     judge = _judge(request, class_names)
     validation = from_source(data, "validation") if data and pipeline else None
-    cannot = _lacking(judge, validation, fake) | _too_few({"real": real, "fake": fake})
+    cannot = _too_few(real, fake) | _lacking(pipeline, judge, validation, fake)
+    if not request.metrics:
+        cannot = {name: SLOW.format(name) for name, one in METRICS.items() if one.slow} | cannot
     metrics, left_out = choose_metrics(request.metrics, METRICS, cannot)
     looked = request.features is not None or any(METRICS[name].features for name in metrics)
     return Plan(
@@ -171,13 +173,21 @@ def _judge(request: Evaluation, class_names: Sequence[str]) -> ClassifierFeature
     return judge
 
 
+SLOW = "trains a net, so it is measured only where it is named: --metrics {},..."
+
+
 def _lacking(
-    judge: ClassifierFeatures | None, validation: ImageSet | None, fake: ImageSet
+    pipeline: Pipeline | None,
+    judge: ClassifierFeatures | None,
+    validation: ImageSet | None,
+    fake: ImageSet,
 ) -> dict[str, str]:
     """The metrics that need something that is not there -> what it is."""
     reasons = {}
     if validation is None:
         reasons["run"] = "needs a run and its data"
+    if pipeline is None:
+        reasons["tokenizer"] = "needs a run, whose tokenizer is known"
     if judge is None:
         reasons["judge"] = "needs a judge (--judge)"
     if fake.labels is None:
@@ -190,8 +200,10 @@ def _lacking(
     return cannot
 
 
-def _too_few(images: dict[str, ImageSet]) -> dict[str, str]:
-    """The metrics that need more images, by the names of the sets -> how many."""
+def _too_few(real: ImageSet, fake: ImageSet) -> dict[str, str]:
+    """The metrics that need more images -> how many."""
+    images = {"real": real, "fake": fake, "told real": real, "told fake": fake}
+    images |= {"told decoded": real, "told drawn": fake}
     return {
         name: f"needs {metric.least} images at least on either side"
         for name, metric in METRICS.items()

@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from maskgit.data.npz import write_npz
+from maskgit.evaluation import two_sample
 from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
@@ -128,6 +130,27 @@ def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
     monkeypatch.setitem(METRICS, "zeros", entry)
     with pytest.raises(ValueError, match="zeros: the samples' labels are not known"):
         evaluate(unlabelled)
+
+
+def test_the_two_sample_test_is_measured_where_it_is_named(run_folder, tmp_path, monkeypatch):
+    """Of an untrained model, against noise, and against what its own tokenizer makes of noise."""
+    monkeypatch.setattr(two_sample, "STEPS", 75)
+    noise = torch.randint(0, 256, (230, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    reference = write_npz(tmp_path / "noise.npz", [noise.byte()], noise.shape, [0] * 230)
+    request = Evaluation(
+        run=run_folder, reference=str(reference), count=220, options={"steps": 2},
+        metrics=("c2st", "c2st_reconstructions"), pictures=False,
+    )  # fmt: skip
+    results = evaluate(request)
+    found = results.numbers
+    assert list(found) == ["c2st", "c2st_reconstructions"] and results.about["features"] is None
+    assert results.about["two-sample test"]["images of either side"] == 220
+    assert found["c2st"].value == 1.0 and found["c2st"].half_width == 0
+    assert 0.5 < found["c2st_reconstructions"].value <= 1
+    assert evaluate(replace(request, batch_size=37)).numbers == found, "whatever the batches"
+    quick = evaluate(replace(request, metrics=(), count=50))
+    assert "c2st" not in quick.numbers
+    assert any("c2st: trains a net" in note for note in quick.notes)
 
 
 def test_same_seed_same_numbers_and_another_seed_others(run_folder):
