@@ -10,7 +10,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from maskgit.evaluation.feature_sets import (
     extract_cached,
     extract_reconstructions,
 )
+from maskgit.evaluation.features import FeatureNetwork, SeveralFeatures
 from maskgit.evaluation.image_sets import (
     ImageSet,
     fingerprint,
@@ -63,9 +65,10 @@ def evaluate(request: Evaluation) -> Results | None:
     sets = see(planned)
     if not this_process().is_main_process:
         return None
-    numbers, more = measure(planned, sets)
+    by_kind = in_each_kind(planned, sets)
+    numbers, more = measure(planned, by_kind)
     drawn = request.pictures and "fake" in sets
-    pictures = draw_pictures(planned.real, planned.fake, sets) if drawn else {}
+    pictures = draw_pictures(planned.real, planned.fake, by_kind[""]) if drawn else {}
     about |= more | {"seconds": round(time.perf_counter() - start, 1)}
     return Results(about, numbers, left_out_notes(planned.left_out), pictures)
 
@@ -130,7 +133,7 @@ def _see_samples(plan: Plan) -> Sets:
     size = plan.batch_size
     look: dict[str, Any] = {"network": plan.network, "judge": plan.judge, "batch_size": size}
     real = extract_cached(plan.real, title="real", **look)
-    found: Sets = {"real": None if real is None else _with_published(plan, real)}
+    found: Sets = {"real": real}
     if plan.data:
         other = next(split for split in SPLITS if split != plan.request.split)
         few = from_source(plan.data, other, plan.fake.num_images)
@@ -138,7 +141,28 @@ def _see_samples(plan: Plan) -> Sets:
     return found | {"fake": extract(plan.fake, title="samples", **look)}
 
 
-def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
+def in_each_kind(plan: Plan, sets: Mapping[str, FeatureSet]) -> dict[str, dict[str, FeatureSet]]:
+    """The sets as each feature network sees them, by plan.kinds; all that is no network's is in
+    the first."""
+    network, seen = plan.network, {side for names in SEEN for side in names}
+    if not isinstance(network, SeveralFeatures) or not seen.intersection(sets):
+        found = {"": dict(sets)}
+        networks = [network]
+    else:
+        edges = [0, *accumulate(network.widths)]
+        found = {
+            kind: {name: one.columns(*at) for name, one in sets.items() if name in seen}
+            for kind, at in zip(plan.kinds, pairwise(edges), strict=True)
+        }
+        found[""] = dict(sets) | found[""]
+        networks = list(network.networks)
+    for one, its in zip(networks, found.values(), strict=True):
+        if "real" in its:
+            its["real"] = _with_published(plan, one, its["real"])
+    return found
+
+
+def _with_published(plan: Plan, network: FeatureNetwork | None, real: FeatureSet) -> FeatureSet:
     """With the mean and covariance of all images, where the reference is an ADM file with a few.
 
     Only with Inception's published weights, which they were made with.
@@ -148,7 +172,7 @@ def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
         return real
     with np.load(path, allow_pickle=False) as arrays:
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-    published = plan.network is not None and plan.network.about.get("weights") == "as published"
+    published = network is not None and network.about.get("weights") == "as published"
     if not published or mean.shape != real.mean.shape:
         return real
     about = real.about | {"statistics": "mu and sigma of the file"}
@@ -220,9 +244,12 @@ def _told(plan: Plan, real: ImageSet, names: tuple[str, str]) -> Sets:
     return {n: _of_values(s[:, None], about) for n, s in zip(names, scores, strict=True)}
 
 
+SEEN = (("real", "held out", "fake"), ("originals", "decoded"))
+"""The sets of what a feature network sees."""
+
 SETS: dict[tuple[str, ...], Callable[[Plan], Sets]] = {
-    ("real", "held out", "fake"): _see_samples,
-    ("originals", "decoded"): _see_reconstructions,
+    SEEN[0]: _see_samples,
+    SEEN[1]: _see_reconstructions,
     ("bits",): _see_bits,
     ("told real", "told fake"): _see_told,
     ("told decoded", "told drawn"): _see_told_again,
@@ -237,32 +264,39 @@ class Measured(NamedTuple):
     about: dict[str, Any]  # reference, floor and by class, of samples
 
 
-def measure(plan: Plan, sets: dict[str, FeatureSet]) -> Measured:
-    """Every number, with its interval and, of samples, the same number of real images."""
-    if "fake" not in sets:
-        return Measured(_numbers(plan, sets, {}), {})
-    instead = _floor_sets(plan, sets)
-    numbers = _numbers(plan, sets, instead)
+def measure(plan: Plan, by_kind: Mapping[str, dict[str, FeatureSet]]) -> Measured:
+    """Every number, with its interval and, of samples, the same number of real images.
+
+    by_kind: see `in_each_kind`; a number in another than the first kind is named after it.
+    """
+    sets, drawn = by_kind[""], "fake" in by_kind[""]
+    instead = {k: _floor_sets(plan, its) if drawn else {} for k, its in by_kind.items()}
+    numbers: dict[str, Number] = {}
+    for name in plan.metrics:
+        print(f"measure {name}", file=sys.stderr, flush=True)
+        for kind, its in by_kind.items():
+            if not kind or METRICS[name].each:
+                found = _numbers(METRICS[name], its, instead[kind])
+                numbers |= {f"{key}{kind}": number for key, number in found.items()}
+    if not drawn:
+        return Measured(numbers, {})
     about: dict[str, Any] = {"reference": sets["real"].about}
     if any(number.floor is not None for number in numbers.values()):
-        about["floor"] = _floor_words(plan, instead["fake"])
+        about["floor"] = _floor_words(plan, instead[""]["fake"])
     about["by class"] = by_class(sets["real"], sets["fake"], plan.class_names)
     return Measured(numbers, about)
 
 
 def _numbers(
-    plan: Plan, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]
+    metric: Metric, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]
 ) -> dict[str, Number]:
     """instead: the sets again, with real images in the place of the samples."""
-    found: dict[str, Number] = {}
-    for name in plan.metrics:
-        metric = METRICS[name]
-        real, fake = (sets[side] for side in metric.sets)
-        floor = _floor(metric, instead) if "fake" in metric.sets else {}
-        print(f"measure {name}", file=sys.stderr, flush=True)
-        for key, value in estimate(metric, real, fake).items():
-            found[key] = Number(*value, floor.get(key), metric.better)
-    return found
+    real, fake = (sets[side] for side in metric.sets)
+    floor = _floor(metric, instead) if "fake" in metric.sets else {}
+    return {
+        key: Number(*value, floor.get(key), metric.better)
+        for key, value in estimate(metric, real, fake).items()
+    }
 
 
 def _floor_sets(plan: Plan, sets: dict[str, FeatureSet]) -> dict[str, FeatureSet]:

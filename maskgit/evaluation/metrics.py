@@ -20,6 +20,7 @@ from torch import Tensor
 
 from maskgit.data.order import spread
 from maskgit.evaluation.feature_sets import FeatureSet
+from maskgit.evaluation.features import FEATURES
 from maskgit.evaluation.two_sample import LEAST, auc
 from maskgit.machine import fair_threads, on_threads
 from vqgan.registry import choose
@@ -151,16 +152,19 @@ class Metric(NamedTuple):
     paired: bool = False  # whether image i of one set belongs to image i of the other
     features: bool = True  # whether its sets are of what a feature network sees
     needs: tuple[str, ...] = ()  # among run (with its data), tokenizer, judge, labels (of samples)
+    each: bool = False  # whether it is measured in each of several kinds of features
     slow: bool = False  # whether it is measured only where somebody names it
 
 
 PRDC = ("precision", "recall", "density", "coverage")
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric(fid, ("real", "fake"), "lower", least=2),
-    "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
+    "fid": Metric(fid, ("real", "fake"), "lower", least=2, each=True),
+    "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True, each=True),
     "is": Metric(inception_score, ("fake", "fake"), "higher", numbers=("inception_score",)),
-    "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC),
+    "prdc": Metric(
+        prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC, each=True
+    ),
     "agreement": Metric(
         agreement, ("fake", "fake"), "higher",
         unbiased=True, numbers=("class_agreement",), needs=("judge", "labels"),
@@ -170,7 +174,7 @@ METRICS: dict[str, Metric] = {
     ),
     "rfid": Metric(
         reconstruction_fid, ("originals", "decoded"), "lower",
-        least=2, paired=True, needs=("run",),
+        least=2, paired=True, each=True, needs=("run",),
     ),
     "bits": Metric(
         bits, ("bits", "bits"), "lower",
@@ -187,14 +191,21 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
+OF_SAMPLES = {"fake", "told fake", "told drawn"}
+"""The sets that are made of samples."""
+
+
 def metric_of(number: str) -> str:
-    """The entry of METRICS that gives a number, such as prdc for coverage.
+    """The entry of METRICS that gives a number, such as prdc for coverage or fid for fid_mobilenet.
 
     ValueError names all numbers.
     """
     owners = {
         found: name for name, metric in METRICS.items() for found in metric.numbers or (name,)
     }
+    plain, _, kind = number.rpartition("_")
+    if kind in FEATURES and plain in owners and METRICS[owners[plain]].each:
+        return owners[plain]
     return choose(owners, number, "number")
 
 

@@ -11,7 +11,7 @@ from maskgit.config.sections import DataConfig
 from maskgit.data.sources import load_source
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, from_files, from_pipeline, from_source
-from maskgit.evaluation.instruments import find_judge, find_network
+from maskgit.evaluation.instruments import feature_names, find_judge, find_network
 from maskgit.evaluation.metrics import METRICS, check_libraries
 from maskgit.evaluation.request import Evaluation, choose_metrics
 from maskgit.machine import usual_batch
@@ -36,6 +36,11 @@ class Plan:
     metrics: Sequence[str]  # entries of METRICS
     left_out: dict[str, str]  # those that nobody asked for -> the reason
     batch_size: int
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What the numbers in each feature network are called by; those in the first by nothing."""
+        return ["", *(f"_{name}" for name in feature_names(self.request)[1:])]
 
     @property
     def wanted(self) -> set[str]:

@@ -20,7 +20,7 @@ from maskgit.config.presets import Preset, save_preset
 from maskgit.config.sections import GuidanceConfig
 from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.instruments import instruments
-from maskgit.evaluation.metrics import METRICS, metric_of
+from maskgit.evaluation.metrics import METRICS, OF_SAMPLES, metric_of
 from maskgit.evaluation.request import Evaluation
 from maskgit.pipeline.asked import at_least_one
 from maskgit.pipeline.drawing import load_pipeline
@@ -87,7 +87,7 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
         import optuna
     except ImportError as error:
         raise ValueError("tune needs Optuna: pip install 'maskgit-torch[tune]'") from error
-    if "fake" not in METRICS[metric_of(search.metric)].sets:
+    if not OF_SAMPLES.intersection(METRICS[metric_of(search.metric)].sets):
         raise ValueError(f"no sampler changes {search.metric}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pipeline = load_pipeline(search.run, search.precision)

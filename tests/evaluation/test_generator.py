@@ -132,6 +132,39 @@ def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
         evaluate(unlabelled)
 
 
+def test_several_kinds_of_features_are_measured_side_by_side(run_folder, tmp_path, capfd):
+    """Each number is what the network alone gives; the first one's names stay plain."""
+    torch.manual_seed(1)
+    witness = Classifier(channels=1, num_classes=2, width=16)
+    witness.save(
+        tmp_path / "witness" / "classifier.safetensors", {"class_names": ["bag", "t-shirt"]}
+    )
+    both = Evaluation(
+        run=run_folder, count=30, options={"steps": 2},
+        metrics=("fid", "prdc", "agreement", "rfid"), features="classifier, witness",
+    )  # fmt: skip
+    results = evaluate(both)
+    alone = {
+        "": evaluate(replace(both, features="classifier")).numbers,
+        "_witness": evaluate(replace(both, features="witness")).numbers,
+    }
+    numbers = results.numbers
+    for name in ("fid", "precision", "recall", "density", "coverage", "rfid"):
+        for kind, found in alone.items():
+            wanted = (found[name].value, found[name].floor or 0)
+            given = (numbers[name + kind].value, numbers[name + kind].floor or 0)
+            assert given == pytest.approx(wanted, rel=1e-5, abs=1e-7), name + kind
+    assert numbers["fid"].value != pytest.approx(numbers["fid_witness"].value, rel=0.01)
+    assert numbers["class_agreement"] == alone[""]["class_agreement"]
+    assert "class_agreement_witness" not in numbers and len(numbers) == 2 * 6 + 1
+    assert set(results.pictures) == {"samples.png", "neighbours.png"}
+    assert [one["network"] for one in results.about["features"]["several"]] == [
+        "classifier",
+        "witness",
+    ]
+    write_report(results, tmp_path / "out")
+
+
 def test_the_two_sample_test_is_measured_where_it_is_named(run_folder, tmp_path, monkeypatch):
     """Of an untrained model, against noise, and against what its own tokenizer makes of noise."""
     monkeypatch.setattr(two_sample, "STEPS", 75)
