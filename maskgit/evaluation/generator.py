@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from maskgit.evaluation.image_sets import (
     shared_out,
     some_of,
 )
-from maskgit.evaluation.metrics import METRICS, Metric, by_class, estimate
+from maskgit.evaluation.metrics import METRICS, WORST, Metric, by_class, estimate
 from maskgit.evaluation.plan import Plan, plan
 from maskgit.evaluation.report import (
     Number,
@@ -280,11 +280,24 @@ def measure(plan: Plan, by_kind: Mapping[str, dict[str, FeatureSet]]) -> Measure
                 numbers |= {f"{key}{kind}": number for key, number in found.items()}
     if not drawn:
         return Measured(numbers, {})
+    numbers |= _worst(numbers, list(by_kind))
     about: dict[str, Any] = {"reference": sets["real"].about}
     if any(number.floor is not None for number in numbers.values()):
         about["floor"] = _floor_words(plan, instead[""]["fake"])
     about["by class"] = by_class(sets["real"], sets["fake"], plan.class_names)
     return Measured(numbers, about)
+
+
+def _worst(numbers: Mapping[str, Number], kinds: Sequence[str]) -> dict[str, Number]:
+    """WORST, of several kinds of features; none where there is no FID of real images to divide by.
+
+    Its interval is that of this FID alone.
+    """
+    fids = [numbers[f"fid{kind}"] for kind in kinds if f"fid{kind}" in numbers]
+    if len(fids) < 2 or not all(one.floor is not None and one.floor > 0 for one in fids):
+        return {}
+    ratios = [Number(v / f, width / f, 1.0, "lower") for v, width, f, _ in fids if f]
+    return {WORST: max(ratios)}
 
 
 def _numbers(

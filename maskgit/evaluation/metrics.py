@@ -191,15 +191,20 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
+WORST = "worst_fid"
+"""The largest, among several kinds of features, of FID over that of as many real images."""
+
 OF_SAMPLES = {"fake", "told fake", "told drawn"}
 """The sets that are made of samples."""
 
 
 def metric_of(number: str) -> str:
-    """The entry of METRICS that gives a number, such as prdc for coverage or fid for fid_mobilenet.
+    """The entry of METRICS that gives a number: prdc for coverage, fid for fid_mobilenet too.
 
     ValueError names all numbers.
     """
+    if number == WORST:
+        return "fid"
     owners = {
         found: name for name, metric in METRICS.items() for found in metric.numbers or (name,)
     }

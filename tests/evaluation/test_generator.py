@@ -156,7 +156,9 @@ def test_several_kinds_of_features_are_measured_side_by_side(run_folder, tmp_pat
             assert given == pytest.approx(wanted, rel=1e-5, abs=1e-7), name + kind
     assert numbers["fid"].value != pytest.approx(numbers["fid_witness"].value, rel=0.01)
     assert numbers["class_agreement"] == alone[""]["class_agreement"]
-    assert "class_agreement_witness" not in numbers and len(numbers) == 2 * 6 + 1
+    assert "class_agreement_witness" not in numbers and len(numbers) == 2 * 6 + 2
+    fids = [numbers["fid"], numbers["fid_witness"]]
+    assert numbers["worst_fid"].value == max(one.value / one.floor for one in fids)
     assert set(results.pictures) == {"samples.png", "neighbours.png"}
     assert [one["network"] for one in results.about["features"]["several"]] == [
         "classifier",
