@@ -336,6 +336,25 @@ def test_two_processes_equal_one(run_folder, one_thread):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.slow
+def test_two_processes_tell_apart_what_one_does(run_folder, one_thread, tmp_path):
+    """The two-sample test's images, and several kinds of features."""
+    noise = torch.randint(0, 256, (70, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    reference = write_npz(tmp_path / "noise.npz", [noise.byte()], noise.shape, [0] * 70)
+    judge = Classifier(channels=1, num_classes=2, width=16)
+    judge.save(tmp_path / "witness" / "classifier.safetensors", {})
+    options = [
+        "--reference", reference, "--count", "50", "--steps", "2", "--batch-size", "8",
+        "--metrics", "c2st_reconstructions,fid", "--features", "classifier,witness", "--out",
+    ]  # fmt: skip
+    assert cli("evaluate", run_folder, *options, run_folder / "one") == 0
+    by_processes(2, "scripts/evaluate.py", run_folder, *options, run_folder / "two")
+    one, two = (numbers(run_folder / name) for name in ("one", "two"))
+    assert list(one) == ["c2st_reconstructions", "fid", "fid_witness", "worst_fid"]
+    for name, number in one.items():
+        assert number["value"] == pytest.approx(two[name]["value"], rel=1e-5), name
+
+
 def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_folder):
     """Also where the training images are not the reference."""
     found = {}
