@@ -20,7 +20,7 @@ def beside(run: Path | None, name: str = "classifier") -> Path | None:
     return path if path is not None and (path / "classifier.safetensors").is_file() else None
 
 
-def feature_names(request: Evaluation) -> list[str]:
+def feature_names(request: Evaluation | TokenizerEvaluation) -> list[str]:
     """The entries of FEATURES that are asked for, each once, in their order."""
     names = [name.strip() for name in (request.features or "").split(",")]
     return [name for name in dict.fromkeys(names) if name]
@@ -66,8 +66,15 @@ def instruments(request: Evaluation) -> dict[str, Any]:
 def tokenizer_network(request: TokenizerEvaluation) -> tuple[str, Path | None] | None:
     """The entry of FEATURES to look with, and its weights: the one asked for, else the classifier
     of the weights, else the one beside the run; none without any."""
-    own = beside(request.run) if request.features in (None, "classifier") else None
+    first = next(iter(feature_names(request)), None)
+    name = first or "classifier"
+    own = beside(request.run, name) if name in ("classifier", "witness") else None
     weights = request.weights or own
-    if request.features is None and weights is None:
-        return None
-    return request.features or "classifier", weights
+    return None if first is None and weights is None else (name, weights)
+
+
+def other_networks(request: TokenizerEvaluation) -> dict[str, FeatureNetwork]:
+    """The other entries of FEATURES that are asked for, with their usual weights."""
+    return {
+        name: load_features(name, beside(request.run, name)) for name in feature_names(request)[1:]
+    }

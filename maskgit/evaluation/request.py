@@ -49,9 +49,8 @@ class TokenizerEvaluation:
 
     reference: a config with a data section, whose validation split it is, a folder or an .npz file;
     by default what it was trained on. count: held-out images, all by default. metrics: names of
-    TOKENIZER_METRICS, none for all that
-    apply. features: an entry of FEATURES, by default the classifier that lies beside the run;
-    without one, rFID is left out.
+    TOKENIZER_METRICS, none for all that apply. features: entries of FEATURES with commas between,
+    by default the classifier that lies beside the run; without one, rFID is left out.
     """
 
     run: Path
