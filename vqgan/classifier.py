@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from vqgan.normalization import GroupNorm
-from vqgan.registry import Size
+from vqgan.registry import Size, choose
 from vqgan.weights import load_module, save_weights
 
 GROUPS = 8
@@ -20,26 +20,41 @@ SMALLEST = 8
 """The side in pixels of the smallest images that three poolings leave something of."""
 
 
-class Classifier(nn.Module):
-    """Four 3x3 convolutions with group norm, two poolings, one hidden layer.
+POOLINGS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
-    About 99 % on MNIST, 92 % on Fashion.
+
+class Classifier(nn.Module):
+    """Three convolutions with group norm, each with a pooling, and one hidden layer.
+
+    About 99 % on MNIST, 92 % on Fashion. pooling, kernel_size: another kind of eyes, for a witness.
     """
 
     def __init__(
-        self, *, channels: int, num_classes: int, width: Annotated[Size, MultipleOf(GROUPS)] = 32
+        self,
+        *,
+        channels: int,
+        num_classes: int,
+        width: Annotated[Size, MultipleOf(GROUPS)] = 32,
+        pooling: Literal["max", "average"] = "max",
+        kernel_size: Literal[3, 5, 7] = 3,
     ) -> None:
         super().__init__()
         if width < 1 or width % GROUPS:
             raise ValueError(f"a classifier's width divides by {GROUPS}, {width} does not")
-        self.config = {"channels": channels, "num_classes": num_classes, "width": width}
+        self.config: dict[str, Any] = {
+            "channels": channels,
+            "num_classes": num_classes,
+            "width": width,
+            "pooling": pooling,
+            "kernel_size": kernel_size,
+        }
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [
-                nn.Conv2d(before, after, 3, padding=1),
+                nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2),
                 GroupNorm(GROUPS, after),
                 nn.ReLU(),
-                nn.MaxPool2d(2),
+                choose(POOLINGS, pooling, "pooling")(2),
             ]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten())
         self.hidden = nn.Linear(36 * width, 8 * width)

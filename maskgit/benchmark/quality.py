@@ -44,7 +44,7 @@ from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import train
 
 CALIBRATION = 60
-OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": []}
+OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": [], "witness": []}
 """Of the configs; tests make them small."""
 METRICS = ("fid", "prdc", "agreement", "nearest")
 CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9), (8.0, 0.9), (16.0, 0.9), (32.0, 0.9))
@@ -102,9 +102,11 @@ def run_quality(
     minutes: of the tokenizer and of the generator.
     """
     place = _Place(data, out, _Clock())
-    config = load(f"{data}/classifier", [f"run={place.judge}", *OVERRIDES["classifier"]])
-    place.clock.run("judge", lambda: train(config))
+    for stage, folder in (("classifier", place.judge), ("witness", out / "witness")):
+        config = load(f"{data}/{stage}", [f"run={folder}", *OVERRIDES[stage]])
+        place.clock.run(folder.name, partial(train, config))
     recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
+    seen_by = {"kinds": _kinds(), "witness": recipe.pop("witness")}
     made_of = {"minutes": minutes, "data": data, "configs": recipe}
     trained, lines = {}, {}
     for side, training in (("ours", train_ours), ("plain", train_plain)):
@@ -115,6 +117,7 @@ def run_quality(
         ("plain", draw_plain, CHOICES),
     ):
         drawn_of = {"trained": trained[side], "count": count, "choices": choices, "few": FEW}
+        drawn_of |= seen_by
         work = partial(drawing, place, count)
         drawn = place.clock.kept(out / f"{side}.json", drawn_of, work)
         lines[side] = drawn["numbers"] | {"steps": trained[side]["steps"]}
@@ -179,9 +182,17 @@ def draw_ours(place: _Place, count: int) -> dict[str, Any]:
     return {"numbers": numbers | {"sampler": settings}}
 
 
+def _kinds() -> str:
+    """The kinds of features that both sides are measured in: MobileNet's where its weights are."""
+    there = (Path(torch.hub.get_dir()) / "checkpoints").glob("mobilenet_v2-*.pth")
+    return "classifier,witness,mobilenet" if any(there) else "classifier,witness"
+
+
 def _measured(place: _Place, request: Evaluation, name: str | None = None) -> dict[str, Any]:
-    """The numbers of `evaluate` by the judge, in JSON; the report goes to out/name, if any."""
-    asked = replace(request, features="classifier", weights=place.judge, pictures=name is not None)
+    """The numbers of `evaluate` in JSON: choices by the judge alone, what is reported to out/name
+    in each kind of features."""
+    kinds = "classifier" if name is None else _kinds()
+    asked = replace(request, features=kinds, weights=place.judge, pictures=name is not None)
     results = measured(asked, None if name is None else place.out / name)
     return dict(results.as_json()["numbers"])
 
@@ -261,6 +272,18 @@ def _draw_grid(samples: Path, num_columns: int, names: Sequence[str], path: Path
     save_png(image_grid(to_float(rows), num_columns=num_columns, row_names=names), path)
 
 
+def worst_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    """Plain's FID over ours in each kind of features, and the least of them, which decides.
+
+    Both: the numbers of `evaluate` in JSON.
+    """
+    kinds = [name for name in ours if name == "fid" or name.startswith("fid_")]
+    ratios = {name: plain[name]["value"] / ours[name]["value"] for name in kinds}
+    worst = min(ratios, key=ratios.__getitem__)
+    each = ", ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items())
+    return f"plain over ours: {each}; worst ratio: {ratios[worst]:.3g} ({worst})"
+
+
 def _report(lines: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float], out: Path) -> str:
     """quality.json and quality.md."""
     write_json(out / "quality.json", {"lines": lines, "seconds": seconds})
@@ -278,6 +301,7 @@ def _report(lines: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
         [
             markdown(["", *names, "steps"], rows),
             "",
+            worst_ratio(lines["ours"], lines["plain"]),
             *(f"{name}: {value:.0f} s" for name, value in seconds.items()),
             *(f"sampler of {side}: {line['sampler']}" for side, line in lines.items()),
         ]

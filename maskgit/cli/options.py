@@ -103,7 +103,7 @@ Compile = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="Feature network: classifier, inception or mobilenet; the judge beside the run."
+        help="Feature networks, such as classifier,mobilenet; by default the judge beside the run."
     ),
 ]
 Judge = Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")]

@@ -258,6 +258,8 @@ class ClassifierConfig(Section):
     model: Annotated[
         Any, keywords(table("vqgan.classifier", "Classifier"), ["channels", "num_classes"])
     ] = DEFAULTS
+    # images are moved by up to so many pixels
+    shift: Count = 2
     train: WholeTrainConfig = WholeTrainConfig()
 
 

@@ -37,6 +37,9 @@ from maskgit.samplers import SAMPLERS
 
 COLUMNS = {
     "fid": "FID",
+    "fid_witness": "FID, witness",
+    "fid_mobilenet": "FID, MobileNet",
+    "worst_fid": "worst FID / real images'",
     "class_agreement": "class agreement",
     "precision": "precision",
     "recall": "recall",

@@ -59,6 +59,15 @@ class FeatureSet(NamedTuple):
             indices=self.indices[rows],
         )
 
+    def columns(self, start: int, stop: int) -> FeatureSet:
+        """The set of some of the features."""
+        chosen = slice(start, stop)
+        return self._replace(
+            mean=self.mean[chosen],
+            covariance=self.covariance[chosen, chosen],
+            features=self.features[:, chosen],
+        )
+
 
 def moments(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Mean (dim,) and unbiased covariance (dim, dim) of features (n, dim), in float64."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -45,12 +45,12 @@ class ClassifierFeatures:
     """The project's own classifier: its last hidden layer, for data that Inception does not
     know."""
 
-    def __init__(self, weights: str | Path) -> None:
+    def __init__(self, weights: str | Path, name: str = "classifier") -> None:
         path = weights_of(weights, "classifier")
         self.classifier, config = Classifier.load(path)
         self.classifier.to(this_process().device)
         self.class_names = tuple(config.get("class_names", ()))
-        self.about = {"network": "classifier", "sha256": content_hash(path, "classifier")}
+        self.about = {"network": name, "sha256": content_hash(path, "classifier")}
         if "accuracy" in config:
             self.about["accuracy"] = f"{config['accuracy']:.2%} on held-out images"
 
@@ -65,6 +65,30 @@ class ClassifierFeatures:
             )
         features = self.classifier.features(to_float(images.to(this_process().device)))
         return Seen(features, self.classifier.to_logits(features))
+
+
+class WitnessFeatures(ClassifierFeatures):
+    """A second classifier, of another kind than the judge, that no loss and no tuning sees."""
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__(weights, "witness")
+
+
+class SeveralFeatures:
+    """Networks side by side: one look at an image gives the features of all, in one vector.
+
+    Its logits are the first one's.
+    """
+
+    def __init__(self, networks: Sequence[FeatureNetwork]) -> None:
+        self.networks = tuple(networks)
+        self.about = {"several": [network.about for network in networks]}
+
+    def see(self, images: Tensor) -> Seen:
+        """images: uint8 (n, channels, height, width) -> Seen."""
+        seen = [network.see(images) for network in self.networks]
+        self.widths = [one.features.shape[1] for one in seen]
+        return Seen(torch.cat([one.features for one in seen], 1), seen[0].logits)
 
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -192,6 +216,7 @@ FEATURES: dict[str, Callable[..., FeatureNetwork]] = {
     "classifier": ClassifierFeatures,
     "inception": InceptionFeatures,
     "mobilenet": MobileNetFeatures,
+    "witness": WitnessFeatures,
 }
 
 
@@ -201,5 +226,10 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork:
     if weights is None and name == "classifier":
         raise ValueError(
             "classifier features need --weights: train one with `maskgit train <data>/classifier`"
+        )
+    if weights is None and name == "witness":
+        raise ValueError(
+            "witness features need a witness beside the run, or beside the judge: "
+            "train one with `maskgit train <data>/witness`"
         )
     return network(weights)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,16 @@ from maskgit.evaluation.feature_sets import (
     extract_cached,
     extract_reconstructions,
 )
-from maskgit.evaluation.image_sets import fingerprint, from_source, shared_out
-from maskgit.evaluation.metrics import METRICS, Metric, by_class, estimate
+from maskgit.evaluation.features import FeatureNetwork, SeveralFeatures
+from maskgit.evaluation.image_sets import (
+    ImageSet,
+    fingerprint,
+    from_source,
+    reconstructions,
+    shared_out,
+    some_of,
+)
+from maskgit.evaluation.metrics import METRICS, WORST, Metric, by_class, estimate
 from maskgit.evaluation.plan import Plan, plan
 from maskgit.evaluation.report import (
     Number,
@@ -38,6 +47,8 @@ from maskgit.evaluation.report import (
     provenance,
 )
 from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.two_sample import MOST, STEPS, tell_apart
+from maskgit.machine import fair_threads, on_threads
 from maskgit.pipeline.saved import pipeline_hashes
 from maskgit.processes import gather_rows, this_process
 from maskgit.randomness import generator
@@ -54,9 +65,10 @@ def evaluate(request: Evaluation) -> Results | None:
     sets = see(planned)
     if not this_process().is_main_process:
         return None
-    numbers, more = measure(planned, sets)
+    by_kind = in_each_kind(planned, sets)
+    numbers, more = measure(planned, by_kind)
     drawn = request.pictures and "fake" in sets
-    pictures = draw_pictures(planned.real, planned.fake, sets) if drawn else {}
+    pictures = draw_pictures(planned.real, planned.fake, by_kind[""]) if drawn else {}
     about |= more | {"seconds": round(time.perf_counter() - start, 1)}
     return Results(about, numbers, left_out_notes(planned.left_out), pictures)
 
@@ -70,6 +82,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "samples": plan.fake.counted(),
         "reference": plan.real.counted(),
         "held out": _held_out(plan),
+        "two-sample test": _two_sample_test(plan),
         "features": plan.network.about if plan.network else None,
         "judge": plan.judge.about if plan.judge else None,
         "versions": library_versions(),
@@ -88,6 +101,17 @@ def _held_out(plan: Plan) -> dict[str, Any] | None:
     if plan.validation is None or not any("run" in METRICS[name].needs for name in plan.metrics):
         return None
     return {"of": "rFID and bits per code", **plan.validation.counted()}
+
+
+def _two_sample_test(plan: Plan) -> dict[str, Any] | None:
+    """What a table says of how a net was trained to tell samples from real images."""
+    if not any(METRICS[name].slow for name in plan.metrics):
+        return None
+    return {"images of either side": _told_images(plan), "steps at most": STEPS}
+
+
+def _told_images(plan: Plan) -> int:
+    return min(MOST, plan.real.num_images, plan.fake.num_images)
 
 
 Sets = dict[str, FeatureSet | None]
@@ -109,7 +133,7 @@ def _see_samples(plan: Plan) -> Sets:
     size = plan.batch_size
     look: dict[str, Any] = {"network": plan.network, "judge": plan.judge, "batch_size": size}
     real = extract_cached(plan.real, title="real", **look)
-    found: Sets = {"real": None if real is None else _with_published(plan, real)}
+    found: Sets = {"real": real}
     if plan.data:
         other = next(split for split in SPLITS if split != plan.request.split)
         few = from_source(plan.data, other, plan.fake.num_images)
@@ -117,7 +141,28 @@ def _see_samples(plan: Plan) -> Sets:
     return found | {"fake": extract(plan.fake, title="samples", **look)}
 
 
-def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
+def in_each_kind(plan: Plan, sets: Mapping[str, FeatureSet]) -> dict[str, dict[str, FeatureSet]]:
+    """The sets as each feature network sees them, by plan.kinds; all that is no network's is in
+    the first."""
+    network, seen = plan.network, {side for names in SEEN for side in names}
+    if not isinstance(network, SeveralFeatures) or not seen.intersection(sets):
+        found = {"": dict(sets)}
+        networks = [network]
+    else:
+        edges = [0, *accumulate(network.widths)]
+        found = {
+            kind: {name: one.columns(*at) for name, one in sets.items() if name in seen}
+            for kind, at in zip(plan.kinds, pairwise(edges), strict=True)
+        }
+        found[""] = dict(sets) | found[""]
+        networks = list(network.networks)
+    for one, its in zip(networks, found.values(), strict=True):
+        if "real" in its:
+            its["real"] = _with_published(plan, one, its["real"])
+    return found
+
+
+def _with_published(plan: Plan, network: FeatureNetwork | None, real: FeatureSet) -> FeatureSet:
     """With the mean and covariance of all images, where the reference is an ADM file with a few.
 
     Only with Inception's published weights, which they were made with.
@@ -127,7 +172,7 @@ def _with_published(plan: Plan, real: FeatureSet) -> FeatureSet:
         return real
     with np.load(path, allow_pickle=False) as arrays:
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-    published = plan.network is not None and plan.network.about.get("weights") == "as published"
+    published = network is not None and network.about.get("weights") == "as published"
     if not published or mean.shape != real.mean.shape:
         return real
     about = real.about | {"statistics": "mu and sigma of the file"}
@@ -173,10 +218,41 @@ def _of_values(values: torch.Tensor, about: dict[str, Any]) -> FeatureSet:
     return FeatureSet(len(values), empty, empty, values, values, None, None, indices, about)
 
 
+def _see_told(plan: Plan) -> Sets:
+    """What a net that is trained to tell samples from real images says of unseen ones."""
+    return _told(plan, plan.real, ("told real", "told fake"))
+
+
+def _see_told_again(plan: Plan) -> Sets:
+    """The same of samples and reconstructions of real images."""
+    assert plan.pipeline is not None
+    again = reconstructions(plan.pipeline.tokenizer, plan.real)
+    return _told(plan, again, ("told decoded", "told drawn"))
+
+
+def _told(plan: Plan, real: ImageSet, names: tuple[str, str]) -> Sets:
+    """Equally many images of either side; the main process trains."""
+    most = _told_images(plan)
+    reals, fakes = (some_of(side, most, plan.batch_size) for side in (real, plan.fake))
+    state = this_process()
+    if not state.is_main_process:
+        return {}
+    print(f"train a net to tell {most} images from {most}", file=sys.stderr, flush=True)
+    with on_threads(fair_threads()):
+        scores = tell_apart(reals, fakes, device=state.device)
+    about = {"of": most}
+    return {n: _of_values(s[:, None], about) for n, s in zip(names, scores, strict=True)}
+
+
+SEEN = (("real", "held out", "fake"), ("originals", "decoded"))
+"""The sets of what a feature network sees."""
+
 SETS: dict[tuple[str, ...], Callable[[Plan], Sets]] = {
-    ("real", "held out", "fake"): _see_samples,
-    ("originals", "decoded"): _see_reconstructions,
+    SEEN[0]: _see_samples,
+    SEEN[1]: _see_reconstructions,
     ("bits",): _see_bits,
+    ("told real", "told fake"): _see_told,
+    ("told decoded", "told drawn"): _see_told_again,
 }
 """The sets that metrics compare, and what makes those that are made together."""
 
@@ -188,32 +264,52 @@ class Measured(NamedTuple):
     about: dict[str, Any]  # reference, floor and by class, of samples
 
 
-def measure(plan: Plan, sets: dict[str, FeatureSet]) -> Measured:
-    """Every number, with its interval and, of samples, the same number of real images."""
-    if "fake" not in sets:
-        return Measured(_numbers(plan, sets, {}), {})
-    instead = _floor_sets(plan, sets)
-    numbers = _numbers(plan, sets, instead)
+def measure(plan: Plan, by_kind: Mapping[str, dict[str, FeatureSet]]) -> Measured:
+    """Every number, with its interval and, of samples, the same number of real images.
+
+    by_kind: see `in_each_kind`; a number in another than the first kind is named after it.
+    """
+    sets, drawn = by_kind[""], "fake" in by_kind[""]
+    instead = {k: _floor_sets(plan, its) if drawn else {} for k, its in by_kind.items()}
+    numbers: dict[str, Number] = {}
+    for name in plan.metrics:
+        print(f"measure {name}", file=sys.stderr, flush=True)
+        for kind, its in by_kind.items():
+            if not kind or METRICS[name].each:
+                found = _numbers(METRICS[name], its, instead[kind])
+                numbers |= {f"{key}{kind}": number for key, number in found.items()}
+    if not drawn:
+        return Measured(numbers, {})
+    numbers |= _worst(numbers, list(by_kind))
     about: dict[str, Any] = {"reference": sets["real"].about}
     if any(number.floor is not None for number in numbers.values()):
-        about["floor"] = _floor_words(plan, instead["fake"])
+        about["floor"] = _floor_words(plan, instead[""]["fake"])
     about["by class"] = by_class(sets["real"], sets["fake"], plan.class_names)
     return Measured(numbers, about)
 
 
+def _worst(numbers: Mapping[str, Number], kinds: Sequence[str]) -> dict[str, Number]:
+    """WORST, of several kinds of features; none where there is no FID of real images to divide by.
+
+    Its interval is that of this FID alone.
+    """
+    fids = [numbers[f"fid{kind}"] for kind in kinds if f"fid{kind}" in numbers]
+    if len(fids) < 2 or not all(one.floor is not None and one.floor > 0 for one in fids):
+        return {}
+    ratios = [Number(v / f, width / f, 1.0, "lower") for v, width, f, _ in fids if f]
+    return {WORST: max(ratios)}
+
+
 def _numbers(
-    plan: Plan, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]
+    metric: Metric, sets: dict[str, FeatureSet], instead: dict[str, FeatureSet]
 ) -> dict[str, Number]:
     """instead: the sets again, with real images in the place of the samples."""
-    found: dict[str, Number] = {}
-    for name in plan.metrics:
-        metric = METRICS[name]
-        real, fake = (sets[side] for side in metric.sets)
-        floor = _floor(metric, instead) if "fake" in metric.sets else {}
-        print(f"measure {name}", file=sys.stderr, flush=True)
-        for key, value in estimate(metric, real, fake).items():
-            found[key] = Number(*value, floor.get(key), metric.better)
-    return found
+    real, fake = (sets[side] for side in metric.sets)
+    floor = _floor(metric, instead) if "fake" in metric.sets else {}
+    return {
+        key: Number(*value, floor.get(key), metric.better)
+        for key, value in estimate(metric, real, fake).items()
+    }
 
 
 def _floor_sets(plan: Plan, sets: dict[str, FeatureSet]) -> dict[str, FeatureSet]:

@@ -6,8 +6,10 @@ Pixels are uint8, as in a PNG file, and only a batch of them is ever in memory.
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,8 @@ from maskgit.data.pixels import open_image, to_float, to_pixels, to_uint8
 from maskgit.data.sources import Skipped, Tree, check_labels, load_source
 from maskgit.pipeline.drawing import label_in
 from maskgit.pipeline.pipeline import Pipeline
-from maskgit.processes import share_out
+from maskgit.processes import gather_rows, share_out
+from maskgit.randomness import mixed_seed
 from vqgan.grids import GridTokenizer
 
 
@@ -61,6 +64,35 @@ def shared_out(images: ImageSet, batch_size: int) -> Iterator[Share | None]:
     pixels = images.read([chunk for chunk in mine if chunk is not None])
     for chunk in mine:
         yield None if chunk is None else Share(chunk, next(pixels))
+
+
+BLOCK = 20
+"""Neighbouring images that are chosen together where not all are."""
+
+
+def some_of(images: ImageSet, most: int, batch_size: int) -> Tensor:
+    """At most so many images, uint8 (n, channels, height, width), read by all processes."""
+    chunks = chosen_blocks(images.num_images, most, batch_size)
+    mine = [chunk for _, chunk in share_out(chunks)]
+    pixels = images.read([chunk for chunk in mine if chunk is not None])
+    none = torch.empty(0, 1, dtype=torch.uint8)
+    rows = [gather_rows(none if chunk is None else next(pixels).flatten(1)).cpu() for chunk in mine]
+    return torch.cat(rows).unflatten(1, images.shape())
+
+
+def chosen_blocks(count: int, most: int, batch_size: int) -> list[range]:
+    """All numbers in chunks, or `most` of them in blocks: one anywhere in each stretch of the set.
+
+    So labels are as in the whole, whether they are sorted or come in turn.
+    """
+    if most >= count:
+        return chunks_of(count, batch_size)
+    whole, wanted = chunks_of(count, BLOCK), math.ceil(most / BLOCK)
+    num = max(wanted, count // BLOCK)  # the last one may be too short to be chosen
+    draws = np.random.default_rng(mixed_seed("blocks", count, most))
+    edges = [k * num // wanted for k in range(wanted + 1)]
+    blocks = [whole[draws.integers(*stretch)] for stretch in pairwise(edges)]
+    return [*blocks[:-1], blocks[-1][: most - BLOCK * (wanted - 1)]]
 
 
 def fingerprint(images: ImageSet) -> str:

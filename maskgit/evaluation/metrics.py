@@ -20,6 +20,8 @@ from torch import Tensor
 
 from maskgit.data.order import spread
 from maskgit.evaluation.feature_sets import FeatureSet
+from maskgit.evaluation.features import FEATURES
+from maskgit.evaluation.two_sample import LEAST, auc
 from maskgit.machine import fair_threads, on_threads
 from vqgan.registry import choose
 
@@ -122,6 +124,18 @@ def bits(_: FeatureSet, estimates: FeatureSet) -> dict[str, float]:
     return {"bits_per_code": estimates.features.double().mean().item()}
 
 
+def two_sample(real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """AUC of a small net trained to tell samples from real images, on images that it has not seen:
+    the classifier two-sample test (Lopez-Paz & Oquab, arXiv:1610.06545)."""
+    return {"c2st": auc(real.features[:, 0], fake.features[:, 0])}
+
+
+def two_sample_reconstructions(decoded: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+    """As c2st, but from reconstructions of real images by the run's tokenizer: what is left is the
+    generator's own."""
+    return {"c2st_reconstructions": two_sample(decoded, fake)["c2st"]}
+
+
 class Metric(NamedTuple):
     """A function of two sets, which they are, and what else there must be.
 
@@ -129,7 +143,7 @@ class Metric(NamedTuple):
     """
 
     compute: Callable[[FeatureSet, FeatureSet], dict[str, float]]
-    sets: tuple[str, str]  # among real, fake, originals, decoded, bits: see generator.py
+    sets: tuple[str, str]  # among real, fake, originals, decoded, bits, ...: see generator.py
     better: str  # "lower" or "higher"
     unbiased: bool = False  # whether the mean over small groups estimates the same thing
     least: int = 1  # images that it needs on either side
@@ -137,16 +151,20 @@ class Metric(NamedTuple):
     numbers: tuple[str, ...] = ()  # the names of its numbers, if not one of its own name
     paired: bool = False  # whether image i of one set belongs to image i of the other
     features: bool = True  # whether its sets are of what a feature network sees
-    needs: tuple[str, ...] = ()  # among run (with its data), judge, labels (of the samples)
+    needs: tuple[str, ...] = ()  # among run (with its data), tokenizer, judge, labels (of samples)
+    each: bool = False  # whether it is measured in each of several kinds of features
+    slow: bool = False  # whether it is measured only where somebody names it
 
 
 PRDC = ("precision", "recall", "density", "coverage")
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric(fid, ("real", "fake"), "lower", least=2),
-    "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True),
+    "fid": Metric(fid, ("real", "fake"), "lower", least=2, each=True),
+    "kid": Metric(kid, ("real", "fake"), "lower", unbiased=True, each=True),
     "is": Metric(inception_score, ("fake", "fake"), "higher", numbers=("inception_score",)),
-    "prdc": Metric(prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC),
+    "prdc": Metric(
+        prdc, ("real", "fake"), "higher", least=7, most=MANIFOLD, numbers=PRDC, each=True
+    ),
     "agreement": Metric(
         agreement, ("fake", "fake"), "higher",
         unbiased=True, numbers=("class_agreement",), needs=("judge", "labels"),
@@ -156,23 +174,43 @@ METRICS: dict[str, Metric] = {
     ),
     "rfid": Metric(
         reconstruction_fid, ("originals", "decoded"), "lower",
-        least=2, paired=True, needs=("run",),
+        least=2, paired=True, each=True, needs=("run",),
     ),
     "bits": Metric(
         bits, ("bits", "bits"), "lower",
         unbiased=True, numbers=("bits_per_code",), features=False, needs=("run",),
     ),
+    "c2st": Metric(
+        two_sample, ("told real", "told fake"), "lower",
+        unbiased=True, least=LEAST, paired=True, features=False, slow=True,
+    ),
+    "c2st_reconstructions": Metric(
+        two_sample_reconstructions, ("told decoded", "told drawn"), "lower",
+        unbiased=True, least=LEAST, paired=True, features=False, needs=("tokenizer",), slow=True,
+    ),
 }  # fmt: skip
 
 
+WORST = "worst_fid"
+"""The largest, among several kinds of features, of FID over that of as many real images."""
+
+OF_SAMPLES = {"fake", "told fake", "told drawn"}
+"""The sets that are made of samples."""
+
+
 def metric_of(number: str) -> str:
-    """The entry of METRICS that gives a number, such as prdc for coverage.
+    """The entry of METRICS that gives a number: prdc for coverage, fid for fid_mobilenet too.
 
     ValueError names all numbers.
     """
+    if number == WORST:
+        return "fid"
     owners = {
         found: name for name, metric in METRICS.items() for found in metric.numbers or (name,)
     }
+    plain, _, kind = number.rpartition("_")
+    if kind in FEATURES and plain in owners and METRICS[owners[plain]].each:
+        return owners[plain]
     return choose(owners, number, "number")
 
 

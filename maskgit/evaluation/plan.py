@@ -11,7 +11,7 @@ from maskgit.config.sections import DataConfig
 from maskgit.data.sources import load_source
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
 from maskgit.evaluation.image_sets import ImageSet, from_files, from_pipeline, from_source
-from maskgit.evaluation.instruments import find_judge, find_network
+from maskgit.evaluation.instruments import feature_names, find_judge, find_network
 from maskgit.evaluation.metrics import METRICS, check_libraries
 from maskgit.evaluation.request import Evaluation, choose_metrics
 from maskgit.machine import usual_batch
@@ -38,6 +38,11 @@ class Plan:
     batch_size: int
 
     @property
+    def kinds(self) -> Sequence[str]:
+        """What the numbers in each feature network are called by; those in the first by nothing."""
+        return ["", *(f"_{name}" for name in feature_names(self.request)[1:])]
+
+    @property
     def wanted(self) -> set[str]:
         """The names of the sets that the metrics compare."""
         return {side for name in self.metrics for side in METRICS[name].sets}
@@ -57,7 +62,9 @@ def plan(request: Evaluation) -> Plan:
     fake = _samples(request, pipeline, real, class_names)
     judge = _judge(request, class_names)
     validation = from_source(data, "validation") if data and pipeline else None
-    cannot = _lacking(judge, validation, fake) | _too_few({"real": real, "fake": fake})
+    cannot = _too_few(real, fake) | _lacking(pipeline, judge, validation, fake)
+    if not request.metrics:
+        cannot = {name: SLOW.format(name) for name, one in METRICS.items() if one.slow} | cannot
     metrics, left_out = choose_metrics(request.metrics, METRICS, cannot)
     looked = request.features is not None or any(METRICS[name].features for name in metrics)
     return Plan(
@@ -169,13 +176,21 @@ def _judge(request: Evaluation, class_names: Sequence[str]) -> ClassifierFeature
     return judge
 
 
+SLOW = "trains a net, so it is measured only where it is named: --metrics {},..."
+
+
 def _lacking(
-    judge: ClassifierFeatures | None, validation: ImageSet | None, fake: ImageSet
+    pipeline: Pipeline | None,
+    judge: ClassifierFeatures | None,
+    validation: ImageSet | None,
+    fake: ImageSet,
 ) -> dict[str, str]:
     """The metrics that need something that is not there -> what it is."""
     reasons = {}
     if validation is None:
         reasons["run"] = "needs a run and its data"
+    if pipeline is None:
+        reasons["tokenizer"] = "needs a run, whose tokenizer is known"
     if judge is None:
         reasons["judge"] = "needs a judge (--judge)"
     if fake.labels is None:
@@ -188,8 +203,10 @@ def _lacking(
     return cannot
 
 
-def _too_few(images: dict[str, ImageSet]) -> dict[str, str]:
-    """The metrics that need more images, by the names of the sets -> how many."""
+def _too_few(real: ImageSet, fake: ImageSet) -> dict[str, str]:
+    """The metrics that need more images -> how many."""
+    images = {"real": real, "fake": fake, "told real": real, "told fake": fake}
+    images |= {"told decoded": real, "told drawn": fake}
     return {
         name: f"needs {metric.least} images at least on either side"
         for name, metric in METRICS.items()

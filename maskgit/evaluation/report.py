@@ -115,7 +115,8 @@ def _worst(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _table(results: Results) -> list[str]:
-    titles = ("of", "samples", "reference", "held out", "features", "judge", "floor")
+    titles = ["of", "samples", "reference", "held out", "features", "judge", "floor"]
+    titles += ["other features", "two-sample test"]
     about = results.about
     lines = [f"{title:<10} {_words(about[title])}" for title in titles if about.get(title)]
     lines += ["", f"{'':<18}{'value':>10}  {'95 % interval':<20}{'real images':>12}"]

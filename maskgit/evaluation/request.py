@@ -15,11 +15,12 @@ class Evaluation:
     """What to measure: either `run`, a trained generator, or `samples`, a folder or an .npz file.
 
     reference: a config with a data section, a folder or an .npz file; by default what the run was
-    trained on. features: an entry of FEATURES, by default the classifier that lies beside the run,
-    else inception. judge: a classifier for class agreement, by default the same one. metrics:
-    entries of METRICS, none for all that apply. count, seed and options (of the sampler) say what a
-    run draws; given samples are measured all. rFID and bits per code are of the validation split,
-    whatever `split`, the reference, is.
+    trained on. features: entries of FEATURES with commas between, by default the classifier that
+    lies beside the run, else inception; weights: the first one's. judge: a classifier for class
+    agreement, by default the same one. metrics: entries of METRICS, none for all that apply but
+    slow ones. count, seed and options (of the sampler) say what a run draws; given samples are
+    measured all. rFID and bits per code are of the validation split, whatever `split`, the
+    reference, is.
     """
 
     run: Path | None = None
@@ -48,9 +49,8 @@ class TokenizerEvaluation:
 
     reference: a config with a data section, whose validation split it is, a folder or an .npz file;
     by default what it was trained on. count: held-out images, all by default. metrics: names of
-    TOKENIZER_METRICS, none for all that
-    apply. features: an entry of FEATURES, by default the classifier that lies beside the run;
-    without one, rFID is left out.
+    TOKENIZER_METRICS, none for all that apply. features: entries of FEATURES with commas between,
+    by default the classifier that lies beside the run; without one, rFID is left out.
     """
 
     run: Path

@@ -23,7 +23,7 @@ from maskgit.data.tokenization import tokenizer_data
 from maskgit.evaluation.feature_sets import FeatureSet, extract_reconstructions
 from maskgit.evaluation.features import FeatureNetwork, load_features
 from maskgit.evaluation.image_sets import ImageSet, from_files, from_source, shared_out
-from maskgit.evaluation.instruments import tokenizer_network
+from maskgit.evaluation.instruments import other_networks, tokenizer_network
 from maskgit.evaluation.metrics import METRICS, check_libraries, estimate
 from maskgit.evaluation.plan import data_of
 from maskgit.evaluation.report import Number, Results, left_out_notes, library_versions, provenance
@@ -132,8 +132,13 @@ def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
     wanted, left_out = choose_metrics(request.metrics, TOKENIZER_METRICS, cannot)
     looked = named is not None and any(name in FEATURE_METRICS for name in wanted)
     network = load_features(*named) if named is not None and looked else None
+    others = other_networks(request) if looked else {}
     batch_size = request.batch_size or usual_batch()
     numbers, counts = measure_tokenizer(tokenizer, images, network, wanted, batch_size)
+    for name, other in others.items():
+        sets = extract_reconstructions(tokenizer, images, other, batch_size=batch_size)
+        found = _of_features(sets, wanted, intervals=True)
+        numbers |= {f"{key}_{name}": number for key, number in found.items()}
     if not this_process().is_main_process:
         return None
     about = {
@@ -142,6 +147,7 @@ def evaluate_tokenizer(request: TokenizerEvaluation) -> Results | None:
         "samples": {"set": "reconstructions", "count": images.num_images},
         "reference": images.counted(),
         "features": network.about if network else None,
+        "other features": {name: other.about for name, other in others.items()},
         "versions": library_versions(),
     }
     pictures = _pictures(tokenizer, images, counts) if request.pictures else {}

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from maskgit.config.presets import Preset, save_preset
 from maskgit.config.sections import GuidanceConfig
 from maskgit.evaluation.generator import evaluate
-from maskgit.evaluation.instruments import instruments
-from maskgit.evaluation.metrics import METRICS, metric_of
+from maskgit.evaluation.instruments import feature_names, instruments
+from maskgit.evaluation.metrics import METRICS, OF_SAMPLES, WORST, metric_of
 from maskgit.evaluation.request import Evaluation
 from maskgit.pipeline.asked import at_least_one
 from maskgit.pipeline.drawing import load_pipeline
@@ -87,8 +87,9 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
         import optuna
     except ImportError as error:
         raise ValueError("tune needs Optuna: pip install 'maskgit-torch[tune]'") from error
-    if "fake" not in METRICS[metric_of(search.metric)].sets:
+    if not OF_SAMPLES.intersection(METRICS[metric_of(search.metric)].sets):
         raise ValueError(f"no sampler changes {search.metric}")
+    _check_kind(search)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pipeline = load_pipeline(search.run, search.precision)
     search = replace(search, precision=pipeline.precision)
@@ -101,6 +102,19 @@ def run_tuning(search: Search, samplers: Sequence[str], rounds: Sequence[int]) -
         for sampler in samplers:
             for steps in rounds:
                 yield _Study(search, pipeline, sampler, steps).run()
+
+
+def _check_kind(search: Search) -> None:
+    """ValueError if the number is of a kind of features that is not among those asked for."""
+    others = feature_names(Evaluation(features=search.features))[1:]
+    name = metric_of(search.metric)
+    plain = {name, *METRICS[name].numbers, *([WORST] if others else [])}
+    known = plain | {f"{number}_{kind}" for number in plain for kind in others}
+    if search.metric not in known:
+        raise ValueError(
+            f"{search.metric} is of several kinds of features side by side: name them, the usual "
+            "one first, such as --features classifier,witness"
+        )
 
 
 def _nearest(value: Any, space: Range | tuple[str, ...]) -> Any:

@@ -8,6 +8,18 @@ from maskgit.benchmark import (
 )
 
 
+def test_the_kind_of_features_that_sees_the_least_decides():
+    def line(**fids):
+        return {name: {"value": value} for name, value in fids.items()} | {"steps": "1 + 1"}
+
+    ours, plain = (
+        line(fid=2.0, recall=0.9, fid_witness=4.0),
+        line(fid=12.0, recall=0.1, fid_witness=6.0),
+    )
+    found = quality.worst_ratio(ours, plain)
+    assert found == "plain over ours: fid 6, fid_witness 1.5; worst ratio: 1.5 (fid_witness)"
+
+
 @pytest.mark.slow
 def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     """Seconds of training on digits: both lines are written, with their grids and times."""
@@ -17,7 +29,7 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(quality, "OUR_CHOICES", ({}, {"guidance": 1.0}))
     few = ["train.max_eval_images=100"]
     small = {
-        "classifier": ["train.steps=20", *few], "vqgan": ["model.widths=[8,8]", *few],
+        "classifier": ["train.steps=20", *few], "witness": ["train.steps=20", *few], "vqgan": ["model.widths=[8,8]", *few],
         "maskgit": ["model.dim=16", "model.depth=1", "sampler.steps=2", *few],
     }  # fmt: skip
     monkeypatch.setattr(quality, "OVERRIDES", small)
@@ -30,6 +42,7 @@ def test_quality_end_to_end(tmp_path, monkeypatch, capfd):
     for name in ("ours.png", "plain.png", "ours/neighbours.png", "plain/samples.png"):
         assert (tmp_path / "out" / name).is_file()
     assert "| real images |" in text and "sampler of ours: " in text
+    assert found["lines"]["ours"]["fid_witness"]["value"] > 0 and "; worst ratio: " in text
     again = partial(quality.run_quality, [0.03, 0.03], 60, tmp_path / "out", data="mnist")
     # run again, what is there is not made anew
     for name in ("train_ours", "train_plain", "draw_ours"):

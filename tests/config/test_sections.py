@@ -23,7 +23,7 @@ def test_sections_of_a_table_have_the_options_of_its_entry_and_no_others():
     assert not {"image_size", "channels"} & set(type(tokenizer).model_fields)
     assert not {"codebook_size", "grid", "num_classes"} & set(type(net).model_fields)
     assert not {"net", "mask_id", "steps"} & set(type(MaskGITConfig().loss).model_fields)
-    assert set(type(ClassifierConfig().model).model_fields) == {"width"}
+    assert set(type(ClassifierConfig().model).model_fields) == {"width", "pooling", "kernel_size"}
 
 
 def test_a_token_critic_is_there_only_if_it_is_asked_for():

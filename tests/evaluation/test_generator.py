@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from maskgit.data.npz import write_npz
+from maskgit.evaluation import two_sample
 from maskgit.evaluation.generator import evaluate
 from maskgit.evaluation.metrics import METRICS, Metric
 from maskgit.evaluation.report import write_report
@@ -128,6 +130,62 @@ def test_a_new_metric_is_one_line_of_the_table(run_folder, monkeypatch):
     monkeypatch.setitem(METRICS, "zeros", entry)
     with pytest.raises(ValueError, match="zeros: the samples' labels are not known"):
         evaluate(unlabelled)
+
+
+def test_several_kinds_of_features_are_measured_side_by_side(run_folder, tmp_path, capfd):
+    """Each number is what the network alone gives; the first one's names stay plain."""
+    torch.manual_seed(1)
+    witness = Classifier(channels=1, num_classes=2, width=16)
+    witness.save(
+        tmp_path / "witness" / "classifier.safetensors", {"class_names": ["bag", "t-shirt"]}
+    )
+    both = Evaluation(
+        run=run_folder, count=30, options={"steps": 2},
+        metrics=("fid", "prdc", "agreement", "rfid"), features="classifier, witness",
+    )  # fmt: skip
+    results = evaluate(both)
+    alone = {
+        "": evaluate(replace(both, features="classifier")).numbers,
+        "_witness": evaluate(replace(both, features="witness")).numbers,
+    }
+    numbers = results.numbers
+    for name in ("fid", "precision", "recall", "density", "coverage", "rfid"):
+        for kind, found in alone.items():
+            wanted = (found[name].value, found[name].floor or 0)
+            given = (numbers[name + kind].value, numbers[name + kind].floor or 0)
+            assert given == pytest.approx(wanted, rel=1e-5, abs=1e-7), name + kind
+    assert numbers["fid"].value != pytest.approx(numbers["fid_witness"].value, rel=0.01)
+    assert numbers["class_agreement"] == alone[""]["class_agreement"]
+    assert "class_agreement_witness" not in numbers and len(numbers) == 2 * 6 + 2
+    fids = [numbers["fid"], numbers["fid_witness"]]
+    assert numbers["worst_fid"].value == max(one.value / one.floor for one in fids)
+    assert set(results.pictures) == {"samples.png", "neighbours.png"}
+    assert [one["network"] for one in results.about["features"]["several"]] == [
+        "classifier",
+        "witness",
+    ]
+    write_report(results, tmp_path / "out")
+
+
+def test_the_two_sample_test_is_measured_where_it_is_named(run_folder, tmp_path, monkeypatch):
+    """Of an untrained model, against noise, and against what its own tokenizer makes of noise."""
+    monkeypatch.setattr(two_sample, "STEPS", 75)
+    noise = torch.randint(0, 256, (230, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    reference = write_npz(tmp_path / "noise.npz", [noise.byte()], noise.shape, [0] * 230)
+    request = Evaluation(
+        run=run_folder, reference=str(reference), count=220, options={"steps": 2},
+        metrics=("c2st", "c2st_reconstructions"), pictures=False,
+    )  # fmt: skip
+    results = evaluate(request)
+    found = results.numbers
+    assert list(found) == ["c2st", "c2st_reconstructions"] and results.about["features"] is None
+    assert results.about["two-sample test"]["images of either side"] == 220
+    assert found["c2st"].value == 1.0 and found["c2st"].half_width == 0
+    assert 0.5 < found["c2st_reconstructions"].value <= 1
+    assert evaluate(replace(request, batch_size=37)).numbers == found, "whatever the batches"
+    quick = evaluate(replace(request, metrics=(), count=50))
+    assert "c2st" not in quick.numbers
+    assert any("c2st: trains a net" in note for note in quick.notes)
 
 
 def test_same_seed_same_numbers_and_another_seed_others(run_folder):
@@ -276,6 +334,25 @@ def test_two_processes_equal_one(run_folder, one_thread):
     one, two = (sorted((run_folder / f"{name}-images").glob("*.png")) for name in ("one", "two"))
     assert [path.name for path in one] == [path.name for path in two] and len(one) == 10
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.slow
+def test_two_processes_tell_apart_what_one_does(run_folder, one_thread, tmp_path):
+    """The two-sample test's images, and several kinds of features."""
+    noise = torch.randint(0, 256, (70, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    reference = write_npz(tmp_path / "noise.npz", [noise.byte()], noise.shape, [0] * 70)
+    judge = Classifier(channels=1, num_classes=2, width=16)
+    judge.save(tmp_path / "witness" / "classifier.safetensors", {})
+    options = [
+        "--reference", reference, "--count", "50", "--steps", "2", "--batch-size", "8",
+        "--metrics", "c2st_reconstructions,fid", "--features", "classifier,witness", "--out",
+    ]  # fmt: skip
+    assert cli("evaluate", run_folder, *options, run_folder / "one") == 0
+    by_processes(2, "scripts/evaluate.py", run_folder, *options, run_folder / "two")
+    one, two = (numbers(run_folder / name) for name in ("one", "two"))
+    assert list(one) == ["c2st_reconstructions", "fid", "fid_witness", "worst_fid"]
+    for name, number in one.items():
+        assert number["value"] == pytest.approx(two[name]["value"], rel=1e-5), name
 
 
 def test_rfid_and_bits_are_of_the_validation_split_whatever_the_reference(run_folder):

@@ -8,6 +8,7 @@ from maskgit.data.npz import npz_arrays, write_npz
 from maskgit.data.order import chunks_of
 from maskgit.data.pixels import to_uint8
 from maskgit.evaluation.image_sets import (
+    chosen_blocks,
     fingerprint,
     from_folder,
     from_npz,
@@ -15,6 +16,7 @@ from maskgit.evaluation.image_sets import (
     from_source,
     reconstructions,
     shared_out,
+    some_of,
 )
 
 
@@ -111,6 +113,27 @@ def test_one_process_is_shared_out_everything(image_folder):
     assert [share.numbers for share in found] == [range(3), range(3, 6), range(6, 8)]
     assert torch.equal(torch.cat([share.pixels for share in found]), pixels(images))
     assert images.shape() == (1, 16, 16) and images.counted()["count"] == 8
+
+
+@pytest.mark.parametrize("order", ["sorted", "in turn"])
+@pytest.mark.parametrize(
+    "count, most", [(1000, 200), (1013, 200), (207, 199), (210, 195), (60, 41)]
+)
+def test_some_of_a_set_have_the_labels_of_all(order, count, most):
+    """As many as are wanted, each once, and no class much more often than in the whole."""
+    blocks = chosen_blocks(count, most, 8)
+    chosen = [number for block in blocks for number in block]
+    assert len(set(chosen)) == len(chosen) == most and max(chosen) < count
+    assert blocks == chosen_blocks(count, most, 8)
+    labels = np.arange(count) * 4 // count if order == "sorted" else np.arange(count) % 4
+    shares = np.bincount(labels[chosen], minlength=4) / most
+    assert shares == pytest.approx(np.full(4, 0.25), abs=20 / most)
+
+
+def test_some_of_a_set_are_its_images(image_folder):
+    images = from_folder(image_folder / "train", channels=1)
+    assert some_of(images, 50, 5).equal(pixels(images))
+    assert some_of(images, 21, 5).shape == (21, 1, 16, 16)
 
 
 def test_the_fingerprint_sees_pixels_and_labels(image_folder):

@@ -53,6 +53,25 @@ def test_what_is_asked_for_comes_first(run, tmp_path):
     assert found["judge"]["sha256"] == own != found["features"]["sha256"]
 
 
+def test_a_witness_lies_beside_the_run_or_beside_the_judge(run, tmp_path):
+    with pytest.raises(ValueError, match="witness features need a witness beside the run"):
+        find_network(
+            Evaluation(run=run, features="classifier,witness"), find_judge(Evaluation(run=run))
+        )
+    save_judge(tmp_path / "witness", seed=1)
+    weights = tmp_path / "classifier"
+    for request in (
+        Evaluation(run=run, features="classifier,witness"),
+        Evaluation(samples=tmp_path / "s", features="classifier,witness", weights=weights),
+        Evaluation(samples=tmp_path / "s", features="classifier,witness", judge=weights),
+    ):
+        several = instruments(request)["features"]["several"]
+        assert [one["network"] for one in several] == ["classifier", "witness"]
+        assert several[0]["sha256"] != several[1]["sha256"]
+    alone = instruments(Evaluation(run=run, features="witness"))
+    assert alone["features"] == several[1] and alone["judge"] == several[0]
+
+
 def test_a_tokenizer_is_looked_at_with_the_classifier_beside_it_if_there_is_one(run, tmp_path):
     classifier, weights = tmp_path / "classifier", Path("w")
     for options, wanted in (

@@ -12,6 +12,7 @@ from maskgit.config.sections import DataConfig
 from maskgit.evaluation import metrics
 from maskgit.evaluation.feature_sets import FeatureSet, extract, moments
 from maskgit.evaluation.features import Seen
+from maskgit.evaluation.generator import SETS
 from maskgit.evaluation.image_sets import ImageSet, from_source
 from maskgit.evaluation.metrics import (
     METRICS,
@@ -313,8 +314,8 @@ def test_contract_of_every_metric(name):
         and all(math.isfinite(value) for value in found.values())
     )
     assert metric.better in ("lower", "higher") and metric.compute.__doc__
-    assert set(metric.sets) <= {"real", "fake", "originals", "decoded", "bits"}
-    assert set(metric.needs) <= {"run", "judge", "labels"}
+    assert set(metric.sets) <= {side for names in SETS for side in names}
+    assert set(metric.needs) <= {"run", "tokenizer", "judge", "labels"}
     assert all(math.isfinite(e.half_width) for e in estimate(metric, *sets).values())
 
 

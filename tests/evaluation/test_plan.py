@@ -42,6 +42,8 @@ def test_the_sets_that_nothing_compares_are_not_wanted(request_of_folders):
     ("options", "message"),
     [
         ({"metrics": ("bits",)}, "bits: needs a run and its data"),
+        ({"metrics": ("c2st",)}, "c2st: needs 40 images at least on either side"),
+        ({"metrics": ("c2st_reconstructions",)}, "needs a run, whose tokenizer is known"),
         ({"metrics": ("fdi",)}, "unknown metric 'fdi', did you mean 'fid'"),
         ({"reference": None}, "pass --reference"),
         ({"seed": 3}, "samples are measured all"),

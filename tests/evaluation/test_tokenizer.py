@@ -56,6 +56,21 @@ def test_a_few_metrics_of_a_few_images(run):
     assert set(numbers(run / "few")) == {"psnr", "codes_used", "perplexity", "dead_codes"}
 
 
+def test_rfid_in_several_kinds_of_features(run):
+    """Each is what the network alone gives; the first one's name stays plain."""
+    torch.manual_seed(7)
+    witness = Classifier(channels=1, num_classes=2, width=16)
+    witness.save(run.parent / "witness" / "classifier.safetensors", {})
+    found = {}
+    for features in ("classifier", "witness", "classifier,witness"):
+        options = ("--metrics", "rfid", "--features", features, "--out", run / features)
+        assert cli("evaluate", run, *options) == 0
+        found[features] = numbers(run / features)
+    both = found["classifier,witness"]
+    assert both["rfid"] == found["classifier"]["rfid"] != found["witness"]["rfid"]
+    assert both["rfid_witness"] == found["witness"]["rfid"] and len(both) == 2
+
+
 def test_without_a_network_rfid_is_left_out_and_said_so(run, capfd):
     (run.parent / "classifier" / "classifier.safetensors").unlink()
     assert cli("evaluate", run) == 0

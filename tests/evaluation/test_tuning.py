@@ -98,6 +98,26 @@ def test_another_feature_network_is_another_search(run, measured):
     assert len(measured) == 4
 
 
+@pytest.mark.parametrize("metric", ["worst_fid", "fid_witness"])
+def test_several_kinds_of_features_are_searched_by_where_they_are_named(
+    metric, run, measured, monkeypatch
+):
+    with pytest.raises(
+        ValueError, match=f"{metric} is of several kinds .* --features classifier,witness"
+    ):
+        list(run_tuning(Search(run, metric=metric, features="witness"), ["random"], [4]))
+    found = {metric: Number(2.5, math.nan, None, "lower")}
+    requests = []
+    monkeypatch.setattr(
+        tuning, "evaluate", lambda request: requests.append(request) or Results({}, found, (), {})
+    )
+    search = Search(run, metric=metric, trials=1, features="classifier,witness")
+    list(run_tuning(search, ["random"], [4]))
+    [preset] = load_presets(run / "pipeline").values()
+    assert preset.measured[metric] == 2.5
+    assert requests[0].metrics == ("fid",) and requests[0].features == "classifier,witness"
+
+
 def test_a_time_budget_keeps_what_was_found(run, measured):
     [path] = run_tuning(Search(run, trials=50, minutes=1e-9), ["confidence"], [4])
     assert len(measured) == 1 and path.is_file()

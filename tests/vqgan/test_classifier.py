@@ -37,6 +37,20 @@ def test_agreement_is_the_share_that_is_read_as_asked(classifier):
     assert class_agreement(classifier, images(), other) == pytest.approx(4 / 7)
 
 
+def test_another_kind_of_eyes_is_saved_and_read(tmp_path):
+    """Average pooling and wide convolutions; files from before these options are of the usual kind."""
+    options = {"pooling": "average", "kernel_size": 5}
+    witness = Classifier(channels=1, num_classes=3, width=8, **options).eval()
+    witness.save(tmp_path / "w.safetensors", {})
+    again, _ = Classifier.load(tmp_path / "w.safetensors")
+    assert torch.equal(again(images()), witness(images()))
+    assert again.layers[0].kernel_size == (5, 5) and isinstance(again.layers[3], torch.nn.AvgPool2d)
+    usual = Classifier(channels=1, num_classes=3)
+    assert usual.layers[0].kernel_size == (3, 3) and isinstance(usual.layers[3], torch.nn.MaxPool2d)
+    with pytest.raises(ValueError, match="unknown pooling 'averag', did you mean 'average'"):
+        Classifier(channels=1, num_classes=3, pooling="averag")
+
+
 @pytest.mark.parametrize("width", [0, -8, 4, 12])
 def test_a_width_that_its_norms_do_not_divide_is_refused(width):
     with pytest.raises(ValueError, match="width divides by 8"):

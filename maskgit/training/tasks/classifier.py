@@ -57,8 +57,9 @@ class ClassifierTask:
         self.dataset, self.validation = image_datasets(config.data, Path(config.run), config.seed)
         self.data_hash = data_hash(self.dataset, self.validation)
         self.class_names = self.dataset.source.class_names
-        shape = {"channels": config.data.channels, "num_classes": len(self.class_names)}
-        classifier = within_memory(lambda: Classifier(**shape, width=config.model.width), "model")
+        options: dict[str, Any] = config.model.model_dump()
+        options |= {"channels": config.data.channels, "num_classes": len(self.class_names)}
+        classifier = within_memory(lambda: Classifier(**options), "model")
         self.main = Learner(classifier, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
 
@@ -70,13 +71,13 @@ class ClassifierTask:
         take_weights(self.main.module, weights, "classifier", classes)
 
     def update(self, step: int, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step of cross-entropy on images shifted by up to two pixels."""
+        """One step of cross-entropy on images shifted by up to `shift` pixels."""
         learner, device = self.main, self.accelerator.device
         total = torch.zeros((), device=device)
         for number, batch in enumerate(parts):
             place = (self.config.seed, step, self.accelerator.process_index, number)
             draws = generator("augmentation", *place, device=device)
-            images = shift(to_float(upload(batch.data, device)), 2, draws)
+            images = shift(to_float(upload(batch.data, device)), self.config.shift, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(
                     learner.ddp(images), upload(batch.labels, device), label_smoothing=0.05
