@@ -82,7 +82,7 @@ class SeveralFeatures:
 
     def __init__(self, networks: Sequence[FeatureNetwork]) -> None:
         self.networks = tuple(networks)
-        self.about = {"several": [network.about for network in networks]}
+        self.about = {"networks": [network.about for network in networks]}
 
     def see(self, images: Tensor) -> Seen:
         """images: uint8 (n, channels, height, width) -> Seen."""

@@ -132,6 +132,8 @@ def _words(about: Any) -> str:
     """Nested values in one line; a hash by its first digits."""
     if isinstance(about, Mapping):
         return ", ".join(f"{key} {_words(value)}" for key, value in about.items())
+    if isinstance(about, list):
+        return " + ".join(map(_words, about))
     return about[:16] if isinstance(about, str) and len(about) == 64 else str(about)
 
 

@@ -160,11 +160,16 @@ def test_several_kinds_of_features_are_measured_side_by_side(run_folder, tmp_pat
     fids = [numbers["fid"], numbers["fid_witness"]]
     assert numbers["worst_fid"].value == max(one.value / one.floor for one in fids)
     assert set(results.pictures) == {"samples.png", "neighbours.png"}
-    assert [one["network"] for one in results.about["features"]["several"]] == [
+    assert [one["network"] for one in results.about["features"]["networks"]] == [
         "classifier",
         "witness",
     ]
-    write_report(results, tmp_path / "out")
+    [line] = [
+        line
+        for line in write_report(results, tmp_path / "out").splitlines()
+        if line.startswith("features")
+    ]
+    assert " + network witness, sha256 " in line and "{" not in line
 
 
 def test_the_two_sample_test_is_measured_where_it_is_named(run_folder, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def test_a_witness_lies_beside_the_run_or_beside_the_judge(run, tmp_path):
         Evaluation(samples=tmp_path / "s", features="classifier,witness", weights=weights),
         Evaluation(samples=tmp_path / "s", features="classifier,witness", judge=weights),
     ):
-        several = instruments(request)["features"]["several"]
+        several = instruments(request)["features"]["networks"]
         assert [one["network"] for one in several] == ["classifier", "witness"]
         assert several[0]["sha256"] != several[1]["sha256"]
     alone = instruments(Evaluation(run=run, features="witness"))
