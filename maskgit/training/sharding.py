@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
+from torch.torch_version import TorchVersion
 
 from maskgit.config.sections import TrainConfig
 from maskgit.model import AROUND, without_graphs
@@ -30,10 +31,20 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+LEAST = TorchVersion("2.14")
+"""The first torch that this was seen to be right with."""
+
+
 def make_learner(module: Module, accelerator: Accelerator, train: TrainConfig) -> Learner[Module]:
     """In shards if `train.shard` says so, and there are several processes."""
-    kind = ShardedLearner if train.shard and accelerator.num_processes > 1 else Learner
-    return kind(module, accelerator, train)
+    if not train.shard or accelerator.num_processes == 1:
+        return Learner(module, accelerator, train)
+    if torch.__version__ < LEAST:
+        raise ValueError(
+            f"train.shard=true needs torch {LEAST} or later, here is {torch.__version__}: with 2.9 the "
+            "losses were not those of a run without it"
+        )
+    return ShardedLearner(module, accelerator, train)
 
 
 class ShardedLearner(Learner[Module]):
