@@ -41,8 +41,8 @@ def make_learner(module: Module, accelerator: Accelerator, train: TrainConfig) -
         return Learner(module, accelerator, train)
     if torch.__version__ < LEAST:
         raise ValueError(
-            f"train.shard=true needs torch {LEAST} or later, here is {torch.__version__}: with 2.9 the "
-            "losses were not those of a run without it"
+            f"train.shard=true needs torch {LEAST} or later, here is {torch.__version__}: with 2.9 "
+            "the losses were not those of a run without it"
         )
     return ShardedLearner(module, accelerator, train)
 
