@@ -47,3 +47,19 @@ def test_it_computes_its_formulas():
     codes, labels = torch.randint(10, (3, 2, 3)), torch.tensor([0, 3, 4])
     found = net.eval()(codes, labels).flatten(1, 2)
     assert torch.allclose(found, by_formulas(net, codes, labels), atol=1e-4)
+
+
+@torch.no_grad()
+def test_an_image_does_not_depend_on_its_batch():
+    """Nor where the width does not divide into the CPU's vectors."""
+    torch.manual_seed(0)
+    for dim, heads in ((48, 4), (20, 2), (64, 2)):
+        shape = {"codebook_size": 9, "grid": (4, 4), "num_classes": 4, "hidden": 256}
+        net = Halton(**shape, dim=dim, depth=2, heads=heads).eval()
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+        codes, labels = torch.randint(10, (5, 4, 4)), torch.tensor([0, 3, 4, 1, 2])
+        together = net.by(labels).factors
+        alone = torch.cat([net.by(label[None]).factors for label in labels])
+        assert torch.equal(together, alone), dim
+        assert torch.allclose(net(codes, labels)[3], net(codes[3:4], labels[3:4])[0], atol=1e-5)

@@ -82,7 +82,9 @@ class Halton(PublishedNet):
 
     def by(self, labels: Tensor) -> Beside:
         """The registers, and the factors of all adaptive norms."""
-        vectors = F.silu(self.labels(labels))
+        vectors = self.labels(labels)
+        # in whole groups of 64: what is left over of a batch is computed another way on CPUs
+        vectors = F.silu(F.pad(vectors, (0, -self.emb_dim % 64)))[:, : self.emb_dim]
         makers = [*(block.to_factors for block in self.blocks), self.last_factors]
         factors = torch.cat([make(vectors) for make in makers], 1)
         tokens = self.registers.expand(len(labels), -1, -1)
