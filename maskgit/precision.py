@@ -68,6 +68,6 @@ def dtype_of(precision: str) -> torch.dtype:
 def uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Autocast as it is around, without its cache of converted weights."""
     kind = device.type
-    if not torch.is_autocast_enabled(kind):
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return nullcontext()
     return torch.autocast(kind, torch.get_autocast_dtype(kind), cache_enabled=False)
