@@ -68,6 +68,14 @@ def dtype_of(precision: str) -> torch.dtype:
 def uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Autocast as it is around, without its cache of converted weights."""
     kind = device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+    if not (has_autocast(kind) and torch.is_autocast_enabled(kind)):
         return nullcontext()
     return torch.autocast(kind, torch.get_autocast_dtype(kind), cache_enabled=False)
+
+
+@torch.compiler.assume_constant_result
+def has_autocast(kind: str) -> bool:
+    """Whether a kind of device knows autocast; a constant of a graph, since torch 2.9 cannot trace
+    the question.
+    """
+    return torch.amp.is_autocast_available(kind)
