@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskgit.data.sources.folders import Tree, folder, imagenet, readable_suffixes
-from maskgit.data.sources.hub import PARQUET, huggingface
+from maskgit.data.sources.hub import huggingface
+from maskgit.data.sources.parquet import PARQUET
 from maskgit.data.sources.small import cifar10, fashion_mnist, mnist5k, openmoji
 from maskgit.data.sources.source import SPLITS, Skipped, Source, check_labels, describe
 from maskgit.data.sources.tars import webdataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +13,13 @@ from annotated_types import Gt, Lt
 from PIL import Image
 
 from maskgit.data.pixels import open_image
+from maskgit.data.sources.pages import UnknownLayoutError
+from maskgit.data.sources.parquet import Table, local_files
 from maskgit.data.sources.source import Source, check_labels, natural
 from maskgit.machine import warn_once
 from vqgan.registry import choose
 
-PARQUET, LABEL = ".parquet", "label"
+LABEL = "label"
 
 
 def huggingface(
@@ -32,27 +34,39 @@ def huggingface(
     data_dir: str | None = None,
     validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05,
 ) -> Source:
-    """Any map-style `datasets` data set: a hub name, the path of a .parquet file, or `parquet` /
-    `imagefolder` with data_files or data_dir.
+    """Any map-style `datasets` data set: a hub name, the path, glob or folder of .parquet files, or
+    `parquet` / `imagefolder` with data_files or data_dir.
 
-    A file's label_column is `label` by default, where it has one. splits: our split -> theirs.
-    Where it has no validation split, every n-th row of train validates instead. Bytes are decoded
-    here, one image at a time, so that a corrupt one harms nothing else.
+    Parquet files here are read where they lie. The label_column of a path or a folder of them is
+    `label` by default, where they have one. splits: our split -> theirs. Where there is no
+    validation split, every n-th row of train validates instead. Bytes are decoded here, one image
+    at a time, so that a corrupt one harms nothing else.
     """
-    import datasets
+    local = None if data_dir or config_name else local_files(path, data_files)
+    options = path, image_column, label_column, splits, validation_share
+    labelled = data_files is None and local is not None
+    if local is None:
+        data = _loaded(path, config_name, data_files=data_files, data_dir=data_dir)
+        return _source(data, split, *options, labelled)
+    try:
+        return _source(_opened(local, path), split, *options, labelled)
+    except UnknownLayoutError:  # which the library reads, and copies
+        files = {name: list(map(str, found)) for name, found in local.items()}
+        return _source(_loaded("parquet", data_files=files), split, *options, labelled)
 
-    alone = path.endswith(PARQUET) and data_files is None
-    if alone and not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}: data.source is a source's name or such a file")
+
+def _source(
+    data: Mapping[str, Any],
+    split: str,
+    path: str,
+    image_column: str,
+    label_column: str | None,
+    splits: Mapping[str, str] | None,
+    validation_share: float,
+    labelled: bool,
+) -> Source:
+    """Of the splits as they are there; labelled: whether a column `label` is one unasked."""
     names = dict(splits or {"train": "train", "validation": "validation"})
-    load = partial(
-        datasets.load_dataset,
-        "parquet" if alone else path,
-        config_name,
-        data_files=path if alone else data_files,
-        data_dir=data_dir,
-    )
-    data = _loaded(load, path)
     training = choose(data, names.get("train", "train"), f"split of {path!r}")
     if split == "train" or names.get("validation") not in data:
         rows, every = training, max(2, round(1 / validation_share))
@@ -67,19 +81,40 @@ def huggingface(
             raise ValueError(
                 f"data set {path!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
             )
-    if alone and label_column is None and LABEL in rows.column_names:
+    if labelled and label_column is None and LABEL in rows.column_names:
         label_column = LABEL
-    rows = rows.cast_column(image_column, datasets.Image(decode=False))
     labels, class_names = _labels_of(rows, training, label_column, repr(path))
-    records = Records(rows, image_column, f"{path}/{split}")
-    return Source(records.image, labels, class_names, records.name)
+    pictures = (
+        rows.pictures(image_column, f"{path}/{split}")
+        if isinstance(rows, Table)
+        else Records(undecoded(rows, image_column), image_column, f"{path}/{split}")
+    )
+    return Source(pictures.image, labels, class_names, pictures.name)
 
 
-def _loaded(load: Callable[..., Any], path: str) -> Any:
+def _opened(files: Mapping[str, list[Path]], path: str) -> dict[str, Table]:
+    """FileNotFoundError, in a line, if they cannot be read."""
+    try:
+        return {split: Table(paths) for split, paths in files.items()}
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"cannot load data set {path!r}: {_line_of(error)}") from error
+
+
+def undecoded(rows: Any, column: str) -> Any:
+    """Rows of the library's, whose images are bytes."""
+    import datasets
+
+    return rows.cast_column(column, datasets.Image(decode=False))
+
+
+def _loaded(path: str, *names: str | None, **files: Any) -> Any:
     """What the library loads; once more elsewhere where its cache may be damaged or unwritable.
 
     FileNotFoundError, in a line, if that fails, too.
     """
+    import datasets
+
+    load = partial(datasets.load_dataset, path, *names, **files)
     try:
         return load()
     except (OSError, ValueError, _build_error()) as error:
