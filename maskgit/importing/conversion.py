@@ -68,7 +68,8 @@ def import_weights(
         source = fetch(str(source), known=known)
     foreign = read_tensors(source, known)
     if not may_be(name, foreign.tensors):
-        raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign)}")
+        sides = Sizes({**foreign.config, **(sizes or {})})
+        raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign, sides)}")
     try:
         weights = foreign._replace(tensors=_without_training(foreign.tensors))
         imported = system.read(weights, Sizes({**foreign.config, **(sizes or {})}))
@@ -119,12 +120,20 @@ def _check_place(out: Path, imported: Imported) -> None:
         raise ValueError(f"{out} holds a {other}: import into a folder of its own")
 
 
-def _instead(name: str, foreign: Foreign) -> str:
+def _instead(name: str, foreign: Foreign, sizes: Sizes) -> str:
+    """What a file looks like, or what one of the system would have beside."""
     others = looks_like(foreign.tensors)
     if others:
         return f"it looks like {' or '.join(others)} (`maskgit import {others[0]} ...`)"
     first = ", ".join(list(foreign.tensors)[:3])
-    return f"its {len(foreign.tensors)} tensors are {first}, ..., of no system that is known here"
+    said = f"its {len(foreign.tensors)} tensors are {first}, ..., of no system that is known here"
+    try:
+        _fitting(IMPORTERS[name].read(foreign, sizes))
+    except ValueError as error:
+        return f"{said}; as one of {name} {error}" if str(error).startswith("it lacks") else said
+    except STRANGE:
+        pass
+    return said
 
 
 def _fitting(imported: Imported) -> nn.Module:
@@ -190,6 +199,12 @@ def _pipeline(net: Any, system: System, origin: Origin, tokenizer: str | Path | 
 def _tokenizer_for(net: Any, path: str | Path) -> GridTokenizer:
     """The tokenizer, for images of the net's grid; ValueError if its codes are others."""
     found = load_tokenizer(path)
+    groups, per_cell = getattr(net, "codes_per_cell", 1), found.codes_per_cell
+    if per_cell != groups and found.codebook_size**per_cell == net.codebook_size**groups:
+        raise ValueError(
+            f"the tokenizer {path} cuts a cell into {per_cell} codes, the generator draws "
+            f'{groups}: import the tokenizer with --sizes of {{"codebook_splits": {groups}}}'
+        )
     if found.codebook_size != net.codebook_size:
         raise ValueError(
             f"the tokenizer {path} has {found.codebook_size} codes, the generator draws "

@@ -218,3 +218,28 @@ def test_half_precision_stays_as_it_is_published_and_computes_in_float32(tmp_pat
     with torch.no_grad():
         wanted = net.half().float()(codes)
     assert torch.allclose(pipeline.logits(codes), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("lost", ["reg_tokens.weight", "last_norm.mlp.1.weight"])
+def test_a_tensor_that_a_system_is_known_by_is_named_if_it_alone_is_missing(tmp_path, lost):
+    def without(tensors):
+        return {name: tensor for name, tensor in tensors.items() if name != lost}
+
+    path, _ = halton_file(tmp_path / "a.pth", without)
+    with pytest.raises(ValueError, match=f"as one of halton it lacks {lost}"):
+        import_weights("halton", path, tmp_path / "out", sizes=HEADS)
+
+
+def test_a_tokenizer_of_other_groups_of_bits_is_told_how_it_would_fit(tmp_path):
+    from tests.importing.golden import checkpoint
+    from tests.importing.parity import sizes_of
+
+    sizes = sizes_of("maskbit_tokenizer") | {"codebook_splits": 5}
+    tokenizer = import_weights(
+        "maskbit", checkpoint("maskbit_tokenizer"), tmp_path / "t", sizes=sizes
+    )
+    with pytest.raises(ValueError, match=r'draws 2: import .* of {"codebook_splits": 2}'):
+        import_weights(
+            "maskbit", checkpoint("maskbit_generator"), tmp_path / "out", tokenizer=tokenizer,
+            sizes=sizes_of("maskbit_generator"),
+        )  # fmt: skip
