@@ -181,8 +181,7 @@ def _some(names: list[str]) -> str:
 
 def _pipeline(net: Any, system: System, origin: Origin, tokenizer: str | Path | None) -> Pipeline:
     model = NonAutoregressiveWrapper(net, mask_id=net.codebook_size)
-    drawn = system.drawn(net.config)
-    sampler, guidance = drawn or (system.sampler, system.guidance)
+    sampler, guidance = system.settings(net.config)
     return Pipeline(
         model,
         None if tokenizer is None else _tokenizer_for(net, tokenizer),
@@ -190,9 +189,7 @@ def _pipeline(net: Any, system: System, origin: Origin, tokenizer: str | Path | 
         sampler=sampler,
         guidance=guidance,
         run={"imported": origin._asdict()},
-        presets={}
-        if drawn is None
-        else {PAPER: Preset(sampler=dict(sampler), guidance=GuidanceConfig(**guidance))},
+        presets={PAPER: Preset(sampler=dict(sampler), guidance=GuidanceConfig(**guidance))},
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from maskgit.importing.reading import Foreign
 from maskgit.importing.system import (
+    Drawn,
     Imported,
     Published,
     Sizes,
@@ -63,24 +67,32 @@ def read(foreign: Foreign, sizes: Sizes) -> Imported:
 
 
 REPO = "llvictorll/Halton-MaskGIT"
+PUBLISHED = {
+    (256, "tiny"): 10.2, (256, "small"): 6.40, (256, "base"): 4.17,
+    (384, "small"): 6.11, (384, "base"): 4.15, (384, "large"): 2.59,
+}  # fmt: skip
+"""FIDs, as the README of the project has them."""
+W = {384: 1.5, 512: 1.0, 768: 0.7, 1024: 0.5}
+"""What it guides nets of these widths by, (1 + w) c - w u, for those."""
+
+
+def drawn(model: Mapping[str, Any]) -> Drawn:
+    """The settings of a net, of the largest for one of no published width; its logits are
+    multiplied by 1 to 1.2."""
+    sampler = {"name": "halton", "steps": 32, "schedule": "arccos", "temperature": [1.0, 0.8333]}
+    return sampler, {"scale": 1 + W.get(model["dim"], 0.5)}
+
+
 SYSTEM = System(
     "Halton-MaskGIT",
     "https://github.com/valeoai/Halton-MaskGIT",
     "MIT",
     tuple(
-        Published(REPO, f"ImageNet_{size}_{name}.pth", f"generator, {size} px")
-        for size, names in {256: ("tiny", "small", "base"), 384: ("small", "base", "large")}.items()
-        for name in names
+        Published(REPO, f"ImageNet_{size}_{name}.pth", f"generator, {size} px", fid)
+        for (size, name), fid in PUBLISHED.items()
     ),
     knows,
     read,
     tokenizer="llamagen hub:FoundationVision/LlamaGen/vq_ds16_c2i.pt",
-    # their logits are multiplied by 1 to 1.2; their w is 2
-    sampler={
-        "name": "halton",
-        "steps": 32,
-        "schedule": "arccos",
-        "temperature": [1.0, 0.8333],
-    },
-    guidance={"scale": 3.0},
+    settings=drawn,
 )

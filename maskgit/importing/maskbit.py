@@ -194,7 +194,5 @@ SYSTEM = System(
     read,
     tokenizer="maskbit hub:markweber/maskbit_tokenizer_{}bit",
     size=_bits_of,
-    sampler=_drawn(14)[0],
-    guidance=_drawn(14)[1],
     settings=lambda model: _drawn(_bits_of(model)),
 )

@@ -114,6 +114,10 @@ SYSTEM = System(
     knows,
     read,
     tokenizer="maskgit_flax tokenizer_imagenet256_checkpoint",
-    sampler=generator.SAMPLER,
-    settings=lambda model: None if model["grid"][0] == 32 else (generator.SAMPLER, {"scale": 1.0}),
+    settings=lambda model: (
+        {**generator.SAMPLER, "steps": generator.STEPS_512}
+        if model["grid"][0] == 32
+        else generator.SAMPLER,
+        {"scale": 1.0},
+    ),
 )

@@ -81,8 +81,6 @@ SYSTEM = System(
     knows,
     read,
     tokenizer="taming last.ckpt",
-    sampler=_drawn(8, 4.5, 3.0)[0],
-    guidance=_drawn(8, 4.5, 3.0)[1],
     # of images of 256 and of 512 px
     settings=lambda model: _drawn(15, 7.0, 2.8) if model["grid"][0] == 32 else _drawn(8, 4.5, 3.0),
 )

@@ -77,19 +77,10 @@ class System(NamedTuple):
     # what a generator's codes are of: the words after `maskgit import`, {} standing for its size
     tokenizer: str = ""
     size: Callable[[Mapping[str, Any]], Any] = lambda model: "SIZE"
-    # published settings: a sampler with options, and guidance, u + s (c - u)
-    sampler: Mapping[str, Any] = {"name": "confidence"}
-    guidance: Mapping[str, Any] = {"scale": 1.0}
     # an entry of IMPORTERS whose files may be of this system: the names are the same
     like: str = ""
-    # of a model's options: (sampler, guidance) where its file has settings of its own, none where
-    # nothing is published of it
-    settings: Callable[[Mapping[str, Any]], Drawn | None] | None = None
-
-    def drawn(self, model: Mapping[str, Any]) -> Drawn | None:
-        """The published settings of a generator."""
-        both = self.sampler, self.guidance
-        return both if self.settings is None else self.settings(model)
+    # of a generator's options: the published sampler with its options, and guidance, u + s (c - u)
+    settings: Callable[[Mapping[str, Any]], Drawn] = lambda model: ({"name": "confidence"}, {})
 
     @property
     def says(self) -> str:

@@ -311,18 +311,26 @@ def _published() -> tuple[Published, ...]:
 REPO, FILE = "yucornetto", "model.safetensors"
 NAMED = {32: "l32", 64: "b64", 128: "s128"}
 """Of generators, by their codes."""
-DRAWN: Drawn = (
-    {
-        "name": "confidence",
-        "steps": 8,
-        "schedule": "arccos",
-        "temperature": (9.5, 0.0),
-        "choice_temperature": (9.5, 0.0),
-    },
-    {"scale": 5.5, "schedule": "linear"},
-)
-"""What L-32 is drawn with: logits + T * Gumbel noise is a draw at temperature T, (1 + w) c - w u is
-our scale 1 + w; their w grows from 0 to 7/8 of 4.5 over the rounds, ours from 1/8 of it to all."""
+
+
+def _drawn(steps: int, temperature: float, scale: float, schedule: str | dict[str, Any]) -> Drawn:
+    """Logits + T * Gumbel noise is a draw at temperature T, which falls to 0 over the rounds."""
+    falling = (temperature, 0.0)
+    sampler = {"name": "confidence", "steps": steps, "schedule": "arccos"}
+    return (
+        {**sampler, "temperature": falling, "choice_temperature": falling},
+        {"scale": scale, "schedule": schedule},
+    )
+
+
+DRAWN: dict[int, Drawn] = {
+    32: _drawn(8, 9.5, 5.5, "linear"),
+    64: _drawn(8, 11.0, 4.0, "linear"),
+    128: _drawn(64, 2.8, 6.9, {"name": "power_cosine", "power": 3.0}),
+}
+"""By their codes, as configs/infer of the project has it. Where theirs is linear, (1 + w) c - w u
+is our scale 1 + w: their w grows from 0 to 7/8 of 4.5 (or 3), ours from 1/8 of it to all. Theirs by
+power-cosine is u + s (c - u), as ours."""
 SYSTEM = System(
     "TiTok",
     "https://github.com/bytedance/1d-tokenizer",
@@ -332,8 +340,5 @@ SYSTEM = System(
     read,
     tokenizer="titok hub:yucornetto/tokenizer_titok_{}_imagenet",
     size=lambda model: NAMED.get(model["grid"][1], "SIZE"),
-    # what B-64 and S-128 are drawn with stands in no file that is at hand
-    settings=lambda model: None if model["grid"][1] in (64, 128) else DRAWN,
-    sampler=DRAWN[0],
-    guidance=DRAWN[1],
+    settings=lambda model: DRAWN.get(model["grid"][1], DRAWN[32]),
 )
