@@ -67,12 +67,12 @@ def import_weights(
     if str(source).startswith(PREFIX):
         source = fetch(str(source), known=known)
     foreign = read_tensors(source, known)
+    weights = foreign._replace(tensors=_without_training(foreign.tensors))
+    given = Sizes({**foreign.config, **(sizes or {})})
     if not may_be(name, foreign.tensors):
-        sides = Sizes({**foreign.config, **(sizes or {})})
-        raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, foreign, sides)}")
+        raise ValueError(f"{foreign.path} is no file of {name}: {_instead(name, weights, given)}")
     try:
-        weights = foreign._replace(tensors=_without_training(foreign.tensors))
-        imported = system.read(weights, Sizes({**foreign.config, **(sizes or {})}))
+        imported = system.read(weights, given)
         module = _fitting(imported)
     except ValueError as error:
         raise ValueError(f"{foreign.path} is no whole file of {name}: {error}") from error

@@ -177,10 +177,8 @@ def of_chunk(
             raise IndexError("a page of no possible size")
         if kind == DICTIONARY_PAGE:
             known = dictionary
-            about = Page(
-                -1, header[7][1], at, stored, unpacked, 0, CODECS.index(codec), PLAIN, 0, -1
-            )
-            yield about
+            written = CODECS.index(codec), PLAIN, 0, -1
+            yield Page(-1, header[7][1], at, stored, unpacked, 0, *written)
         elif kind in (DATA, DATA_V2):
             page = _data_page(header, CODECS.index(codec), depth)._replace(
                 first=first, begin=at, stored=stored, unpacked=unpacked, dictionary=known
