@@ -44,6 +44,19 @@ Place = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser()))
 """A path, of which ~ is one's home."""
 
 
+def _known_colour(name: str) -> str:
+    from PIL import ImageColor  # a config is read in many commands that draw nothing
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError as error:
+        raise ValueError(f"{error}: a name such as grey, or '#336699' in quotes") from error
+    return name
+
+
+Colour = Annotated[str, AfterValidator(_known_colour)]
+
+
 class DataConfig(Section):
     """Images: where from, and how they are cut."""
 
@@ -59,8 +72,12 @@ class DataConfig(Section):
     flip: bool = False
     # black and white in pictures of more than 8 bits; by default [0, 65535], and [0, 1] of floats
     range: Annotated[tuple[float, float], AfterValidator(_apart)] | None = None
-    # lanczos by Pillow, or bicubic by torch in a fifth of the time: both with antialiasing
-    resample: Literal["lanczos", "bicubic"] = "lanczos"
+    # lanczos by Pillow, bicubic by torch in a fifth of the time, nearest for pixel art
+    resample: Literal["lanczos", "bicubic", "nearest"] = "lanczos"
+    # crop: the shorter side fits, what stands over is cut; contain: all of it, on the background
+    resize: Literal["crop", "contain"] = "crop"
+    # what contain fills with, and transparent pixels lie on
+    background: Colour = "white"
     workers: Annotated[Count, Le(1000), MAY_CHANGE] = 0
 
 

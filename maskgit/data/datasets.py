@@ -159,9 +159,17 @@ class ImageDataset:
 
 def transform_of(data: DataConfig) -> Transform:
     """How a data section cuts its images."""
-    resample = None if data.resample == "lanczos" else data.resample
     return Transform(
-        data.image_size, data.channels, data.crop, data.max_scale, data.flip, data.range, resample
+        data.image_size,
+        data.channels,
+        data.crop,
+        data.max_scale,
+        data.flip,
+        data.range,
+        # none, as it was before there was another: a cache then stays good
+        None if data.resample == "lanczos" else data.resample,
+        None if data.resize == "crop" else data.resize,
+        None if data.background == "white" else data.background,
     )
 
 

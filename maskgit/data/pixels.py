@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from vqgan.files import replacing
@@ -53,19 +53,22 @@ DEEP = {"I": (0.0, 65535.0), "F": (0.0, 1.0)}
 
 
 def to_mode(
-    image: Image.Image, channels: int, limits: tuple[float, float] | None = None
+    image: Image.Image,
+    channels: int,
+    limits: tuple[float, float] | None = None,
+    background: str = "white",
 ) -> Image.Image:
     """Grey ("L") for 1 channel, "RGB" for 3.
 
     16-bit and float grey is scaled from `limits`, by default DEEP's, the same for all images;
-    transparency is laid on white. Plain `convert` clips 16-bit grey to white, float to black, and
-    shows the hidden colour of transparent pixels. ValueError if a pixel lies outside.
+    what is transparent lies on `background`. Plain `convert` clips 16-bit grey to white, float to
+    black, and shows the hidden colour of transparent pixels. ValueError if a pixel lies outside.
     """
     if image.mode[0] in DEEP:
         image = Image.fromarray(_from_deep(image, limits or DEEP[image.mode[0]]))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     wanted = "L" if channels == 1 else "RGB"
     return image if image.mode == wanted else image.convert(wanted)  # which would be a copy
 
@@ -109,7 +112,10 @@ class Transform:
     crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: mirror
     half of the images while training; a code cache keeps the mirror image as a second view instead.
     range: what is black and white in pictures of more than 8 bits a pixel, by default `DEEP`.
-    resample: none for Lanczos by Pillow, or "bicubic" by torch, in a fifth of the time.
+    resample: none for Lanczos by Pillow, "bicubic" by torch, in a fifth of the time, or "nearest",
+    for pixel art. resize: none to fill the square and cut what stands over, or "contain": the whole
+    picture in the square, with `background` (none for white) where it ends; "random" then makes it
+    smaller, and puts it anywhere. background: also what transparent pixels lie on.
     """
 
     image_size: int
@@ -119,6 +125,8 @@ class Transform:
     flip: bool = False
     range: tuple[float, float] | None = None
     resample: str | None = None
+    resize: str | None = None
+    background: str | None = None
 
     def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
         """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or
@@ -126,10 +134,12 @@ class Transform:
         larger, right, down, mirror = PLAIN if draws is None else draws.tolist()
         if self.crop == "center":
             larger, right, down = PLAIN[:3]
-        image = to_mode(image, self.channels, self.range)
-        short = round(self.image_size * (1 + (self.max_scale - 1) * larger))
-        cut = self._cut if self.resample is None or min(image.size) == short else self._cut_bicubic
-        pixels = cut(image, short, right, down)
+        image = to_mode(image, self.channels, self.range, self.background or "white")
+        scale = 1 + (self.max_scale - 1) * larger
+        if self.resize == "contain":
+            pixels = self._contained(image, scale, right, down)
+        else:
+            pixels = self._cut(image, round(self.image_size * scale), right, down)
         if self.flip and mirror < 0.5:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(
@@ -138,11 +148,19 @@ class Transform:
 
     def _cut(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
         """(image_size, image_size[, 3]) of the image, once its shorter side is `short`."""
-        size = self.image_size
-        if min(image.size) != short:
-            image = image.resize(_resized(image, short), Image.Resampling.LANCZOS)
+        size, as_it_is = self.image_size, min(image.size) == short
+        if self.resample == "bicubic" and not as_it_is:
+            return self._cut_bicubic(image, short, right, down)
+        if not as_it_is:
+            image = image.resize(_resized(image, short), self._filter)
         x, y = _offset(image.width - size, right), _offset(image.height - size, down)
         return np.asarray(image.crop((x, y, x + size, y + size)))
+
+    @property
+    def _filter(self) -> Image.Resampling:
+        """Pillow's."""
+        nearest = self.resample == "nearest"
+        return Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
 
     def _cut_bicubic(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
         """The same, cut before it is resized, to whole pixels of the image."""
@@ -151,7 +169,28 @@ class Transform:
         across, along = image.width / width, image.height / height
         sides = x * across, y * along, (x + size) * across, (y + size) * along
         x0, y0, x1, y1 = map(round, sides)
-        return _bicubic(np.array(image.crop((x0, y0, x1, y1))), size)
+        return _bicubic(np.array(image.crop((x0, y0, x1, y1))), (size, size))
+
+    def _contained(
+        self, image: Image.Image, smaller: float, right: float, down: float
+    ) -> np.ndarray:
+        """(image_size, image_size[, 3]): all of the image, on the background.
+
+        Nearest enlarges by whole factors alone, so that pixels stay square.
+        """
+        size, factor = self.image_size, self.image_size / smaller / max(image.size)
+        if self.resample == "nearest" and factor > 1:
+            factor = math.floor(factor)
+        width, height = (min(size, max(1, round(side * factor))) for side in image.size)
+        if self.resample == "bicubic" and image.size != (width, height):
+            found = _bicubic(np.array(image), (height, width))
+        else:
+            found = np.asarray(image.resize((width, height), self._filter))
+        fill = ImageColor.getcolor(self.background or "white", image.mode)
+        square = np.full((size, size, *found.shape[2:]), fill, dtype=np.uint8)
+        x, y = _offset(size - width, right), _offset(size - height, down)
+        square[y : y + height, x : x + width] = found
+        return square
 
 
 def _resized(image: Image.Image, short: int) -> tuple[int, int]:
@@ -163,11 +202,11 @@ def _resized(image: Image.Image, short: int) -> tuple[int, int]:
     return width, height
 
 
-def _bicubic(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (h, w[, 3]) -> (size, size[, 3]), antialiased; as Pillow's but for rounding."""
+def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (h, w[, 3]) -> (*size[, 3]), antialiased; as Pillow's but for rounding."""
     image = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).movedim(-1, 0)
-    found = F.interpolate(image[None], (size, size), mode="bicubic", antialias=True)[0]
-    return found.movedim(0, -1).reshape(size, size, *pixels.shape[2:]).numpy()
+    found = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+    return found.movedim(0, -1).reshape(*size, *pixels.shape[2:]).numpy()
 
 
 def _offset(room: int, draw: float) -> int:

@@ -130,7 +130,9 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
 
     name = data.source if isinstance(data.source, str) else " ".join(map(str, data.source.values()))
     size = f"{data.image_size}x{data.image_size}x{data.channels}"
-    cut = f"shorter side resized ({data.resample.capitalize()}), centre cropped"
+    how = data.resample.capitalize()
+    whole = f"longer side resized ({how}), on {data.background}"
+    cut = whole if data.resize == "contain" else f"shorter side resized ({how}), centre cropped"
     about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
     return ImageSet(len(chosen), source.labels[chosen], read, about)
 

@@ -5,6 +5,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from maskgit.config.sections import DataConfig
@@ -218,3 +220,61 @@ def test_bicubic_keeps_what_pillows_does_at_whole_pixels():
 def test_a_cache_made_before_there_was_bicubic_is_of_the_same_transform():
     assert transform_of(DataConfig()).resample is None
     assert transform_of(DataConfig(resample="bicubic")).resample == "bicubic"
+
+
+@given(
+    width=st.integers(1, 60),
+    height=st.integers(1, 60),
+    resample=st.sampled_from([None, "bicubic", "nearest"]),
+    draws=st.none() | st.lists(st.floats(0, 0.999), min_size=4, max_size=4),
+)
+def test_contain_shows_the_whole_picture_in_its_shape(width, height, resample, draws):
+    """A black picture on red: where it lies is a rectangle of the picture's shape, to a pixel."""
+    transform = Transform(
+        24, 3, crop="random", resample=resample, resize="contain", background="red"
+    )
+    found = transform(Image.new("RGB", (width, height)), None if draws is None else np.array(draws))
+    assert found.shape == (3, 24, 24)
+    is_picture = found[0] == 0
+    assert np.array_equal(found[0], np.where(is_picture, 0, 255)) and not found[1:].any()
+    rows, columns = np.flatnonzero(is_picture.any(1)), np.flatnonzero(is_picture.any(0))
+    tall, wide = len(rows), len(columns)
+    assert is_picture.sum() == tall * wide, "a rectangle"
+    assert abs(tall - wide * height / width) < 1 + height / width
+    assert max(tall, wide) <= 24
+    if draws is None:
+        assert abs(rows[0] - (24 - tall) / 2) < 1 and abs(columns[0] - (24 - wide) / 2) < 1
+        if resample != "nearest":
+            assert max(tall, wide) == 24
+
+
+def test_nearest_keeps_the_colours_of_pixel_art_and_its_pixels_square():
+    art = np.random.default_rng(0).integers(0, 256, (7, 10, 3), np.uint8)
+    found = Transform(24, 3, resample="nearest", resize="contain")(Image.fromarray(art))
+    twice = art.repeat(2, 0).repeat(2, 1).transpose(2, 0, 1)
+    assert np.array_equal(found[:, 5:19, 2:22], twice), "2 times, not 2.4"
+    cut = Transform(14, 3, resample="nearest")(Image.fromarray(art))
+    assert np.array_equal(cut, twice[:, :, 3:17])
+
+
+def test_what_is_transparent_lies_on_the_background():
+    clear = Image.new("RGBA", (4, 4), (0, 255, 0, 0))
+    half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
+    for name, colour in ((None, 255), ("grey", 128), ("black", 0)):
+        assert (Transform(4, 3, background=name)(clear) == colour).all()
+        found = Transform(4, 1, background=name)(half).astype(int)
+        assert (abs(found - colour * 127 / 255) <= 1).all()
+
+
+def test_what_a_cache_was_cut_by_before_there_were_choices_is_none():
+    found = transform_of(DataConfig())
+    assert found.resize is None and found.background is None
+    data = DataConfig(resize="contain", background="grey", resample="nearest")
+    found = transform_of(data)
+    assert (found.resize, found.background, found.resample) == ("contain", "grey", "nearest")
+
+
+def test_a_colour_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="'gras'.*: a name such as grey, or '#336699' in quotes"):
+        DataConfig(background="gras")
+    assert DataConfig(background="#336699").background == "#336699"
