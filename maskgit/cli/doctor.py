@@ -55,7 +55,7 @@ def examine(path: str | None) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield Finding(False, "config", str(error))
         return
-    about = f"{config.task}, {config.train.steps} steps of {config.train.batch_size}"
+    about = f"{config.task}, {config.train.length} of {config.train.batch_size}"
     yield Finding(True, "config", f"{path}: {about}")
     yield from (_look(name, partial(check, config)) for name, check in checks_of(config))
 

@@ -209,7 +209,7 @@ def _describe_config(path: Path, overrides: Sequence[str]) -> str:
     """What a config would train, and what an image costs it."""
     config = load(path, overrides)
     lines = [
-        f"{path}: {config.task}, {config.train.steps} steps of {config.train.batch_size}, "
+        f"{path}: {config.task}, {config.train.length} of {config.train.batch_size}, "
         f"into {config.run}"
     ]
     lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]

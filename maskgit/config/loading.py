@@ -98,7 +98,26 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(config):
         raise ValueError(f"{path} is not a mapping of sections")
-    return overridden(config, overrides, COMMAND_LINE if overrides else str(path))
+    values = overridden(config, overrides, COMMAND_LINE if overrides else str(path))
+    return with_one_length(values, overrides)
+
+
+LENGTHS = {"train.steps": "minutes", "train.minutes": "steps"}
+"""What an override sets, and what it takes the place of in the file."""
+NOTHING = ("", "null", "~")
+"""Values that set nothing."""
+
+
+def with_one_length(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Of a file's `train.steps` and `train.minutes`, none that an override takes the place of."""
+    given = {
+        key for key, _, value in (word.partition("=") for word in overrides) if value not in NOTHING
+    }
+    replaced = {other for key, other in LENGTHS.items() if key in given}
+    train = values.get("train")
+    if not isinstance(train, Mapping) or len(replaced) != 1:
+        return values
+    return {**values, "train": {k: v for k, v in train.items() if k not in replaced}}
 
 
 MOST_BYTES, MOST_VALUES = 2**20, 20_000

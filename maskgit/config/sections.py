@@ -6,11 +6,12 @@ Every field has a default that works; a YAML file holds only what differs. An op
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Le
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from maskgit.config.choices import entry, keywords, member, names, table
 from maskgit.config.marks import MAY_CHANGE
@@ -159,6 +160,8 @@ class TrainConfig(Section):
     """
 
     steps: Annotated[Positive, MAY_CHANGE] = 1000
+    # in place of steps: as many as this machine does in the time, found out once
+    minutes: Annotated[Annotated[float, Field(gt=0)] | None, MAY_CHANGE] = None
     batch_size: Size = 64
     accumulate: Size = 1
     learning_rate: Annotated[float, Field(gt=0), MAY_CHANGE] = 1e-3
@@ -183,6 +186,23 @@ class TrainConfig(Section):
     keep: Annotated[Positive, MAY_CHANGE] = 2
     max_eval_images: Annotated[Positive, MAY_CHANGE] = 10_000
     trackers: Annotated[tuple[str, ...], MAY_CHANGE] = ("tensorboard",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and {"steps", "minutes"} <= {
+            k for k, v in values.items() if v is not None
+        }:
+            raise ValueError(
+                "steps and minutes are both given: leave one out (minutes find the steps that "
+                "they hold)"
+            )
+        return values
+
+    @property
+    def length(self) -> str:
+        """In words."""
+        return f"{self.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
 
 
 def _unsharded(shard: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -72,7 +73,13 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
 
 
 def start_trackers(accelerator: Accelerator, config: Config, step: int) -> None:
-    """Those that the config wants, if any; rows after this step are of a run that was cut short."""
+    """Those that the config wants, if any; rows after this step are of a run that was cut short.
+
+    stderr says from which step a run continues.
+    """
+    if step and accelerator.is_main_process:
+        said = f"{config.run}: continuing from step {step} of {config.train.steps}"
+        print(said, file=sys.stderr, flush=True)
     wanted = config.train.trackers
     if wanted:
         purge = {"tensorboard": {"purge_step": step}} if "tensorboard" in wanted else {}

@@ -27,6 +27,7 @@ from maskgit.processes import held
 from maskgit.randomness import mixed_seed
 from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
+from maskgit.training.budget import with_steps
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
 from maskgit.training.launch import make_accelerator, start_trackers, with_precision
 from maskgit.training.learner import PARTS, Outcome, learning_rate_at, whole
@@ -48,7 +49,7 @@ def train(config: Config) -> Path:
     config = with_precision(config)
     accelerator = make_accelerator(config.train, Path(config.run))
     with held(config.run, "train"):
-        return Training(config, accelerator).run()
+        return Training(with_steps(config, accelerator), accelerator).run()
 
 
 class Training:
