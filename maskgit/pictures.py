@@ -24,12 +24,10 @@ def image_grid(
 
     Small images are enlarged.
     """
-    from torchvision.utils import make_grid
-
     zoom = max(1, -(-SMALLEST // images.shape[-1]))
     large = images.detach().float().cpu().repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
     gap = 4
-    picture = to_pil(make_grid(large, nrow=num_columns, padding=gap, pad_value=1.0)).convert("RGB")
+    picture = to_pil(_side_by_side(large, num_columns, gap)).convert("RGB")
     if not row_names:
         return picture
     font = ImageFont.load_default(size=16)
@@ -41,6 +39,20 @@ def image_grid(
         middle = gap + row * (large.shape[-2] + gap) + large.shape[-2] // 2
         draw.text((margin - gap, middle), name, fill="black", font=font, anchor="rm")
     return named
+
+
+def _side_by_side(images: Tensor, num_columns: int, gap: int) -> Tensor:
+    """As torchvision's make_grid on white, whose import would take longer than to draw a grid."""
+    if len(images) == 1:
+        return images[0]
+    columns = min(num_columns, len(images))
+    rows = -(-len(images) // columns)
+    high, wide = images.shape[-2] + gap, images.shape[-1] + gap
+    grid = images.new_ones(images.shape[1], high * rows + gap, wide * columns + gap)
+    for number, image in enumerate(images):
+        top, left = high * (number // columns) + gap, wide * (number % columns) + gap
+        grid[:, top : top + image.shape[-2], left : left + image.shape[-1]] = image
+    return grid
 
 
 @torch.no_grad()

@@ -73,9 +73,12 @@ def uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(kind, torch.get_autocast_dtype(kind), cache_enabled=False)
 
 
-@torch.compiler.assume_constant_result
 def has_autocast(kind: str) -> bool:
     """Whether a kind of device knows autocast; a constant of a graph, since torch 2.9 cannot trace
     the question.
     """
     return torch.amp.is_autocast_available(kind)
+
+
+# torch.compiler.assume_constant_result does just this, but imports the compiler: a second or more
+vars(has_autocast)["_dynamo_marked_constant"] = True

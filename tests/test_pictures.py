@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
+from maskgit.data.pixels import to_pil
 from maskgit.pictures import SMALLEST, image_grid, pairs
 
 
@@ -25,3 +27,12 @@ def test_few_pairs_and_a_last_row_that_is_not_full_stay_under_their_names():
     assert right[:60].mean() < 60 and right[-58:].mean() > 250
     rows = np.asarray(pairs(dark, light, num_columns=2).convert("L"))
     assert rows.shape[0] == 4 * 56 + 5 * 4 and rows[-58:].mean() > 240, "the last originals alone"
+
+
+@pytest.mark.parametrize("count, columns, channels", [(1, 3, 1), (2, 3, 3), (7, 3, 1), (6, 2, 3)])
+def test_images_lie_as_torchvision_lays_them(count, columns, channels):
+    from torchvision.utils import make_grid
+
+    images = torch.rand(count, channels, 60, 57) * 2 - 1
+    theirs = to_pil(make_grid(images, nrow=columns, padding=4, pad_value=1.0)).convert("RGB")
+    assert image_grid(images, num_columns=columns).tobytes() == theirs.tobytes()

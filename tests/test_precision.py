@@ -3,7 +3,7 @@ import torch
 
 from maskgit import precision
 from maskgit.config.loading import load, save
-from maskgit.precision import best_precision, dtype_of, uncached_autocast
+from maskgit.precision import best_precision, dtype_of, has_autocast, uncached_autocast
 from maskgit.training import launch
 from maskgit.training.launch import with_precision
 from tests.model.conftest import draws, ours
@@ -87,3 +87,10 @@ def test_self_conditioning_in_bf16_has_the_gradients_of_fp32():
     for name, grad in grads[0].items():
         close = torch.nn.functional.cosine_similarity(grad.flatten(), grads[1][name].flatten(), 0)
         assert close > 0.9 or grad.abs().max() < 1e-6, name
+
+
+def test_whether_there_is_autocast_is_marked_as_torch_marks_a_constant():
+    def other(kind: str) -> bool:
+        return True
+
+    assert vars(torch.compiler.assume_constant_result(other)).items() <= vars(has_autocast).items()

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from vqgan.files import replacing
 
@@ -206,10 +207,30 @@ def without_memory(most: int = 100_000, than: str = "can be") -> Iterator[None]:
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
             yield
     finally:
         hook.remove()
+
+
+class _Unfilled(TorchFunctionMode):
+    """What fills or scales a tensor leaves it as it is: on `meta` there are no numbers, and torch
+    would import its compiler for them, which takes seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in FILLING:
+            return next(iter((*args, *given.values())))
+        return func(*args, **given)
+
+
+FILLING = {
+    "normal_", "uniform_", "trunc_normal_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_",
+    "kaiming_uniform_", "orthogonal_", "normalize",
+}  # fmt: skip
+"""Of tensors, of torch.nn.init and torch.nn.functional."""
 
 
 def within_memory(make: Callable[[], Module], what: str) -> Module:

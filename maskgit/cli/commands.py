@@ -267,9 +267,9 @@ def list_names() -> None:
 
     Example: maskgit list
     """
-    from maskgit.cli.overview import list_tables
+    from maskgit.cli.names import names
 
-    print(list_tables())
+    print(names())
 
 
 @app.command()
@@ -277,7 +277,7 @@ def info(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A run, pipeline or code-cache folder, weights file, config, or hub:USER/NAME.",
+            help="A run, pipeline or code-cache folder, weights file, config, fashion, or hub:USER/NAME.",
             callback=run_at_hand,
         ),
     ],
@@ -288,6 +288,12 @@ def info(
 
     Example: maskgit info mnist/maskgit model.depth=12
     """
+    from maskgit.config import known_configs
+
+    if path.suffix != ".yaml" and str(path) not in known_configs() and not path.exists():
+        raise FileNotFoundError(
+            f"{path} is no run, pipeline, code cache, weights file or config of ours"
+        )
     from maskgit.cli.overview import describe_path
 
     print(describe_path(path, overrides or []))

@@ -111,12 +111,9 @@ def _measured(asked: Evaluation) -> Results | None:
 
 def _results_folder(run: Path | None) -> Path:
     """Where results go, if nobody says: beside a run's weights, else the working folder."""
-    from maskgit.pipeline import check_own
+    from maskgit.pipeline import results_beside
 
-    if run is None:
-        return Path("evaluation")
-    check_own(run)
-    return (run.parent if run.is_file() else run) / "evaluation"
+    return Path() / "evaluation" if run is None else results_beside(run) / "evaluation"
 
 
 @app.command(cls=Computing)
@@ -194,11 +191,11 @@ def compare(
     """
     from maskgit.evaluation.comparison import run_comparison
     from maskgit.evaluation.places import Comparison
-    from maskgit.pipeline import check_own
+    from maskgit.pipeline import results_beside
 
     check_out(out)
     if out is None:
-        check_own(run)
+        out = results_beside(run) / "samplers"
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out

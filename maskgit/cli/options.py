@@ -16,11 +16,24 @@ class Computing(TyperCommand):
     """A command that computes: on CPUs, its process keeps the memory that it frees."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Once its words are known to be right, and no help was asked for."""
+        """Once its words are known to be right, and no help was asked for; what is not there is
+        told before torch is imported."""
+        _check_there(ctx.params)
         from maskgit.machine import keep_freed_memory
 
         keep_freed_memory()
         return super().invoke(ctx)
+
+
+def _check_there(given: Mapping[str, Any]) -> None:
+    """FileNotFoundError for a run or a config that a command was given."""
+    from maskgit.config import find_config
+    from maskgit.pipeline import check_there
+
+    if isinstance(given.get("config"), str):
+        find_config(given["config"])
+    if isinstance(given.get("run"), Path):
+        check_there(given["run"])
 
 
 app = typer.Typer(
@@ -61,18 +74,17 @@ Overrides = Annotated[
 
 
 def run_at_hand(run: Path | None) -> Path | None:
-    """`hub:user/name` -> its folder in the cache, downloaded if it is not there."""
-    if run is None or not str(run).startswith("hub:"):
-        return run
+    """`hub:user/name` -> its folder in the cache, downloaded if it is not there; `fashion` -> that
+    of the package."""
     from maskgit.pipeline import at_hand
 
-    return at_hand(run)
+    return None if run is None else at_hand(run)
 
 
 RunArgument = Annotated[
     Path,
     typer.Argument(
-        help="The run folder of a trained generator, or hub:USER/NAME[@REVISION].",
+        help="The run folder of a trained generator, fashion, which is here, or hub:USER/NAME.",
         callback=run_at_hand,
     ),
 ]

@@ -14,9 +14,11 @@ from maskgit.model.passes import Keep, Modulation, Passes, embed_at, modulation
 from maskgit.model.rows import make_row_invariant
 from maskgit.model.shared_levels import share_levels
 from maskgit.samplers.predictor import places_of
+from vqgan.late import late
 from vqgan.registry import Asks, Repeats, Share, Size
 
-with warnings.catch_warnings():  # its import still calls torch.jit.script, deprecated in torch 2.14
+# its import still calls torch.jit.script, deprecated in torch 2.14
+with late("einx"), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from x_transformers import Encoder, TransformerWrapper
     from x_transformers.x_transformers import apply_rotary_pos_emb

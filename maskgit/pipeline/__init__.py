@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = face(
         "pipeline": ["Pipeline"],
         "asked": ["at_least_one", "check_seed"],
         "settings": ["Settings"],
-        "found": ["at_hand", "check_own"],
+        "found": ["at_hand", "check_own", "check_there", "results_beside"],
         "hub": ["PREFIX", "fetch"],
         "saved": [
             "check_header",
@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = face(
             "warn_of_preset",
         ],
         "sharing": ["share"],
+        "shipped": ["shipped", "shipped_names"],
         "views": ["Views", "frames"],
     },
 )

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 from torch.torch_version import TorchVersion
 
 from maskgit.config.sections import TrainConfig
@@ -29,6 +26,7 @@ from maskgit.training.learner import Learner, Module
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch.distributed.tensor import DTensor  # it brings torch's compiler: seconds
 
 
 LEAST = TorchVersion("2.14")
@@ -62,7 +60,7 @@ class ShardedLearner(Learner[Module]):
         self.hollow = deepcopy(module) if self.ema is None else cast(Module, self.ema.module)
         prepared = accelerator.prepare_model(module, device_placement=False, evaluation_mode=True)
         split_up(module, accelerator)
-        self.shards = cast(list[DTensor], list(module.parameters()))
+        self.shards = cast("list[DTensor]", list(module.parameters()))
         self.parameters = [nn.Parameter(shard.to_local().detach()) for shard in self.shards]
         self._empty()
         self.hollow.to(accelerator.device)
@@ -78,7 +76,7 @@ class ShardedLearner(Learner[Module]):
     def clip(self) -> Tensor:
         """Scale the gradient down to clip_norm; returns the norm that it had, over all shards."""
         for shard, mine in zip(self.shards, self.parameters, strict=True):
-            mine.grad = None if shard.grad is None else cast(DTensor, shard.grad).to_local()
+            mine.grad = None if shard.grad is None else cast("DTensor", shard.grad).to_local()
         own = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = cast(Tensor, self.accelerator.reduce(own.square(), "sum")).sqrt()
         torch.nn.utils.clip_grads_with_norm_(self.parameters, self.train.clip_norm, norm)
@@ -188,6 +186,9 @@ class ShardedLearner(Learner[Module]):
 def split_up(module: nn.Module, accelerator: Accelerator) -> None:
     """Leave each process a part of all parameters, which are gathered for each block alone, and for
     as long as the module runs, of what belongs to no block."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     parts = list(module.modules())
     for block in [block for part in parts for block in getattr(part, "gathered_blocks", ())]:
@@ -203,6 +204,8 @@ def _run(work: Callable[..., Any], *given: Any) -> Any:
 
 def gathered(part: Tensor, like: DTensor) -> Tensor:
     """The whole of a tensor of which each process has its part, split as `like` is."""
+    from torch.distributed.tensor import DTensor
+
     spread = DTensor.from_local(
         part.detach(), like.device_mesh, like.placements, run_check=False, shape=like.shape,
         stride=like.stride(),

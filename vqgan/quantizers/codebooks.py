@@ -7,14 +7,17 @@ from typing import Annotated
 
 import torch
 import torch.distributed as dist
-import vector_quantize_pytorch as vqp
 from annotated_types import Ge, Le
 from einops import rearrange
 from torch import Tensor, nn
 
+from vqgan.late import late
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range, is_distributed
 from vqgan.quantizers.restarts import expire
 from vqgan.registry import Share, Size, Weight
+
+with late("einx"):
+    import vector_quantize_pytorch as vqp
 
 MOST_DISTANCES = 2**26
 """Of cells to codes at once in eval mode; in training the library holds all, several times over."""

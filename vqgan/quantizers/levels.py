@@ -6,11 +6,14 @@ import math
 from typing import Annotated
 
 import torch
-import vector_quantize_pytorch as vqp
 from annotated_types import MinLen
 from torch import Tensor, nn
 
+from vqgan.late import late
 from vqgan.quantizers.quantized import NumCodes, Quantized, check_range
+
+with late("einx"):
+    import vector_quantize_pytorch as vqp
 
 MOST_CODES = 2**22
 
