@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_sample_imports_nothing_that_takes_seconds(by_sample):
 
 def test_of_our_libraries_sample_imports_those_listed(by_sample):
     project = tomllib.loads((repo() / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    lines = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     named = {re.match(r"[\w-]+", line)[0].lower() for line in lines} - {"maskgit-torch"}
     tops = {name.partition(".")[0] for name in by_sample}
     found = {

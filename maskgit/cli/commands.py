@@ -277,7 +277,7 @@ def info(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A run, pipeline or code-cache folder, weights file, config, fashion, or hub:USER/NAME.",
+            help="A run, pipeline or code cache, weights file, config, fashion, or hub:USER/NAME.",
             callback=run_at_hand,
         ),
     ],

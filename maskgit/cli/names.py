@@ -1,5 +1,5 @@
-"""The text of `maskgit list`, kept from call to call: to make it, every table is imported, and torch
-with them, which takes seconds."""
+"""The text of `maskgit list`, kept from call to call: to make it, every table is imported, and
+torch with them, which takes seconds."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 def found(place: str | Path, revision: str | None = None, token: str | None = None) -> Path:
     """The folder of a pipeline, by its path, its run's, its name in the package or on the hub.
 
-    What exists as a path is one. A text `user/name` is a name of the hub where no such path exists; `hub:user/name` always is.
+    What exists as a path is one. A text `user/name` is a name of the hub where no such path
+    exists; `hub:user/name` always is.
     revision, token: as `hub.fetch` has them. FileNotFoundError, ValueError in a line.
     """
     from maskgit.pipeline.saved import pipeline_folder

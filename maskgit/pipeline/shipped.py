@@ -19,6 +19,6 @@ def shipped(name: str | Path) -> Path | None:
 
 
 def shipped_name(folder: Path) -> str | None:
-    """The name of a pipeline that lies in that folder, none if it does not come with the package."""
+    """The name of the pipeline of the package that lies in that folder, none if none does."""
     found = folder.resolve()
     return found.name if found.parent == FOLDER.resolve() else None
