@@ -12,7 +12,7 @@ import pytest
 
 from maskgit.machine import warn_once
 from tests.conftest import TINY_TOKENIZER, cli, repo
-from tests.data.conftest import make_parquet, make_shards
+from tests.data.conftest import make_shards
 from tests.faults.conftest import cases
 from vqgan.classifier import Classifier
 from vqgan.files import sha256
@@ -83,7 +83,7 @@ def indices(cache, monkeypatch):
 
 
 def tables(cache, monkeypatch):
-    """Of the library datasets."""
+    """Of the library datasets, which copies what is no parquet file."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
     return train("table.yaml")
 
@@ -121,11 +121,10 @@ def here(tmp_path, image_folder, monkeypatch):
     Classifier(channels=1, num_classes=2, width=8).save(
         "classifier.safetensors", {"class_names": ["bag", "coat"]}
     )
-    splits = {"train": "train", "validation": "test"}
-    table = {"path": "parquet", "data_files": make_parquet(tmp_path), "image_column": "picture"}
+    table = {"path": "imagefolder", "data_dir": "images", "label_column": "label"}
     sources = {
         "shards.yaml": {"name": "webdataset", "train": make_shards(tmp_path)},
-        "table.yaml": {"name": "huggingface", "label_column": "kind", **table, "splits": splits},
+        "table.yaml": {"name": "huggingface", **table},
     }
     for name, source in sources.items():
         data = {"source": source, "image_size": 16, "channels": 1}
