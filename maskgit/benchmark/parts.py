@@ -23,7 +23,6 @@ from maskgit.config.sections import TokenizerConfig
 from maskgit.data.codes import CodeDataset
 from maskgit.data.datasets import ImageDataset
 from maskgit.data.order import batches
-from maskgit.data.pixels import to_float
 from maskgit.model.transformer import FLASH_FROM
 from maskgit.precision import best_precision, matmul_peak
 from maskgit.processes import this_process
@@ -158,7 +157,7 @@ def cache(plan: Plan) -> Iterator[Row]:
                 size: int = size,
             ) -> None:
                 for batch in batches(images, keys(len(images), size, 2 * size)):
-                    step(tokenizer.encode(to_float(batch.data.to(device))))
+                    step(tokenizer.encode(batch.images(device)))
 
             def read(codes: CodeDataset = codes, size: int = size) -> None:
                 for batch in batches(codes, keys(len(codes), size, 2 * size)):

@@ -278,7 +278,7 @@ def _plain_inputs(place: Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     order = StepOrder(len(dataset), min(64, len(dataset)), seed=seed, start=0, stop=10**6)
     device = this_process().device
     module = PlainVQVAE(place.config(BASE).data.channels).to(device)
-    return module, (to_float(batch.data.to(device)) for batch in batches(dataset, order))
+    return module, (batch.images(device) for batch in batches(dataset, order))
 
 
 def _plain_loss(module: PlainVQVAE, images: Tensor) -> Tensor:

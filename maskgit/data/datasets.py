@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from maskgit.config.sections import DataConfig
-from maskgit.data.pixels import Transform
+from maskgit.data.pixels import Transform, to_float
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown
+from maskgit.machine import upload
 from maskgit.processes import first_on_node, this_process
 from maskgit.randomness import mixed_seed
 from vqgan.files import append, replacing
@@ -27,6 +28,19 @@ class Batch(NamedTuple):
 
     data: Tensor  # uint8 (batch, channels, height, width), or int64 codes (batch, h, w)
     labels: Tensor  # (batch,) int64, or (batch, n) of a source with attributes of its own
+    mirrored: Tensor | None = None  # (batch,) bool: the images that are to be seen mirrored
+
+    def images(self, device: torch.device) -> Tensor:
+        """(batch, channels, height, width) float32 in [-1, 1], made there of what is uint8 here."""
+        pixels = upload(self.data, device)
+        if self.mirrored is not None:
+            mirrored = upload(self.mirrored, device)[:, None, None, None]
+            pixels = torch.where(mirrored, pixels.flip(-1), pixels)
+        return to_float(pixels)
+
+    def grids(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(codes, labels) there."""
+        return upload(self.data, device), upload(self.labels, device)
 
 
 class Dataset(Protocol):
@@ -143,7 +157,7 @@ class ImageDataset:
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """keys: (index, epoch) pairs -> a Batch of images."""
-        pixels, labels = [], []
+        pixels, labels, mirrored = [], [], []
         for index, epoch in keys:
             draws = self._draws(epoch, index) if self.augment else None
             tries = ((index + step) % len(self) for step in range(len(self)))
@@ -154,7 +168,12 @@ class ImageDataset:
                 raise TooManyCorruptError("none of the images can be read")
             pixels.append(good[1])
             labels.append(self.source.labels[good[0]])
-        return Batch(torch.from_numpy(np.stack(pixels)), torch.tensor(np.array(labels)))
+            mirrored.append(self.transform.mirrors(draws))
+        return Batch(
+            torch.from_numpy(np.stack(pixels)),
+            torch.tensor(np.array(labels)),
+            torch.tensor(mirrored) if any(mirrored) else None,
+        )
 
 
 def transform_of(data: DataConfig) -> Transform:

@@ -106,11 +106,12 @@ PLAIN = (0.0, 0.5, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize the shorter side with antialiasing, crop a square, and flip; what a code cache
-    remembers of its images.
+    """Resize the shorter side with antialiasing and crop a square; what a code cache remembers of
+    its images.
 
-    crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: mirror
-    half of the images while training; a code cache keeps the mirror image as a second view instead.
+    crop: "center", or "random" (at random scale up to `max_scale`) while training. flip: half of
+    the images are seen mirrored while training (`mirrors` says which, `Batch.images` mirrors them,
+    on the device); a code cache keeps the mirror image as a second view instead.
     range: what is black and white in pictures of more than 8 bits a pixel, by default `DEEP`.
     resample: none for Lanczos by Pillow, "bicubic" by torch, in a fifth of the time, or "nearest",
     for pixel art. resize: none to fill the square and cut what stands over, or "contain": the whole
@@ -129,9 +130,9 @@ class Transform:
     background: str | None = None
 
     def __call__(self, image: Image.Image, draws: np.ndarray | None = None) -> np.ndarray:
-        """-> (channels, image_size, image_size) uint8. draws: 4 numbers in [0, 1) to augment by, or
-        a plain view."""
-        larger, right, down, mirror = PLAIN if draws is None else draws.tolist()
+        """-> (channels, image_size, image_size) uint8, not mirrored. draws: 4 numbers in [0, 1) to
+        augment by, or a plain view."""
+        larger, right, down, _ = PLAIN if draws is None else draws.tolist()
         if self.crop == "center":
             larger, right, down = PLAIN[:3]
         image = to_mode(image, self.channels, self.range, self.background or "white")
@@ -140,11 +141,13 @@ class Transform:
             pixels = self._contained(image, scale, right, down)
         else:
             pixels = self._cut(image, round(self.image_size * scale), right, down)
-        if self.flip and mirror < 0.5:
-            pixels = pixels[:, ::-1]
         return np.ascontiguousarray(
             pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
         )
+
+    def mirrors(self, draws: np.ndarray | None) -> bool:
+        """Whether an image with these draws is seen mirrored."""
+        return self.flip and draws is not None and float(draws[3]) < 0.5
 
     def _cut(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
         """(image_size, image_size[, 3]) of the image, once its shorter side is `short`."""

@@ -8,7 +8,7 @@ from PIL import Image
 from maskgit.config.sections import DataConfig
 from maskgit.data.datasets import ImageDataset, Quarantine, image_datasets
 from maskgit.data.order import batches
-from maskgit.data.pixels import Transform
+from maskgit.data.pixels import Transform, to_uint8
 from maskgit.data.sources import Source, load_source
 
 
@@ -93,3 +93,15 @@ def test_a_mended_image_leaves_the_quarantine_and_splits_count_apart(
         file.write('{"name": "gone.png", "split": "train", "reason": "x"}\n[1]\n{"na')
     train, validation = image_datasets(config, tmp_path, 0)
     assert not train.quarantine.listed() and validation.quarantine.listed() == {str(broken[1])}
+
+
+def test_a_batch_mirrors_its_images_where_it_is_sent(image_folder):
+    keys = [(i, epoch) for i in range(6) for epoch in range(4)]
+    batch = dataset(image_folder, augment=True).__getitems__(keys)
+    assert 0 < batch.mirrored.sum() < len(keys)
+    seen = batch.images(torch.device("cpu"))
+    for pixels, mirrored, image in zip(batch.data, batch.mirrored, seen, strict=True):
+        assert torch.equal(to_uint8(image), pixels.flip(-1) if mirrored else pixels)
+    plain = dataset(image_folder).__getitems__(keys)
+    assert plain.mirrored is None
+    assert torch.equal(to_uint8(plain.images(torch.device("cpu"))), plain.data)

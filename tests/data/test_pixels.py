@@ -75,13 +75,13 @@ def test_transform_gives_a_square(size, channels):
         assert out.shape == (channels, 16, 16) and out.dtype == np.uint8
 
 
-def test_flip_is_a_coin_of_the_draws_and_only_with_flip():
+def test_which_are_mirrored_is_a_coin_of_the_draws_and_only_with_flip():
     image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
-    plain = Transform(4, 1)(image)
-    assert (Transform(4, 1, flip=True)(image, np.array([0, 0, 0, 0.1])) == plain[..., ::-1]).all()
-    assert (Transform(4, 1, flip=True)(image, np.array([0, 0, 0, 0.9])) == plain).all()
-    assert (Transform(4, 1, flip=False)(image, np.array([0, 0, 0, 0.1])) == plain).all()
-    assert (Transform(4, 1, flip=True)(image) == plain).all()
+    heads, tails = np.array([0, 0, 0, 0.1]), np.array([0, 0, 0, 0.9])
+    flip = Transform(4, 1, flip=True)
+    assert flip.mirrors(heads) and not flip.mirrors(tails) and not flip.mirrors(None)
+    assert not Transform(4, 1).mirrors(heads)
+    assert (flip(image, heads) == Transform(4, 1)(image)).all(), "mirrored later, on the device"
 
 
 def test_resize_is_antialiased():

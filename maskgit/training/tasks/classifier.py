@@ -17,7 +17,6 @@ from maskgit.config.loading import to_dict
 from maskgit.config.sections import ClassifierConfig
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
-from maskgit.data.pixels import to_float
 from maskgit.machine import upload
 from maskgit.randomness import generator
 from maskgit.training.averages import Averages, shared_batches
@@ -77,7 +76,7 @@ class ClassifierTask:
         for number, batch in enumerate(parts):
             place = (self.config.seed, step, self.accelerator.process_index, number)
             draws = generator("augmentation", *place, device=device)
-            images = shift(to_float(upload(batch.data, device)), self.config.shift, draws)
+            images = shift(batch.images(device), self.config.shift, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(
                     learner.ddp(images), upload(batch.labels, device), label_smoothing=0.05
@@ -93,7 +92,7 @@ class ClassifierTask:
         device, most = self.accelerator.device, self.config.train.max_eval_images
         averages = Averages(self.accelerator, "accuracy")
         for _, batch in shared_batches(self.validation, most, self.accelerator):
-            logits = self.main.averaged(to_float(upload(batch.data, device)))
+            logits = self.main.averaged(batch.images(device))
             right = logits.argmax(-1) == upload(batch.labels, device)
             averages.add("accuracy", right.sum(), len(right))
         return averages.means()

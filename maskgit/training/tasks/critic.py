@@ -19,7 +19,6 @@ from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
 from maskgit.data.resident import on_device
-from maskgit.machine import upload
 from maskgit.model.backbones import SHAPE, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
@@ -82,7 +81,7 @@ class CriticTask:
 
     def _losses(self, wrapper: NonAutoregressiveWrapper, batch: Batch, **keywords: Any) -> Tensor:
         """The critic's loss on a batch."""
-        codes, condition = (upload(part, self.accelerator.device) for part in batch)
+        codes, condition = batch.grids(self.accelerator.device)
         temperature = self.config.loss.temperature
         return cast(
             Tensor,

@@ -18,7 +18,6 @@ from maskgit.data.codes import code_datasets
 from maskgit.data.datasets import Batch
 from maskgit.data.manifest import content_of
 from maskgit.data.resident import on_device
-from maskgit.machine import upload
 from maskgit.model.backbones import make_backbone, make_critic
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.pipeline import Pipeline
@@ -103,7 +102,7 @@ class MaskGITTask:
         torch.compiler.cudagraph_mark_step_begin()  # what an earlier step left may be overwritten
         for number, (batch, draws) in enumerate(zip(parts, mine, strict=True)):
             with learner.together(number == len(parts) - 1):
-                codes, condition = (upload(part, device) for part in batch)
+                codes, condition = batch.grids(device)
                 losses = learner.ddp(
                     codes,
                     condition=condition,
@@ -132,7 +131,7 @@ class MaskGITTask:
         names = ["validation_loss", "bits_per_code", *(["critic_loss"] if model.has_critic else [])]
         averages = Averages(accelerator, *names)
         for number, batch in shared_batches(self.validation, most, accelerator):
-            codes, condition = (upload(part, device) for part in batch)
+            codes, condition = batch.grids(device)
             count = len(codes)
             draws = generator("validation", number)
             with accelerator.autocast():

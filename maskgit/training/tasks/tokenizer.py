@@ -18,8 +18,6 @@ from maskgit.config.sections import TokenizerConfig
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
-from maskgit.data.pixels import to_float
-from maskgit.machine import upload
 from maskgit.pictures import image_grid
 from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
@@ -114,7 +112,7 @@ class TokenizerTask:
         return logs
 
     def _images(self, batch: Batch) -> Tensor:
-        return to_float(upload(batch.data, self.accelerator.device))
+        return batch.images(self.accelerator.device)
 
     @property
     def _last_weight(self) -> Tensor:
@@ -173,7 +171,7 @@ class TokenizerTask:
     def preview(self, num_images: int = 16) -> Image.Image:
         """Validation images in one row, what the tokenizer makes of them in the next."""
         keys = [(i, 0) for i in spread(len(self.validation), num_images)]
-        images = to_float(self.validation.__getitems__(keys).data.to(self.accelerator.device))
+        images = self._images(self.validation.__getitems__(keys))
         decoded = self.main.averaged.decode(self.main.averaged.encode(images))
         return image_grid(torch.cat((images, decoded)), num_columns=len(images))
 
