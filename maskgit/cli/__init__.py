@@ -10,11 +10,11 @@ from pathlib import Path
 
 from typer.completion import completion_init
 
-from maskgit.cli import commands, measuring
+from maskgit.cli import commands, measuring, serving
 from maskgit.cli.options import app
 from maskgit.stopping import Stopped, raising
 
-__all__ = ["app", "commands", "main", "measuring"]
+__all__ = ["app", "commands", "main", "measuring", "serving"]
 
 COMPLETE = "_MASKGIT_COMPLETE"
 """The variable by which a shell asks how a line may go on."""

@@ -5,7 +5,7 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "operations": ["EDITS", "Edit", "edit"],
-        "requests": ["Outputs", "Retouch", "edit_keywords", "retouch"],
+        "operations": ["EDITS", "Edit", "box_mask", "check_image", "check_places", "edit"],
+        "requests": ["Outputs", "Retouch", "edit_keywords", "retouch", "rounds_shown"],
     },
 )

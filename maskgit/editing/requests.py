@@ -334,10 +334,10 @@ def _write_views(
     if not drawn:
         print("no cell was hidden: there are no rounds to show", file=sys.stderr)
         return []
-    return views.draw(*_rounds(pipeline, drawn[0]), [name])
+    return views.draw(*rounds_shown(pipeline, drawn[0]), [name])
 
 
-def _rounds(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
+def rounds_shown(pipeline: Pipeline, edit: Edit) -> tuple[Tensor, Tensor]:
     """An edit's images (1, 1 + rounds, c, height, width) and confidence (1, rounds, h, w)."""
     rounds: list[Filled] = edit.rounds
     images = frames(pipeline, [found.codes for found in rounds])

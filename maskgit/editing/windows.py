@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,12 +52,18 @@ def window_size(pipeline: Pipeline, size: Sequence[int]) -> tuple[int, int]:
 
 
 def fill_windows(
-    pipeline: Pipeline, codes: Tensor, label: int, seed: int = 0, **options: Any
+    pipeline: Pipeline,
+    codes: Tensor,
+    label: int,
+    seed: int = 0,
+    *,
+    told: Callable[[Tensor], None] | None = None,
+    **options: Any,
 ) -> Iterator[Filled]:
     """Fill the hidden cells of one grid (1, h, w), window by window, and yield it after each round.
 
     The first window is drawn with the seed itself, every other one with a seed mixed from it and
-    the window's number.
+    the window's number. told: is given each grid, for whoever waits for an edit as a whole.
     """
     known = {key: options[key] for key in ("preset", "sampler", "steps") if key in options}
     sampler = pipeline.settings(**known).sampler
@@ -74,4 +80,6 @@ def fill_windows(
         ):
             codes[place] = found.codes
             confidence[place] = torch.where(drawn, found.confidence.cpu(), confidence[place])
+            if told is not None:
+                told(codes)
             yield Filled(codes.clone(), confidence.clone())

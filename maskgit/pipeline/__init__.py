@@ -33,6 +33,8 @@ __getattr__, __dir__, __all__ = face(
         ],
         "sharing": ["share"],
         "shipped": ["shipped", "shipped_names"],
-        "views": ["Views", "frames"],
+        "labels": ["parse_labels"],
+        "decoding": ["decoded"],
+        "views": ["Views", "frames", "watched"],
     },
 )

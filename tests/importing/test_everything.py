@@ -1,6 +1,7 @@
 """What an imported model is good for: every sampler, edit and measure, over the golden files."""
 
 import json
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from PIL import Image
 
 from maskgit import EDITS, SAMPLERS, Pipeline, edit
 from maskgit.config import DataConfig, parse
+from maskgit.data.pixels import open_image
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.importing import IMPORTERS, import_weights
 from maskgit.importing.importers import looks_like
 from maskgit.importing.reading import read_tensors
+from maskgit.serving import Studio
 from maskgit.training.trainer import train
 from tests.conftest import cli
 from tests.importing.golden import SYSTEMS, checkpoint
@@ -145,6 +148,34 @@ def test_every_edit_is_made_with_it(folders, system, what):
         return
     found = edit(pipeline, what, first, label=1, **own.get(what, {}), **options)
     assert all(np.asarray(image).shape[2] == 3 for image in found)
+
+
+@pytest.mark.parametrize("system", GENERATORS)
+def test_it_is_served(folders, system):
+    """What the page of `maskgit serve` asks for: grids, and the edits that its codes allow."""
+    pipeline = with_tokenizer(folders(system))
+    studio, scale = Studio(pipeline, system), guidance_of(pipeline)
+    about = studio.about()
+    assert about["guided"] == (scale > 1) and about["places"] != net_is_row(pipeline)
+    settings = {"steps": 2, "guidance": scale}
+    asked = json.dumps({"labels": [1, 2], "per_label": 2, "seed": 3, **settings})
+    *_, last = studio.draw(asked)
+    images = pipeline.generate([1, 1, 2, 2], [3, 4, 5, 6], **settings)
+    shown = [open_image(b64decode(address.split(",")[1])) for address in last["images"]]
+    assert all(map(np.array_equal, shown, images))
+    for name in ("grid.png", "strip.png", "fill.gif"):
+        assert len(list(studio.file(name, asked))) == 1
+    one = {"image": last["images"][0], "label": 2, "seed": 0, **settings}
+    asked = {
+        "variation": {"keep": 0.5}, "inpaint": {"box": [0, 0, 4, 4]}, "outpaint": {"margins": [0, 0, 4, 0]},
+    }  # fmt: skip
+    for what, own in asked.items():
+        request = json.dumps({**one, "what": what, **own})
+        if what == "variation" or about["places"]:
+            assert list(studio.edit(request))[-1]["done"]
+            continue
+        with pytest.raises(ValueError, match="codes have no places in the image"):
+            list(studio.edit(request))
 
 
 @pytest.fixture
