@@ -153,6 +153,13 @@ def edit_asked(text: str, pipeline: Pipeline, limits: Limits) -> EditAsked:
     )
 
 
+def asked_by(text: str, pipeline: Pipeline, limits: Limits) -> DrawAsked | EditAsked:
+    """Either of the two: an edit says `what`."""
+    if "what" in _object(text, OF_DRAW | OF_EDIT):
+        return edit_asked(text, pipeline, limits)
+    return draw_asked(text, pipeline, limits)
+
+
 def opened(text: str, pipeline: Pipeline, limits: Limits) -> Tensor:
     """A request in JSON with a file of the visitor's -> uint8 (channels, height, width)."""
     return picture_asked(_object(text, {"image"}).get("image"), pipeline, limits)

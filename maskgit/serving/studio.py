@@ -23,6 +23,7 @@ from maskgit.serving.asked import (
     DrawAsked,
     EditAsked,
     Limits,
+    asked_by,
     draw_asked,
     edit_asked,
     guided,
@@ -30,7 +31,7 @@ from maskgit.serving.asked import (
     thumbs_asked,
 )
 from maskgit.serving.shown import address, png, tiles, written
-from maskgit.serving.worker import Worker
+from maskgit.serving.worker import Tell, Worker
 from maskgit.serving.written import draw_command, draw_python, edit_command, edit_python
 from vqgan.chunks import in_chunks
 from vqgan.registry import choose
@@ -101,19 +102,18 @@ class Studio:
     def file(self, kind: str, text: str) -> Iterator[Event]:
         """A file of what was drawn or edited: its name, and its bytes as an address."""
         make = choose(FILES, kind, "file")
-        is_edit = '"what"' in text
-        asked: DrawAsked | EditAsked = (edit_asked if is_edit else draw_asked)(
-            text, self.pipeline, self.limits
-        )
+        asked = asked_by(text, self.pipeline, self.limits)
 
-        def work(tell: Callable[[Event], None]) -> None:
+        def work(tell: Tell) -> None:
             if asked not in self.made:
-                make_anew = self._edit if isinstance(asked, EditAsked) else self._draw
-                make_anew(asked, lambda event: None)  # type: ignore[arg-type]
+                if isinstance(asked, EditAsked):
+                    self._edit(asked, lambda event: None)
+                else:
+                    self._draw(asked, lambda event: None)
             data = make(self, asked, self.made[asked])
             mime = "image/gif" if kind.endswith(".gif") else "image/png"
-            name = "edited.png" if is_edit and kind == "grid.png" else kind
-            tell({"name": name, "address": address(data, mime)})
+            edited = isinstance(asked, EditAsked) and kind == "grid.png"
+            tell({"name": "edited.png" if edited else kind, "address": address(data, mime)})
 
         yield from self.worker.told(work)
 
@@ -121,7 +121,7 @@ class Studio:
         """Addresses of a picture of each class, of seed 0 and the pipeline's own settings."""
         wanted = thumbs_asked(text, self.pipeline, self.limits)
 
-        def work(tell: Callable[[list[str]], None]) -> None:
+        def work(tell: Tell) -> None:
             new = sorted({*wanted} - {*self.thumbnails})
             if new:
                 images = torch.stack(list(self.pipeline.stream(new, [0] * len(new))))
@@ -130,7 +130,7 @@ class Studio:
 
         yield from self.worker.told(work)
 
-    def _draw(self, asked: DrawAsked, tell: Callable[[Event], None]) -> None:
+    def _draw(self, asked: DrawAsked, tell: Tell) -> None:
         pipeline, items, clock = self.pipeline, asked.items, Clock()
         settings = pipeline.settings(**asked.drawing.given)
         rounds = settings.sampler.get("steps", 1)
@@ -170,7 +170,7 @@ class Studio:
             "python": draw_python(asked, pipeline, *said),
         })  # fmt: skip
 
-    def _edit(self, asked: EditAsked, tell: Callable[[Event], None]) -> None:
+    def _edit(self, asked: EditAsked, tell: Tell) -> None:
         pipeline, clock = self.pipeline, Clock()
         before, changed = _canvas(asked, pipeline)
         settings = pipeline.settings(**asked.drawing.given)

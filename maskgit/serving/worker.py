@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-Told = TypeVar("Told")
+Tell = Callable[[Any], None]
+"""What a work is given, to tell something by."""
 
 
 class Left(BaseException):  # no error: nothing that deals with errors may swallow it
@@ -28,7 +29,7 @@ class Worker:
         while True:
             self.works.get()()
 
-    def told(self, work: Callable[[Callable[[Told], None]], None]) -> Iterator[Told]:
+    def told(self, work: Callable[[Tell], None]) -> Iterator[Any]:
         """What `work(tell)` tells; what it raises is raised here.
 
         Once this iterator is closed, Left is raised inside the work where it next tells something.
@@ -36,7 +37,7 @@ class Worker:
         found: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         left = Event()
 
-        def tell(what: Told) -> None:
+        def tell(what: Any) -> None:
             if left.is_set():
                 raise Left
             found.put(("told", what))
