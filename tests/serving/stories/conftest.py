@@ -9,7 +9,6 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from maskgit.config.presets import Preset
 from tests.conftest import make_pipeline, repo
@@ -91,6 +90,8 @@ def address(run, server_folder):
 
 @pytest.fixture(scope="session")
 def browser():
+    from playwright.sync_api import sync_playwright  # which is not in every environment
+
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield found
