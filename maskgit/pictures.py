@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from maskgit.data.pixels import to_pil
+from maskgit.plots import font_of
 
 SMALLEST = 56
 """Images are enlarged by a whole factor until a side is at least this many pixels."""
@@ -30,15 +33,19 @@ def image_grid(
     picture = to_pil(_side_by_side(large, num_columns, gap)).convert("RGB")
     if not row_names:
         return picture
-    font = ImageFont.load_default(size=16)
-    margin = gap + int(max(font.getlength(name) for name in row_names)) + gap
+    words = [(_font(file), text) for file, text in map(font_of, row_names)]
+    margin = gap + int(max(font.getlength(text) for font, text in words)) + gap
     named = Image.new("RGB", (picture.width + margin, picture.height), "white")
     named.paste(picture, (margin, 0))
     draw = ImageDraw.Draw(named)
-    for row, name in enumerate(row_names):
+    for row, (font, text) in enumerate(words):
         middle = gap + row * (large.shape[-2] + gap) + large.shape[-2] // 2
-        draw.text((margin - gap, middle), name, fill="black", font=font, anchor="rm")
+        draw.text((margin - gap, middle), text, fill="black", font=font, anchor="rm")
     return named
+
+
+def _font(file: Path | None) -> Any:
+    return ImageFont.load_default(size=16) if file is None else ImageFont.truetype(file, 16)
 
 
 def _side_by_side(images: Tensor, num_columns: int, gap: int) -> Tensor:

@@ -1,22 +1,90 @@
-"""Plots: curves, dots, bars, heat maps and lines as PNGs (all that imports matplotlib)."""
+"""Plots: curves, dots, bars, heat maps and lines as PNGs (all that imports matplotlib); and fonts
+for the words in pictures."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from torch import Tensor
 
 from vqgan.files import replacing
 
 CURVES = ("loss", "validation_loss", "bits_per_code", "psnr", "accuracy", "codes_used")
 """The numbers of a metrics.jsonl that `curves` shows."""
+
+
+FONT_FOLDERS = (
+    "/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts",
+    "/Library/Fonts", "/System/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts",
+)  # fmt: skip
+"""Where systems keep fonts."""
+MISSING = chr(0x10FFFF)
+"""No font has it."""
+
+
+def font_of(text: str) -> tuple[Path | None, str]:
+    """(a file of a font that has all letters of a text, none for the usual one; the text).
+
+    Matplotlib's own font has Latin, Greek, Cyrillic, Arabic, ...; else one of the system is looked
+    for. Where none has them, the text comes with their numbers, and stderr is told.
+    """
+    letters = "".join(sorted({letter for letter in text if letter > "~"}))
+    path = _font_with(letters) if letters else None
+    if path is None and letters:
+        text = text.encode("ascii", "backslashreplace").decode()
+    return path, text
+
+
+@cache
+def _font_with(letters: str) -> Path | None:
+    found = next((path for path in _fonts() if has_letters(path, letters)), None)
+    if found is None:
+        print(
+            f"warning: no font here has {letters[:20]}: pictures show numbers in their places "
+            "(install one that has, such as Noto Sans CJK)",
+            file=sys.stderr,
+        )
+    return found
+
+
+@cache
+def _fonts() -> list[Path]:
+    """Files of fonts, matplotlib's first, upright ones before others; .ttc hold several."""
+    own = find_spec("matplotlib")
+    first = [] if own is None else [Path(str(own.origin)).with_name("mpl-data") / OWN_FONT]
+    paths = (
+        Path(folder, name)
+        for place in FONT_FOLDERS
+        for folder, _, names in os.walk(Path(place).expanduser())
+        for name in names
+    )
+    found = [path for path in paths if path.suffix.lower() in (".ttf", ".otf", ".ttc")]
+    slanted = ("Bold", "Italic", "Oblique", "Mono")
+    return [*first, *sorted(found, key=lambda path: (any(w in path.name for w in slanted), path))]
+
+
+OWN_FONT = "fonts/ttf/DejaVuSans.ttf"
+"""Matplotlib's, in its data."""
+
+
+def has_letters(path: Path, letters: Iterable[str]) -> bool:
+    """Whether a font draws each of these as something of its own."""
+    with suppress(OSError, ValueError):
+        font = ImageFont.truetype(path, 20)
+        missing = bytes(font.getmask(MISSING))
+        return all(letter.isspace() or bytes(font.getmask(letter)) != missing for letter in letters)
+    return False
 
 
 @contextmanager
@@ -122,6 +190,7 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
+    from matplotlib.font_manager import FontProperties
 
     rows, columns, h, w = values.shape
     norm = PowerNorm(0.4, 0, 1)  # most codes are one of many that would do
@@ -133,7 +202,11 @@ def heat_maps(values: Tensor, path: Path, *, row_names: Sequence[str] | None = N
     with figure(path, size) as (drawn, [[axis]]):
         axis.imshow(_side_by_side(values, scale), interpolation="nearest", aspect=aspect)
         axis.set_xticks(across, [str(k + 1) for k in range(columns)])
-        axis.set_yticks(down, row_names or [str(k) for k in range(rows)])
+        named = [font_of(name) for name in row_names or map(str, range(rows))]
+        axis.set_yticks(down, [text for _, text in named])
+        for label, (font, _) in zip(axis.get_yticklabels(), named, strict=True):
+            if font is not None:
+                label.set_fontproperties(FontProperties(fname=font, size=label.get_fontsize()))
         axis.set_xlabel("round")
         axis.tick_params(length=0)
         for side in axis.spines.values():

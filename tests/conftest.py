@@ -134,7 +134,7 @@ def tiny_configs(tmp_path, image_folder):
 
     train = {
         "steps": 6, "batch_size": 8, "warmup_steps": 2, "log_every": 2, "eval_every": 3, "preview_every": 6,
-        "save_every": 2, "mixed_precision": "no", "trackers": [],
+        "save_every": 2, "precision": "fp32", "trackers": [],
     }  # fmt: skip
     vqgan = {
         "task": "tokenizer",

@@ -112,7 +112,7 @@ def test_a_generator_trains_alike_compiled_and_in_parts_and_goes_on(generator, t
 
 
 def test_a_step_of_the_trainer_waits_for_nothing(generator, tmp_path, no_waits):
-    config = changed(generator, train={**LONG, "steps": 50, "mixed_precision": "bf16"})
+    config = changed(generator, train={**LONG, "steps": 50, "precision": "bf16"})
     training = Training(config, make_accelerator(config.train, tmp_path))
     batch = [training.task.dataset.__getitems__([(i, 0) for i in range(8)])]
     for _ in range(3):
@@ -152,12 +152,10 @@ def test_bad_steps_of_a_tokenizer_are_left_out_by_the_device(tiny_configs, monke
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
-def test_a_tokenizer_goes_on_as_it_would_have(
-    tiny_configs, tmp_path, channels_last, mixed_precision
-):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tokenizer_goes_on_as_it_would_have(tiny_configs, tmp_path, channels_last, precision):
     model = {"channels_last": channels_last}
-    config = changed(tiny_configs[0], model=model, train={"mixed_precision": mixed_precision})
+    config = changed(tiny_configs[0], model=model, train={"precision": precision})
     assert_alike(*gone_on(config, tmp_path), 5e-3)
 
 

@@ -93,7 +93,7 @@ def test_two_steps_of_each_stage_in_the_real_on_disk_format(name, tmp_path, monk
         "trackers": [],
         "log_every": 1,
         "max_eval_images": 4,
-        "mixed_precision": "no",
+        "precision": "fp32",
     }
     values = to_dict(load(name))
     values["run"] = str(tmp_path / "vqgan")

@@ -117,7 +117,7 @@ def test_a_source_and_a_quantizer(tmp_path, monkeypatch):
         f"task: tokenizer\nrun: {tmp_path / 'vqgan'}\n"
         "data: {source: {name: stripes, num_images: 16}, image_size: 16}\n"
         f"model: {json.dumps({**TINY_TOKENIZER, 'quantizer': {'name': 'thresholds', 'bits': 5}})}\n"
-        "train: {steps: 3, batch_size: 8, mixed_precision: no, trackers: []}\n"
+        "train: {steps: 3, batch_size: 8, precision: fp32, trackers: []}\n"
     )
     train(load(config))
     assert cli("tokenize", tmp_path / "vqgan", "--out", tmp_path / "codes") == 0

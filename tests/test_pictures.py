@@ -36,3 +36,13 @@ def test_images_lie_as_torchvision_lays_them(count, columns, channels):
     images = torch.rand(count, channels, 60, 57) * 2 - 1
     theirs = to_pil(make_grid(images, nrow=columns, padding=4, pad_value=1.0)).convert("RGB")
     assert image_grid(images, num_columns=columns).tobytes() == theirs.tobytes()
+
+
+def test_names_in_other_scripts_are_drawn():
+    rows = [
+        image_grid(torch.ones(1, 1, 60, 60), num_columns=1, row_names=[name])
+        for name in ("é", "ح", "ع")
+    ]
+    drawn = [np.asarray(row)[:, : row.width - 60] for row in rows]
+    assert all((side < 128).any() for side in drawn)
+    assert not np.array_equal(drawn[1], drawn[2])

@@ -63,3 +63,19 @@ def test_what_is_not_there_is_grey(tmp_path):
 def test_values_that_have_no_logarithm_are_drawn_all_the_same(tmp_path):
     plots.lines({"few": [(2, -0.1, 0.0), (4, 0.2, 0.0)]}, tmp_path / "few.png", x="calls", y="FID")
     assert (tmp_path / "few.png").is_file()
+
+
+def test_letters_that_no_font_has_come_as_numbers(monkeypatch, capsys):
+    monkeypatch.setattr(plots, "_fonts", lambda: [])
+    plots._font_with.cache_clear()
+    assert plots.font_of("coat") == (None, "coat")
+    assert plots.font_of("山 coat") == (None, "\\u5c71 coat")
+    assert plots.font_of("山 coat") == (None, "\\u5c71 coat")
+    assert capsys.readouterr().err.count("no font here has 山") == 1
+    plots._font_with.cache_clear()
+
+
+def test_a_font_is_taken_that_has_all_letters():
+    path, text = plots.font_of("حقيبة é Ψ")
+    assert text == "حقيبة é Ψ" and plots.has_letters(path, text)
+    assert not plots.has_letters(path, "é" + plots.MISSING)

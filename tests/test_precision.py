@@ -45,14 +45,14 @@ def test_the_measurement_changes_no_draw():
 
 def test_a_run_keeps_the_precision_it_was_started_with(tmp_path, monkeypatch):
     config = load("mnist/vqgan", [f"run={tmp_path}"])
-    assert config.train.mixed_precision == "auto"
+    assert config.train.precision == "auto"
     monkeypatch.setattr(launch, "best_precision", lambda: "bf16")
     started = with_precision(config)
-    assert started.train.mixed_precision == "bf16"
+    assert started.train.precision == "bf16"
     save(started, tmp_path / "config.yaml")
     monkeypatch.setattr(launch, "best_precision", lambda: "fp32")
     assert with_precision(config) == started
-    asked = load("mnist/vqgan", [f"run={tmp_path}", "train.mixed_precision=no"])
+    asked = load("mnist/vqgan", [f"run={tmp_path}", "train.precision=fp32"])
     assert with_precision(asked) == asked
 
 

@@ -54,7 +54,7 @@ SHORT = [
         "max_eval_images=8",
         "trackers=[]",
         "preview_every=2",
-        "mixed_precision=no",
+        "precision=fp32",
     )
 ]
 PICTURES = ("--strip", "--gif", "--confidence", "--pairs")

@@ -33,7 +33,7 @@ LABELS, SEEDS = [0, 1, 2, 3, 1], [5, 0, 7, 2**40, 1]
 """Of three classes, and of none."""
 TRAIN = {
     "steps": 3, "batch_size": 8, "warmup_steps": 1, "log_every": 1, "eval_every": 3, "preview_every": 3, "save_every": 3,
-    "mixed_precision": "no", "trackers": [],
+    "precision": "fp32", "trackers": [],
 }  # fmt: skip
 QUANTIZERS = {
     "vq": {"name": "vq", "codebook_size": 16, "codebook_dim": 4},

@@ -179,14 +179,18 @@ class GridTokenizer(nn.Module):
         found.image_size = image_size
         return found
 
-    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> str:
+    def save(
+        self,
+        path: str | Path,
+        extra: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> str:
         """Write a .safetensors file with the config (and `extra`, e.g. the run's) inside.
 
-        -> its hash.
+        dtype: as `save_weights` has it. -> its hash.
         """
-        return save_weights(
-            path, self.state_dict(), "tokenizer", {"model": self.config, **(extra or {})}
-        )
+        config = {"model": self.config, **(extra or {})}
+        return save_weights(path, self.state_dict(), "tokenizer", config, dtype)
 
 
 def _joined(work: Callable[[slice], Tensor], rows: Tensor, size: int) -> Tensor:

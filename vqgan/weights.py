@@ -46,19 +46,34 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_weights(
-    path: str | Path, tensors: Mapping[str, Tensor], kind: str, config: Mapping[str, Any]
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
 ) -> str:
     """Write `tensors` and `config` (JSON) to `path`; `kind`: what they are, e.g. "tokenizer".
 
-    -> the hash of all of it, which the file carries too.
+    dtype: of what is float32, where all of it is finite in that; modules are float32 again when
+    they are loaded. -> the hash of all of it, which the file carries too.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if dtype is not None:
+        tensors = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
     config = json.loads(json.dumps(config))
     digest = _digest(kind, config, tensors)
     header = {"format": FORMAT, "kind": kind, "config": config, "sha256": digest}
     with replacing(path) as aside:
         save_file(tensors, aside, {"maskgit": json.dumps(header)})
     return digest
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """As `dtype`, if it is float32 and none of its numbers is too large for that."""
+    if tensor.dtype != torch.float32:
+        return tensor
+    stored = tensor.to(dtype)
+    return stored if torch.equal(stored.isfinite(), tensor.isfinite()) else tensor
 
 
 def _digest(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -88,7 +88,7 @@ class Steps:
     """Steps of a training, as the trainer makes them, on one batch of random codes."""
 
     def __init__(self, bench: Bench, name: str, compiled: bool = False) -> None:
-        train = TrainConfig(mixed_precision="bf16", trackers=())
+        train = TrainConfig(precision="bf16", trackers=())
         self.accelerator = make_accelerator(train, bench.scratch)
         self.bench, self.wrapper = bench, bench.net(name).train()
         self.learner = Learner(self.wrapper, self.accelerator, train)

@@ -116,7 +116,7 @@ def sample(
 ) -> None:
     """Draw images by class, as one grid or as a PNG for each.
 
-    Example: maskgit sample runs/mnist/maskgit --labels 0-9 --out grid.png
+    Example: maskgit sample fashion --labels bag,coat --out grid.png
     """
     from maskgit.pipeline.drawing import (
         Request,
@@ -245,6 +245,9 @@ def share_model(
     private: Annotated[
         bool | None, typer.Option("--private", help="If it is new there, for you alone.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of the weights in the files: fp32, or fp16, half as large.")
+    ] = "fp32",
 ) -> None:
     """A model to give away: weights, config, presets and a card with a grid, without paths of this
     machine.
@@ -257,7 +260,7 @@ def share_model(
     check_out(out)
     if not this_process().is_main_process:  # there is nothing to share
         return
-    for place in share(run, out, push, private):
+    for place in share(run, out, push, private, precision):
         print(place)
 
 

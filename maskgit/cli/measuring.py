@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskgit.cli.derived import spread
+from maskgit.cli.judging import judge_path
 from maskgit.cli.options import (
     BatchSize,
     Computing,
@@ -86,6 +87,7 @@ def evaluate(
     from maskgit.processes import held
 
     check_out(out)
+    judge = judge_path(run, judge)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = Evaluation(
         run=run, samples=samples, reference=reference, split=split, count=count, seed=seed,
@@ -196,6 +198,7 @@ def compare(
     check_out(out)
     if out is None:
         out = results_beside(run) / "samplers"
+    judge = judge_path(run, judge)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked = Comparison(
         run, names, numbers(rounds, int), count, longest, features, weights, judge, precision, out

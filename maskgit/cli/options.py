@@ -62,7 +62,10 @@ def whole(
         ),
     ] = False,
 ) -> None:
-    """Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate."""
+    """Image-token generation, MaskGIT style: tokenise, train, sample, edit, evaluate.
+
+    Example: maskgit sample fashion --out grid.png
+    """
 
 
 ConfigArgument = Annotated[
@@ -115,10 +118,17 @@ Compile = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="Feature networks, such as classifier,mobilenet; by default the judge beside the run."
+        help="Feature networks, such as classifier,mobilenet; by default the judge, or inception. "
+        "classifier and witness need no download, mobilenet and inception one."
     ),
 ]
-Judge = Annotated[Path | None, typer.Option(help="A classifier's run, for class agreement.")]
+Judge = Annotated[
+    Path | None,
+    typer.Option(
+        help="A classifier's run, for class agreement and features, by default that of the same "
+        "images; auto trains one if there is none."
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

@@ -11,7 +11,15 @@ from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
 from maskgit.config.sections import MaskGITConfig, TokenizerConfig
 from maskgit.data.manifest import read_manifest
-from maskgit.pipeline.saved import check_header, pipeline_folder, settings_of
+from maskgit.pipeline.saved import (
+    check_header,
+    class_names_of,
+    data_of,
+    pipeline_folder,
+    run_of,
+    settings_of,
+)
+from maskgit.pipeline.shipped import FOLDER, shipped_names
 from maskgit.training.checkpoints import checkpoints
 from maskgit.training.metrics_log import read_metrics
 from vqgan.registry import listed, options_of
@@ -71,7 +79,9 @@ def list_tables() -> str:
     from maskgit.importing import IMPORTERS
     from maskgit.model.backbones import BACKBONES, SHAPE
 
-    lines = ["configs", *(f"  {name}" for name in known_configs())]
+    lines = ["trained models (sample, edit, evaluate, ...)"]
+    lines += [f"  {name}: {', '.join(class_names_of(FOLDER / name))}" for name in shipped_names()]
+    lines += ["", "configs (train)", *(f"  {name}" for name in known_configs())]
     for title, table in _tables().items():
         lines += ["", title, *(_row(name, entry) for name, entry in table.items())]
     lines += ["", "published weights (import)"]
@@ -98,7 +108,7 @@ def describe_path(path: Path, overrides: Sequence[str] = ()) -> str:
         return _describe_codes(path)
     found = [path / f"{name}.safetensors" for name in ("model", "tokenizer")]
     if described := [_describe_weights(file) for file in found if file.is_file()]:
-        return "\n".join(described + _cost_of_an_image(path))
+        return "\n".join(described + _cost_of_an_image(path) + _how(path))
     raise FileNotFoundError(
         f"{path} is no run, pipeline, code cache, weights file or config of ours"
     )
@@ -146,6 +156,22 @@ def _cost_of_an_image(folder: Path) -> list[str]:
         decoder = " and the decoder once"
     twice = ", each with and without its label," if is_guided else ""
     return [f"an image: {rounds} rounds{twice}{decoder}, {giga:.3g} GFLOP"]
+
+
+def _how(folder: Path) -> list[str]:
+    """How a pipeline was made, as far as it says, what it draws with, and where its card is."""
+    if not (folder / "config.json").is_file():
+        return []
+    run, data = run_of(folder), data_of(folder)
+    sampler, guidance = settings_of(folder)
+    lines = [f"classes: {listed(class_names_of(folder), 20)}"]
+    lines += [f"drawn by default with {sampler}, guidance {guidance or 'none'}"]
+    if train := run.get("train"):
+        about = {key: train[key] for key in ("learning_rate", "precision") if key in train}
+        source = f", on {data['source']}" if data else ""
+        lines += [f"trained for {train['steps']} steps of {train['batch_size']}{source}: {about}"]
+    card = folder / "README.md"
+    return [*lines, *([f"its card: {card}"] if card.is_file() else [])]
 
 
 def _origin(imported: Mapping[str, Any] | None) -> list[str]:

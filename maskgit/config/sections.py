@@ -172,9 +172,7 @@ class TrainConfig(Section):
     clip_norm: Annotated[float, Field(gt=0), MAY_CHANGE] = 1.0
     ema_decay: Share = 0.999
     # the quicker on this machine; a run keeps what it was started with
-    mixed_precision: Annotated[
-        Literal["auto", "no", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)
-    ] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     # of a generator's step; auto: long trainings on accelerators
     compile: Annotated[bool | Literal["auto"], MAY_CHANGE] = "auto"
     # each process holds a part of weights, averages and moments only (FSDP2): nets beyond a card
@@ -203,6 +201,18 @@ class TrainConfig(Section):
     def length(self) -> str:
         """In words."""
         return f"{self.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_of_0_1(cls, values: Any) -> Any:
+        """`mixed_precision: no` is `precision: fp32` by now."""
+        if not isinstance(values, Mapping) or "mixed_precision" not in values:
+            return values
+        if "precision" in values:
+            raise ValueError("mixed_precision is the old word for precision: give this one alone")
+        rest = {key: value for key, value in values.items() if key != "mixed_precision"}
+        old = values["mixed_precision"]
+        return {**rest, "precision": "fp32" if old is False or old == "no" else old}
 
 
 def _unsharded(shard: bool) -> bool:

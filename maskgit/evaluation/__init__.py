@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "request": ["Evaluation", "TokenizerEvaluation", "is_tokenizer", "tokenizer_request"],
+        "judges": ["judge_of", "kept_judge"],
         "generator": ["evaluate"],
         "tokenizer": ["PIXEL_METRICS", "evaluate_tokenizer", "measure_tokenizer"],
         "report": ["Results", "write_report"],

@@ -109,7 +109,7 @@ def _weights_file(weights: str | Path | None, url: str, name: str, digits: str) 
         raise FileNotFoundError(
             f"the feature network's weights cannot be downloaded ({error}): "
             f"fetch {url} and pass it as --weights, or "
-            "use --features classifier"
+            "take --features classifier, which needs no download (--judge auto trains one)"
         ) from error
     return path
 
@@ -225,7 +225,7 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork:
     network = choose(FEATURES, name, "feature network")
     if weights is None and name == "classifier":
         raise ValueError(
-            "classifier features need --weights: train one with `maskgit train <data>/classifier`"
+            "classifier features need a judge: --judge auto trains one, --weights names its run"
         )
     if weights is None and name == "witness":
         raise ValueError(

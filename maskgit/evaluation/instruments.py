@@ -11,13 +11,8 @@ from maskgit.evaluation.features import (
     SeveralFeatures,
     load_features,
 )
+from maskgit.evaluation.judges import beside, judge_of
 from maskgit.evaluation.request import Evaluation, TokenizerEvaluation
-
-
-def beside(run: Path | None, name: str = "classifier") -> Path | None:
-    """The classifier that lies beside a run, or another one by its folder's name."""
-    path = run.parent / name if run is not None else None
-    return path if path is not None and (path / "classifier.safetensors").is_file() else None
 
 
 def feature_names(request: Evaluation | TokenizerEvaluation) -> list[str]:
@@ -27,10 +22,10 @@ def feature_names(request: Evaluation | TokenizerEvaluation) -> list[str]:
 
 
 def find_judge(request: Evaluation) -> ClassifierFeatures | None:
-    """The one asked for, else the classifier of the features, else the one beside the run."""
+    """The one asked for, else the classifier of the features, else the run's own (`judge_of`)."""
     first = feature_names(request)[:1]
     of_features = request.weights if first == ["classifier"] else None
-    path = request.judge or of_features or beside(request.run)
+    path = request.judge or of_features or judge_of(request.run)
     return None if path is None else ClassifierFeatures(path)
 
 

@@ -192,7 +192,7 @@ def _lacking(
     if pipeline is None:
         reasons["tokenizer"] = "needs a run, whose tokenizer is known"
     if judge is None:
-        reasons["judge"] = "needs a judge (--judge)"
+        reasons["judge"] = "needs a judge: --judge RUN, or --judge auto to train one"
     if fake.labels is None:
         reasons["labels"] = "the samples' labels are not known"
     cannot: dict[str, str] = {}

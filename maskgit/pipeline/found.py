@@ -50,9 +50,10 @@ def at_hand(run: Path, revision: str | None = None, token: str | None = None) ->
 def check_there(run: Path) -> None:
     """FileNotFoundError if there is no such folder or file, before torch is imported."""
     if not run.exists():
+        names = shipped_names()
         raise FileNotFoundError(
             f"no generator in {run}: train one first (`maskgit train <config>`)"
-            f"{suggest(str(run), shipped_names())}"
+            f"{suggest(str(run), names) if names else ''}"
         )
 
 
@@ -71,6 +72,13 @@ def check_own(run: Path) -> None:
             "results are written beside a model, and this one is in the cache of the hub: "
             "`maskgit share hub:... --out FOLDER` copies it"
         )
+
+
+def is_own(run: Path) -> bool:
+    """Whether results may be written beside a model: it is not of the package, nor of the hub."""
+    from maskgit.pipeline.hub import is_cached
+
+    return shipped_name(run) is None and not is_cached(run)
 
 
 def results_beside(run: Path) -> Path:

@@ -139,10 +139,10 @@ class Pipeline:
         hub, as `user/name`, with a revision and a token (see `found`)."""
         return cls(**read_parts(found(folder, revision, token))._asdict())
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write three files, or four, and one for each preset, each whole or not at all."""
+    def save_pretrained(self, folder: str | Path, *, precision: str = "fp32") -> Path:
+        """Write three or four files and the presets, whole; precision: fp32, or fp16, half."""
         rest = {k: getattr(self, k) for k in Parts._fields if k != "tokenizer"}
-        return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest))
+        return write_parts(Path(folder), Parts(tokenizer=self.own_tokenizer, **rest), precision)
 
     __call__ = call
     push_to_hub = push_to_hub

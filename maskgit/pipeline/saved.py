@@ -17,11 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from maskgit.config.presets import Preset, load_presets, save_preset
 from maskgit.model.backbones import make_backbone, spec_of
 from maskgit.model.wrapper import NonAutoregressiveWrapper
 from vqgan.files import flush, remove, replacing, temporary
 from vqgan.grids import GridTokenizer
+from vqgan.registry import choose
 from vqgan.tokenizers import load_tokenizer
 from vqgan.weights import content_hash, load_module, recorded_hash, save_weights
 
@@ -29,6 +32,8 @@ FORMAT = "maskgit-pipeline-2"
 KINDS = {"model": "maskgit", "tokenizer": "tokenizer", "critic": "critic"}
 """The files of weights, and the kind that each says it is."""
 CONFIG, EXPORT = "config.json", ".export"
+STORED: dict[str, torch.dtype | None] = {"fp32": None, "fp16": torch.float16}
+"""How the numbers of weights may lie in a file; loaded, they are float32."""
 TRIES = 10
 """How often a folder that changes while it is read is read again."""
 
@@ -187,8 +192,10 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 """What the values of a config.json are like."""
 
 
-def write_parts(folder: Path, parts: Parts) -> Path:
+def write_parts(folder: Path, parts: Parts, precision: str = "fp32") -> Path:
     """Write a pipeline's files: all or none of them, whatever moment it is killed at; others stay.
+
+    precision: of the numbers in the files, an entry of STORED.
 
     They are written aside, put beside the old ones by one renaming, and then into their places.
     Presets follow, each whole or not at all.
@@ -197,7 +204,7 @@ def write_parts(folder: Path, parts: Parts) -> Path:
     aside = temporary(folder / EXPORT)
     remove(aside)
     try:
-        _write(aside, parts)
+        _write(aside, parts, choose(STORED, precision, "precision of files"))
         flush(aside)
         os.replace(aside, folder / EXPORT)
     except BaseException:
@@ -212,19 +219,19 @@ def write_parts(folder: Path, parts: Parts) -> Path:
     return folder
 
 
-def _write(folder: Path, parts: Parts) -> None:
+def _write(folder: Path, parts: Parts, dtype: torch.dtype | None) -> None:
     """The weights, and a config.json that names their hashes: no file of another export passes."""
     model = parts.model
     own = {"self_cond": model.self_cond, "self_token_critic": model.self_critic is not None}
     weights = {"model": spec_of(model.net), "wrapper": own, "run": parts.run}
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("token_critic.")}
-    bound = {"model": save_weights(folder / _file("model"), state, "maskgit", weights)}
+    bound = {"model": save_weights(folder / _file("model"), state, "maskgit", weights, dtype)}
     if parts.tokenizer is not None:
-        bound["tokenizer"] = parts.tokenizer.save(folder / _file("tokenizer"))
+        bound["tokenizer"] = parts.tokenizer.save(folder / _file("tokenizer"), dtype=dtype)
     if model.token_critic is not None:
         shape = {"model": spec_of(model.token_critic), "run": parts.run}
         bound["critic"] = save_weights(
-            folder / _file("critic"), model.token_critic.state_dict(), "critic", shape
+            folder / _file("critic"), model.token_critic.state_dict(), "critic", shape, dtype
         )
     rest = {
         name: getattr(parts, name) for name in ("class_names", "sampler", "guidance", "run", "data")
@@ -248,6 +255,17 @@ def _settle(folder: Path) -> None:
 def class_names_of(folder: Path) -> list[str]:
     """The class names of a pipeline, from its folder."""
     return list(_read_config(_at(folder, CONFIG))["class_names"])
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """The images that a pipeline was trained on, as the data section of a config; {} if it does not
+    say."""
+    return dict(_read_config(_at(folder, CONFIG)).get("data") or {})
+
+
+def run_of(folder: Path) -> dict[str, Any]:
+    """The config that a pipeline was trained with; {} if it does not say."""
+    return dict(_read_config(_at(folder, CONFIG))["run"])
 
 
 def settings_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

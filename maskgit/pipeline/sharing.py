@@ -24,18 +24,25 @@ ROWS, COLUMNS = 10, 8
 """Of the grid on the card, at most."""
 
 
-def share(run: Path, out: Path, name: str | None = None, private: bool | None = None) -> list[str]:
+def share(
+    run: Path,
+    out: Path,
+    name: str | None = None,
+    private: bool | None = None,
+    precision: str = "fp32",
+) -> list[str]:
     """Write weights, config, presets, grid.png and a card README.md of a run to a folder.
 
     -> the folder, and its address if it goes to the hub, under the name `user/name`. The config it
     was trained with stays, but of absolute paths only their last names. A card that is there stays
-    as it is. ValueError if the folder holds something else.
+    as it is. precision: of the numbers in the files, fp32 or fp16. ValueError if the folder holds
+    something else.
     """
     _check_empty(out, run)
     if name is not None:
         check_repo(name)
     pipeline = load_pipeline(run)
-    _write(pipeline, out, name, run)
+    _write(pipeline, out, name, run, precision)
     return [str(out), *([push_folder(out, name, private=private)] if name else [])]
 
 
@@ -44,15 +51,17 @@ def push(
 ) -> str:
     """As `share`, of a pipeline that may not have been saved -> its address on the hub."""
     with TemporaryDirectory() as folder:
-        _write(pipeline, Path(folder), name, None)
+        _write(pipeline, Path(folder), name, None, "fp32")
         return push_folder(Path(folder), name, token, private)
 
 
-def _write(pipeline: Pipeline, out: Path, name: str | None, run: Path | None) -> None:
+def _write(
+    pipeline: Pipeline, out: Path, name: str | None, run: Path | None, precision: str
+) -> None:
     pipeline = without_paths(pipeline)
     for path in (out / "presets").glob("*.yaml"):
         path.unlink()
-    pipeline.save_pretrained(out)
+    pipeline.save_pretrained(out, precision=precision)
     labels = list(range(min(ROWS, len(pipeline.class_names))))
     save_png(class_grid(pipeline, labels, COLUMNS), out / "grid.png")
     if (out / CARD).is_file():

@@ -31,16 +31,14 @@ connections."""
 
 def with_precision(config: Config) -> Config:
     """The config, `auto` precision decided: as the run started, else the quicker one here."""
-    if config.train.mixed_precision != "auto":
+    if config.train.precision != "auto":
         return config
     started = Path(config.run) / "config.yaml"
     if started.is_file():
-        found = load(started).train.mixed_precision
+        found = load(started).train.precision
     else:
-        found = "bf16" if best_precision() == "bf16" else "no"
-    return config.model_copy(
-        update={"train": config.train.model_copy(update={"mixed_precision": found})}
-    )
+        found = best_precision()
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": found})})
 
 
 def check_trackers(train: TrainConfig) -> None:
@@ -66,7 +64,7 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
             # gradients lie where they are exchanged: no copy, and their memory once
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
-        mixed_precision=train.mixed_precision,
+        mixed_precision="bf16" if train.precision == "bf16" else "no",
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
     )

@@ -16,7 +16,7 @@ def test_settings_end_to_end_and_again(tmp_path, monkeypatch):
     few = [
         "train.steps=4",
         "train.max_eval_images=50",
-        "train.mixed_precision=no",
+        "train.precision=fp32",
         "train.trackers=[]",
     ]
     out = tmp_path / "out"

@@ -20,7 +20,7 @@ def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
         tokenizers, "LOSSES", {k: tokenizers.LOSSES[k] for k in ("perceptual", "perceptual + GAN")}
     )
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
-    few = ["train.max_eval_images=20", "train.mixed_precision=no", "train.trackers=[]"]
+    few = ["train.max_eval_images=20", "train.precision=fp32", "train.trackers=[]"]
     train(load("mnist/classifier", [f"run={tmp_path}/classifier", "train.steps=4", *few]))
     network = load_features("classifier", tmp_path / "classifier")
     place = tokenizers.Place(

@@ -62,7 +62,7 @@ WRONG = {
     ("sample", "nowhere", "--out", "x.png"): "no generator in nowhere",
     (
         "sample",
-        "nowhere",
+        ".",
         "--out",
         "x.jpg",
     ): "x.jpg: this is written to a .png or .npz, or a folder",
@@ -86,14 +86,16 @@ def test_a_mistake_is_one_clear_line_and_status_2(arguments, capfd, tmp_path, mo
 def test_the_end_of_another_process_is_a_line_and_a_bug_keeps_its_traceback(monkeypatch, capfd):
     from maskgit.cli import overview
 
+    errors = ["/third_party/gloo/gloo/transport/tcp/pair.cc: Read error", "sizes differ"]
+
     def failing(path, overrides):
-        raise RuntimeError(str(path))
+        raise RuntimeError(errors.pop(0))
 
     monkeypatch.setattr(overview, "describe_path", failing)
-    assert cli("info", "/third_party/gloo/gloo/transport/tcp/pair.cc: Read error") == 2
+    assert cli("info", repo()) == 2
     assert "another process of this command is gone" in capfd.readouterr().err
     with pytest.raises(RuntimeError, match="sizes differ"):
-        cli("info", "sizes differ")
+        cli("info", repo())
 
 
 def test_public_names_can_be_imported():

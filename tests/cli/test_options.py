@@ -67,6 +67,7 @@ COMPUTING |= {"quickstart", "import", "share"}
 @pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
 def test_the_commands_that_compute_keep_the_memory_that_they_free(name, monkeypatch):
     told = []
+    monkeypatch.setattr("maskgit.cli.options._check_there", lambda given: None)
     monkeypatch.setattr("maskgit.machine.keep_freed_memory", lambda: told.append(name))
     command = typer.main.get_command(app).commands[name]
     words = {"edit": ["x", "nowhere", "nothing"], "train": ["x"], "tokenize": ["x", "--out", "y"],

@@ -15,7 +15,7 @@ def tiny(tmp_path, monkeypatch):
     few = [
         f"{stage}.train.{word}"
         for stage in quickstart.STAGES
-        for word in ("steps=2", "max_eval_images=20", "mixed_precision=no", "trackers=[]")
+        for word in ("steps=2", "max_eval_images=20", "precision=fp32", "trackers=[]")
     ]
     small = ["vqgan.model.widths=[8,8]", "maskgit.model.dim=16", "maskgit.model.depth=1", "maskgit.sampler.steps=2"]  # fmt: skip
     where = [f"maskgit.tokenizer={tmp_path / 'vqgan'}", f"maskgit.codes={tmp_path / 'codes'}"]

@@ -19,13 +19,14 @@ def test_a_file_holds_only_what_differs(yaml):
     assert config.model.quantizer == {"name": "fsq"}
 
 
-def test_no_means_no_though_yaml_reads_it_as_false(yaml):
-    assert (
-        load(yaml("task: tokenizer\ntrain: {mixed_precision: no}\n")).train.mixed_precision == "no"
-    )
-    assert (
-        load(yaml("task: tokenizer\n"), ["train.mixed_precision=no"]).train.mixed_precision == "no"
-    )
+def test_the_word_of_version_0_1_for_precision_is_read(yaml):
+    """YAML reads its `no` as false."""
+    assert load(yaml("task: tokenizer\n"), ["train.mixed_precision=no"]).train.precision == "fp32"
+    for no in ("no", "'no'"):
+        old = yaml(f"task: tokenizer\ntrain: {{mixed_precision: {no}}}\n")
+        assert load(old).train.precision == "fp32"
+    with pytest.raises(ValueError, match="mixed_precision is the old word for precision"):
+        load(old, ["train.precision=bf16"])
 
 
 WRONG = {
@@ -33,7 +34,7 @@ WRONG = {
     "train.step=3": r"unknown key train.step, did you mean 'steps'\?",
     "train.steps=many": r"train.steps: .*valid integer.*\(given: 'many'\)",
     "train.steps=0": r"train.steps: .*greater than 0",
-    "train.mixed_precision=fp16": r"train.mixed_precision: Input should be 'auto', 'no' or 'bf16'",
+    "train.precision=fp16": r"train.precision: Input should be 'auto', 'fp32' or 'bf16'",
     "model.quantizer=fqs": r"model.quantizer: unknown quantizer 'fqs', did you mean 'fsq'\?",
     "model.quantizer={name: vq, codebok_size: 3}": r"quantizer 'vq' has no option 'codebok_size', did you mean 'codebook_size'\?",
     "data.source={name: folder}": r"data.source: data source 'folder' needs root",

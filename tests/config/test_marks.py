@@ -11,6 +11,7 @@ def test_what_a_resumed_run_may_set_anew(task):
     against a divergence; nothing else that a weight depends on."""
     loop = [
         "steps",
+        "minutes",
         "log_every",
         "eval_every",
         "preview_every",

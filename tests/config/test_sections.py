@@ -37,7 +37,7 @@ def test_an_interval_rises():
         GuidanceConfig(interval=(0.8, 0.2))
 
 
-def test_no_mixed_precision_is_no_though_yaml_says_false():
-    assert TrainConfig(mixed_precision=False).mixed_precision == "no"
+def test_precision_of_version_0_1_is_no_though_yaml_says_false():
+    assert TrainConfig(mixed_precision=False).precision == "fp32"
     with pytest.raises(ValueError):
         TrainConfig(mixed_precision=True)

@@ -32,7 +32,7 @@ from vqgan.files import sha256  # noqa: E402
 
 TRAIN = {
     "steps": 4, "batch_size": 8, "warmup_steps": 1, "log_every": 2, "eval_every": 2, "preview_every": 4,
-    "save_every": 2, "mixed_precision": "no", "trackers": [],
+    "save_every": 2, "precision": "fp32", "trackers": [],
 }  # fmt: skip
 DATA = {"source": {"name": "folder", "root": "images"}, "image_size": 16, "channels": 1}
 NET = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}

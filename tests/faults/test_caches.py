@@ -110,7 +110,7 @@ from maskgit.plots import figure
 with figure(Path("plot.png"), (2, 2)) as (_, axes):
     axes[0, 0].set(title="a title")
 """
-TRAIN = {"steps": 2, "batch_size": 8, "mixed_precision": "no", "trackers": []}
+TRAIN = {"steps": 2, "batch_size": 8, "precision": "fp32", "trackers": []}
 CACHES = {"features": features, "indices": indices, "tables": tables, "fonts": fonts}
 
 

@@ -80,7 +80,7 @@ BAD = {
     "a beta of one": TASK + "train: {betas: [1, 0.9]}",
     "betas above one": TASK + "train: {betas: [0.9, 2]}",
     "trackers that are numbers": TASK + "train: {trackers: [1]}",
-    "a precision of nobody": TASK + "train: {mixed_precision: fp8}",
+    "a precision of nobody": TASK + "train: {precision: fp8}",
     "two channels": TASK + "data: {channels: 2}",
     "no pixels": TASK + "data: {image_size: 0}",
     "black above white": TASK + "data: {range: [1, 0]}",

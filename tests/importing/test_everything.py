@@ -243,7 +243,7 @@ def test_a_second_stage_is_trained_on_it(folders, system, tmp_path):
         "task": "maskgit", "run": str(tmp_path / "run"), "tokenizer": str(folders(system)),
         "codes": str(tmp_path / "codes"), "sampler": {"name": "confidence", "steps": 2},
         "model": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8},
-        "train": {"steps": 2, "batch_size": 4, "trackers": [], "mixed_precision": "no"},
+        "train": {"steps": 2, "batch_size": 4, "trackers": [], "precision": "fp32"},
     }  # fmt: skip
     train(parse(config, "second stage"))
     [image] = Pipeline.from_pretrained(tmp_path / "run").generate([1])

@@ -294,7 +294,7 @@ def test_a_second_stage_is_trained_on_it(pair, pictures, tmp_path):
         "model": {"dim": 16, "depth": 1, "heads": 2},
         "sampler": {"name": "halton", "steps": 3},
         "train": {
-            "steps": 2, "batch_size": 4, "mixed_precision": "no", "trackers": [], "eval_every": 2,
+            "steps": 2, "batch_size": 4, "precision": "fp32", "trackers": [], "eval_every": 2,
             "preview_every": 2,
         },
     }  # fmt: skip

@@ -117,7 +117,7 @@ def listed(monkeypatch):
 TRAIN = {
     "steps": 4,
     "batch_size": 8,
-    "mixed_precision": "no",
+    "precision": "fp32",
     "trackers": [],
     "eval_every": 4,
     "preview_every": 4,

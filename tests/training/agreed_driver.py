@@ -33,7 +33,7 @@ CASES = {
 }
 
 scratch = Path(sys.argv[1])
-accelerator = make_accelerator(TrainConfig(trackers=[], mixed_precision="no"), scratch)
+accelerator = make_accelerator(TrainConfig(trackers=[], precision="fp32"), scratch)
 found = {}
 for name, steps in CASES.items():
     run = scratch / name / str(accelerator.process_index)

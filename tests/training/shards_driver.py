@@ -18,7 +18,7 @@ from maskgit.training.launch import make_accelerator
 from maskgit.training.learner import Learner, finish, whole
 from maskgit.training.sharding import ShardedLearner, make_learner
 
-TRAIN = TrainConfig(trackers=[], mixed_precision="no", shard=True, warmup_steps=0)
+TRAIN = TrainConfig(trackers=[], precision="fp32", shard=True, warmup_steps=0)
 
 
 def net():

@@ -15,7 +15,7 @@ def test_the_classifier_learns_to_tell(image_folder, tmp_path):
         "batch_size": 8,
         "warmup_steps": 2,
         "trackers": [],
-        "mixed_precision": "no",
+        "precision": "fp32",
     }
     config = parse({"task": "classifier", "run": str(tmp_path / "c"), "data": data, "model": {"width": 8}, "train": steps}, "")  # fmt: skip
     train(config)
@@ -25,7 +25,7 @@ def test_the_classifier_learns_to_tell(image_folder, tmp_path):
 
 def test_a_witness_is_of_the_kind_and_shift_that_its_config_says(image_folder, tmp_path):
     data = {"source": {"name": "folder", "root": str(image_folder)}, "image_size": 16, "channels": 1}  # fmt: skip
-    steps = {"steps": 2, "batch_size": 8, "trackers": [], "mixed_precision": "no", "log_every": 1}
+    steps = {"steps": 2, "batch_size": 8, "trackers": [], "precision": "fp32", "log_every": 1}
     model = {"width": 8, "pooling": "average", "kernel_size": 5}
     losses = []
     for shift in (0, 3):

@@ -64,7 +64,7 @@ def assert_alike(one, other, error=1e-4):
 
 VARIANTS = {
     "plain": {},
-    "in parts of bf16": {"train": {"accumulate": 2, "mixed_precision": "bf16"}},
+    "in parts of bf16": {"train": {"accumulate": 2, "precision": "bf16"}},
     "self-conditioned, with a critic of its own": {
         "loss": {"self_cond": True, "self_token_critic": True},
         "model": {"positions": "rotary"},

@@ -224,7 +224,7 @@ def test_signals_are_given_back(tiny_configs):
 
 def test_trainings_of_different_precision_in_one_process(tiny_configs):
     vqgan, generator = tiny_configs
-    train(changed(vqgan, train={"mixed_precision": "bf16"}))
+    train(changed(vqgan, train={"precision": "bf16"}))
     tokenize_dataset(vqgan.run, generator.codes)
     train(generator)
 

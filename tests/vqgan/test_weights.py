@@ -132,3 +132,15 @@ def test_no_draw_is_made_to_know_whether_it_fits():
     wanted = torch.nn.Linear(3, 2).weight
     torch.manual_seed(0)
     assert torch.equal(within_memory(lambda: torch.nn.Linear(3, 2), "model").weight, wanted)
+
+
+def test_what_half_precision_cannot_hold_stays_as_it_is(tmp_path):
+    tensors = {
+        "small": torch.tensor([1.0]),
+        "large": torch.tensor([1e6]),
+        "count": torch.tensor([3]),
+    }
+    save_weights(tmp_path / "w", tensors, "tokenizer", {}, torch.float16)
+    found = load_weights(tmp_path / "w", "tokenizer")[1]
+    kinds = {name: tensor.dtype for name, tensor in found.items()}
+    assert kinds == {"small": torch.float16, "large": torch.float32, "count": torch.int64}
