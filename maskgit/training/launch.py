@@ -35,7 +35,7 @@ def with_precision(config: Config) -> Config:
         return config
     started = Path(config.run) / "config.yaml"
     if started.is_file():
-        found = load(started).train.precision
+        found: str = load(started).train.precision
     else:
         found = best_precision()
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": found})})
