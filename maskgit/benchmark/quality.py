@@ -1,6 +1,7 @@
 """Time to quality: the same wall time for our pipeline and for the plain one, on Fashion-MNIST.
 
-Both are trained, one right after the other; then both are drawn and measured as by `evaluate`.
+Both are trained, one right after the other; then both are drawn, each by the settings that a scout
+finds best, and measured as by `evaluate`.
 
 out/ours/ out/plain/ (results of `maskgit evaluate`)  ours.png  plain.png (ten of each class)
 out/quality.json  quality.md
@@ -15,17 +16,16 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
 
-from maskgit.benchmark.fair import measured, with_perceptual
+from maskgit.benchmark.fair import with_perceptual
+from maskgit.benchmark.judging import FEW, SCOUT, Panel, Side, judged, kinds, worst_ratio
 from maskgit.benchmark.plain import PlainPipeline
 from maskgit.config.loading import find_config, load, to_dict
 from maskgit.config.sections import Config, MaskGITConfig, TokenizerConfig
@@ -34,11 +34,11 @@ from maskgit.data.npz import write_npz
 from maskgit.data.order import chunks_of
 from maskgit.data.pixels import save_png, to_float, to_uint8
 from maskgit.data.tokenization import tokenize_dataset
-from maskgit.evaluation.image_sets import from_npz, from_source
-from maskgit.evaluation.request import Evaluation
+from maskgit.evaluation.image_sets import from_npz, from_pipeline, from_source
+from maskgit.evaluation.plan import data_of
 from maskgit.evaluation.tables import kept, markdown, shown, write_json, write_text
 from maskgit.pictures import image_grid
-from maskgit.pipeline.drawing import Request, draw_grid, load_pipeline
+from maskgit.pipeline.drawing import load_pipeline
 from maskgit.processes import this_process
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import train
@@ -46,7 +46,6 @@ from maskgit.training.trainer import train
 CALIBRATION = 60
 OVERRIDES: dict[str, list[str]] = {"classifier": [], "vqgan": [], "maskgit": [], "witness": []}
 """Of the configs; tests make them small."""
-METRICS = ("fid", "prdc", "agreement", "nearest")
 CHOICES = ((1.0, 0.7), (1.0, 0.9), (4.0, 0.9), (8.0, 0.9), (16.0, 0.9), (32.0, 0.9))
 """(start_temperature, filter_thres) of the plain sampler; the first are its defaults."""
 OUR_CHOICES: tuple[dict[str, Any], ...] = (
@@ -55,8 +54,6 @@ OUR_CHOICES: tuple[dict[str, Any], ...] = (
     {"guidance": {"scale": 4.0, "schedule": "linear"}},
 )
 """Options of our sampler; the first are the config's."""
-FEW = 2000
-"""Samples that a choice is judged by."""
 
 
 class _Clock:
@@ -89,9 +86,10 @@ class _Place(NamedTuple):
     clock: _Clock
 
     @property
-    def judge(self) -> Path:
-        """The classifier that both are measured with."""
-        return self.out / "judge"
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        data = data_of(f"{self.data}/vqgan")
+        return (data.channels, data.image_size, data.image_size)
 
 
 def run_quality(
@@ -102,11 +100,9 @@ def run_quality(
     minutes: of the tokenizer and of the generator.
     """
     place = _Place(data, out, _Clock())
-    for stage, folder in (("classifier", place.judge), ("witness", out / "witness")):
-        config = load(f"{data}/{stage}", [f"run={folder}", *OVERRIDES[stage]])
-        place.clock.run(folder.name, partial(train, config))
+    place.clock.run("classifiers", partial(Panel(data, out).train, OVERRIDES))
     recipe = {stage: to_dict(load(f"{data}/{stage}", more)) for stage, more in OVERRIDES.items()}
-    seen_by = {"kinds": _kinds(), "witness": recipe.pop("witness")}
+    seen_by = {"kinds": kinds(), "witness": recipe.pop("witness"), "scout": SCOUT}
     made_of = {"minutes": minutes, "data": data, "configs": recipe}
     trained, lines = {}, {}
     for side, training in (("ours", train_ours), ("plain", train_plain)):
@@ -169,43 +165,25 @@ def train_ours(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
 
 def draw_ours(place: _Place, count: int) -> dict[str, Any]:
     """With the best of OUR_CHOICES."""
-    run, few = place.out / "maskgit", min(FEW, count)
-    of_few = Evaluation(run=run, count=few, metrics=("fid",))
-    tried = [_measured(place, replace(of_few, options=choice))["fid"] for choice in OUR_CHOICES]
-    best = _best(OUR_CHOICES, tried)
-    request = Evaluation(run=run, count=count, metrics=METRICS, options=best)
-    numbers = place.clock.run("ours: evaluate", lambda: _measured(place, request, "ours"))
-    pipeline = load_pipeline(run)
-    labels = list(range(len(pipeline.class_names)))
-    draw_grid(pipeline, Request(labels, 10, 0, 100, best), place.out / "ours.png")
-    settings = f"{best or 'that of the config'} ({_fids(OUR_CHOICES, tried, few)})"
-    return {"numbers": numbers | {"sampler": settings}}
+    pipeline = load_pipeline(place.out / "maskgit")
+
+    def draw(choice: Mapping[str, Any], number: int, seed: int, path: Path) -> Path:
+        images = from_pipeline(pipeline, number, seed=seed, options=choice)
+        shape, labels = (number, *place.shape), images.labels
+        assert labels is not None
+        return write_npz(path, images.read(chunks_of(number, 100)), shape, labels.tolist())
+
+    return _judged(place, Side("ours", pipeline.tokenizer, OUR_CHOICES, draw), count)
 
 
-def _kinds() -> str:
-    """The kinds of features that both sides are measured in: MobileNet's where its weights are."""
-    there = (Path(torch.hub.get_dir()) / "checkpoints").glob("mobilenet_v2-*.pth")
-    return "classifier,witness,mobilenet" if any(there) else "classifier,witness"
-
-
-def _measured(place: _Place, request: Evaluation, name: str | None = None) -> dict[str, Any]:
-    """The numbers of `evaluate` in JSON: choices by the judge alone, what is reported to out/name
-    in each kind of features."""
-    kinds = "classifier" if name is None else _kinds()
-    asked = replace(request, features=kinds, weights=place.judge, pictures=name is not None)
-    results = measured(asked, None if name is None else place.out / name)
-    return dict(results.as_json()["numbers"])
-
-
-def _best(choices: Sequence[Any], tried: Sequence[Mapping[str, float]]) -> Any:
-    """The first choice of the least FID."""
-    return min(zip(choices, tried, strict=True), key=lambda pair: pair[1]["value"])[0]
-
-
-def _fids(choices: Sequence[Any], tried: Sequence[Mapping[str, float]], few: int) -> str:
-    """Each choice of settings with its FID."""
-    fids = [f"{a or 'config'} {fid['value']:.3g}" for a, fid in zip(choices, tried, strict=True)]
-    return f"FID of {few}: {', '.join(fids)}"
+def _judged(place: _Place, side: Side, count: int) -> dict[str, Any]:
+    """Its numbers, and ten samples of each class."""
+    work = partial(judged, Panel(place.data, place.out), side, count)
+    found: dict[str, Any] = place.clock.run(f"{side.name}: draw and measure", work)
+    names = load_pipeline(place.out / "maskgit").class_names
+    columns = max(1, min(10, count // len(names)))
+    _draw_grid(Path(found["samples"]), columns, names, place.out / f"{side.name}.png")
+    return {"numbers": found["numbers"]}
 
 
 def _plain(data: str) -> PlainPipeline:
@@ -232,36 +210,20 @@ def train_plain(place: _Place, seconds: Sequence[float]) -> dict[str, Any]:
 
 def draw_plain(place: _Place, count: int) -> dict[str, Any]:
     """With the best of CHOICES."""
-    out, few = place.out, min(FEW, count)
     plain = _plain(place.data)
-    plain.load(out / "plain.safetensors")
-    reference = f"{place.data}/vqgan"
-    of_few = Evaluation(samples=out / "plain-few.npz", reference=reference, metrics=("fid",))
-    tried = []
-    for choice in CHOICES:
-        _draw(plain, few, choice, out / "plain-few.npz")
-        tried.append(_measured(place, of_few)["fid"])
-    (out / "plain-few.npz").unlink()
-    best = _best(CHOICES, tried)
-    path = place.clock.run("plain: sample", lambda: _draw(plain, count, best, out / "plain.npz"))
-    request = Evaluation(samples=path, reference=reference, metrics=METRICS)
-    numbers = place.clock.run("plain: measure", lambda: _measured(place, request, "plain"))
-    names = load_pipeline(out / "maskgit").class_names
-    _draw_grid(path, max(1, min(10, count // plain.num_classes)), names, out / "plain.png")
-    settings = f"(start_temperature, filter_thres) {best} ({_fids(CHOICES, tried, few)})"
-    return {"numbers": numbers | {"sampler": settings}}
+    plain.load(place.out / "plain.safetensors")
 
+    def draw(choice: tuple[float, float], number: int, seed: int, path: Path) -> Path:
+        labels = torch.arange(number) % plain.num_classes
+        torch.manual_seed(seed)
+        heat, share = choice
+        parts = (
+            to_uint8(plain.sample(part, start_temperature=heat, filter_thres=share))
+            for part in labels.split(100)
+        )
+        return write_npz(path, parts, (number, *place.shape), labels.tolist())
 
-def _draw(plain: PlainPipeline, count: int, choice: tuple[float, float], path: Path) -> Path:
-    """Samples of all classes in turn, in an .npz file."""
-    labels = torch.arange(count) % plain.num_classes
-    torch.manual_seed(0)
-
-    def batches() -> Iterator[Tensor]:
-        for part in labels.split(100):
-            yield to_uint8(plain.sample(part, start_temperature=choice[0], filter_thres=choice[1]))
-
-    return write_npz(path, batches(), (count, 1, 28, 28), labels.tolist())
+    return _judged(place, Side("plain", plain.vqvae, CHOICES, draw), count)
 
 
 def _draw_grid(samples: Path, num_columns: int, names: Sequence[str], path: Path) -> None:
@@ -270,18 +232,6 @@ def _draw_grid(samples: Path, num_columns: int, names: Sequence[str], path: Path
     many = torch.cat(list(from_npz(samples, channels=1).read([range(math.prod(shape))])))
     rows = many.unflatten(0, shape).transpose(0, 1).flatten(0, 1)
     save_png(image_grid(to_float(rows), num_columns=num_columns, row_names=names), path)
-
-
-def worst_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
-    """Plain's FID over ours in each kind of features, and the least of them, which decides.
-
-    Both: the numbers of `evaluate` in JSON.
-    """
-    kinds = [name for name in ours if name == "fid" or name.startswith("fid_")]
-    ratios = {name: plain[name]["value"] / ours[name]["value"] for name in kinds}
-    worst = min(ratios, key=ratios.__getitem__)
-    each = ", ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items())
-    return f"plain over ours: {each}; worst ratio: {ratios[worst]:.3g} ({worst})"
 
 
 def _report(lines: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float], out: Path) -> str:
@@ -296,7 +246,8 @@ def _report(lines: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
         ]
         for side, line in lines.items()
     ]
-    rows.append(["real images", *(shown(lines["ours"][name]["floor"]) for name in names), ""])
+    floors = [lines["ours"][name]["floor"] for name in names]
+    rows.append(["real images", *("" if f is None else shown(f) for f in floors), ""])
     text = "\n".join(
         [
             markdown(["", *names, "steps"], rows),

@@ -61,10 +61,14 @@ class Data(NamedTuple):
     classifier: str | None  # the config of the perceptual loss's, if it has one
 
 
+WIDE = ("model.widths=[48,96]",)
+"""What the published tables were made with."""
 CLASSIFIER = '{{name: classifier, weights: "{weights}"}}'
 DATA = {
-    "fashion_mnist": Data((), "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
-    "mnist": Data(("data.source=mnist5k",), "classifier", CLASSIFIER, 4.0, "mnist/classifier"),
+    "fashion_mnist": Data(WIDE, "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
+    "mnist": Data(
+        ("data.source=mnist5k", *WIDE), "classifier", CLASSIFIER, 4.0, "mnist/classifier"
+    ),
     "openmoji": Data(
         (
             "data.source={name: openmoji, size: 32}",

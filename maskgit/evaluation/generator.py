@@ -107,11 +107,11 @@ def _two_sample_test(plan: Plan) -> dict[str, Any] | None:
     """What a table says of how a net was trained to tell samples from real images."""
     if not any(METRICS[name].slow for name in plan.metrics):
         return None
-    return {"images of either side": _told_images(plan), "steps at most": STEPS}
+    return {"images of either side": _most_told(plan.real, plan.fake), "steps at most": STEPS}
 
 
-def _told_images(plan: Plan) -> int:
-    return min(MOST, plan.real.num_images, plan.fake.num_images)
+def _most_told(real: ImageSet, fake: ImageSet) -> int:
+    return min(MOST, real.num_images, fake.num_images)
 
 
 Sets = dict[str, FeatureSet | None]
@@ -220,20 +220,23 @@ def _of_values(values: torch.Tensor, about: dict[str, Any]) -> FeatureSet:
 
 def _see_told(plan: Plan) -> Sets:
     """What a net that is trained to tell samples from real images says of unseen ones."""
-    return _told(plan, plan.real, ("told real", "told fake"))
+    return told(plan.real, plan.fake, ("told real", "told fake"), batch_size=plan.batch_size)
 
 
 def _see_told_again(plan: Plan) -> Sets:
     """The same of samples and reconstructions of real images."""
     assert plan.pipeline is not None
     again = reconstructions(plan.pipeline.tokenizer, plan.real)
-    return _told(plan, again, ("told decoded", "told drawn"))
+    return told(again, plan.fake, ("told decoded", "told drawn"), batch_size=plan.batch_size)
 
 
-def _told(plan: Plan, real: ImageSet, names: tuple[str, str]) -> Sets:
-    """Equally many images of either side; the main process trains."""
-    most = _told_images(plan)
-    reals, fakes = (some_of(side, most, plan.batch_size) for side in (real, plan.fake))
+def told(real: ImageSet, fake: ImageSet, names: tuple[str, str], *, batch_size: int) -> Sets:
+    """What a net says of unseen images of two sides, trained on the main process on equally many.
+
+    names: of the two sets.
+    """
+    most = _most_told(real, fake)
+    reals, fakes = (some_of(side, most, batch_size) for side in (real, fake))
     state = this_process()
     if not state.is_main_process:
         return {}
