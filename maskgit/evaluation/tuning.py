@@ -45,6 +45,7 @@ SPACES: dict[str, Range | tuple[str, ...]] = {
     "choice_temperature": Range(0.5, 20.0, log=True),
     "noise_scale": Range(0.25, 16.0, log=True),
     "eta": Range(0.003, 0.3, log=True),
+    "bound": Range(1.0, 30.0, log=True),
     "kind": ("cap", "rescale", "conf"),
     "schedule": ("cosine", "arccos", "linear", "square"),
 }

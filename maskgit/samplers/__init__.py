@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from maskgit.samplers.bounded import bounded
 from maskgit.samplers.engine import Sampler
+from maskgit.samplers.moment import moment
 from maskgit.samplers.ordered import halton, random
 from maskgit.samplers.predictor import Critical, Predictor, SelfCritical
 from maskgit.samplers.remasking import ancestral, remask
 from maskgit.samplers.scored import confidence, critic, self_critic
+from maskgit.samplers.tempered import tempered
 from vqgan.faces import face
 from vqgan.registry import options_of, split
 
@@ -54,15 +57,19 @@ def __dir__() -> list[str]:
 
 SAMPLERS: dict[str, Sampler] = {
     "confidence": confidence,
+    "moment": moment,
     "halton": halton,
     "random": random,
+    "tempered": tempered,
     "critic": critic,
     "self_critic": self_critic,
     "remask": remask,
     "ancestral": ancestral,
+    "bounded": bounded,
 }
-BY_CHANCE = {"remask", "ancestral"}
-"""Samplers in which every cell has a coin of its own: more rounds than cells are not in vain."""
+BY_CHANCE = {"remask", "ancestral", "bounded"}
+"""Samplers whose rounds have no numbers of cells beforehand, but coins, or a bound: that there are
+more rounds than cells is no mistake."""
 
 
 def rounds_of(sampler: Mapping[str, Any], num_hidden: int) -> int:

@@ -7,7 +7,7 @@ depends on its own seed and the round only, whatever else is in the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -47,6 +47,27 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill((before >= p).scatter(-1, order, before >= p), -torch.inf)
 
 
+def shaped(
+    logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: Positive | None = None,
+    top_p: Share | None = None,
+) -> Tensor:
+    """Logits over the temperature, in float32, -inf for unlikely codes that are cut off.
+
+    logits: (cells, codebook_size); a temperature of 0 is left to who draws.
+    """
+    logits = logits.float()
+    if temperature != 1 and temperature > 0:
+        logits = logits / temperature
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None and top_p < 1:
+        logits = keep_top_p(logits, top_p)
+    return logits
+
+
 def draw(
     logits: Tensor,
     u: Tensor,
@@ -59,13 +80,7 @@ def draw(
 
     logits: (cells, codebook_size); u: (cells,) float64 in [0, 1). temperature 0: the likeliest.
     """
-    logits = logits.float()
-    if temperature != 1 and temperature > 0:
-        logits = logits / temperature
-    if top_k is not None:
-        logits = keep_top_k(logits, top_k)
-    if top_p is not None and top_p < 1:
-        logits = keep_top_p(logits, top_p)
+    logits = shaped(logits, temperature=temperature, top_k=top_k, top_p=top_p)
     probs = logits.softmax(-1)
     if temperature == 0:
         codes = logits.argmax(-1)
@@ -75,6 +90,12 @@ def draw(
         codes = codes.clamp_(max=logits.shape[-1] - 1)
     chosen = probs.gather(-1, codes[:, None])[:, 0]
     return Drawn(codes, chosen.clamp_min(torch.finfo(chosen.dtype).tiny).log())
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Of each row's distribution, in nats: (cells, codebook_size) -> (cells,) float32."""
+    log_probs = logits.float().log_softmax(-1)
+    return -(log_probs.exp() * log_probs).nan_to_num(0.0).sum(-1)
 
 
 def gumbel(u: Tensor) -> Tensor:
@@ -152,6 +173,18 @@ def as_revealed(before: Counts, after: Counts) -> Counts:
     return before - after
 
 
+def uncounted(steps: int, at_start: Counts) -> Iterator[tuple[float, Counts]]:
+    """The rounds of a sampler that leaves to chance, or to the net, how many cells each draws: how
+    many stay hidden is known of the last one only, none."""
+    for k in range(steps):
+        yield (k + 1) / steps, at_start if k < steps - 1 else np.zeros_like(at_start)
+
+
+def as_asked(logits: Tensor, u: Tensor, now: Round, **drawing: Any) -> Drawn:
+    """As `draw` does."""
+    return draw(logits, u, **drawing)
+
+
 class Policy(NamedTuple):
     """What makes a sampler: which hidden cells a round draws, and which known ones it hides again.
 
@@ -159,12 +192,14 @@ class Policy(NamedTuple):
     bool (batch, h, w), with the codes drawn at `cells` in their places. `hide` is not asked where
     nothing may stay hidden. counts(before, after): how many cells are drawn where so many are
     hidden before and after a round, on the host; none where that is left to chance, so that an
-    accelerator answers for all cells rather than be asked.
+    accelerator answers for all cells rather than be asked. draw(logits, u, now, **drawing): the
+    codes of some rows of logits, with what `hide` is to know of them in `log_probs`.
     """
 
     cells: Callable[[Tensor, Round], Tensor] = all_hidden
     hide: Callable[[Tensor, Tensor, Drawn, Round], Tensor] = none
     counts: Callable[[Counts, Counts], Counts] | None = None
+    draw: Callable[..., Drawn] = as_asked
 
 
 Rounds = Annotated[int, Gt(0), Le(2**16)]
@@ -240,7 +275,8 @@ def fill(
         drawn = Drawn(codes, torch.zeros(codes.shape, device=codes.device))
         if known.total or refresh > 1:
             drawing = {"temperature": ramp_at(temperature, r), "top_k": top_k, "top_p": top_p}
-            drawn = _drawn_at(predictor, codes, asked, u_code, now, known, drawing)
+            drawing_some = partial(policy.draw, now=now, **drawing)
+            drawn = _drawn_at(predictor, codes, asked, u_code, now.r, known, drawing_some)
             codes = torch.where(cells, drawn.codes, codes)
         if after.any():
             codes = codes.masked_fill(policy.hide(codes, cells, drawn, now), predictor.mask_id)
@@ -280,15 +316,15 @@ def _drawn_at(
     codes: Tensor,
     asked: Tensor,
     u: Tensor,
-    now: Round,
+    r: float,
     known: Known,
-    drawing: Mapping[str, Any],
+    draw: Callable[[Tensor, Tensor], Drawn],
 ) -> Drawn:
     """Codes for the asked cells, as grids; u: (batch, cells)."""
     noise = u.flatten().index_select(0, places_of(asked, known.total))
     found, start = [], 0
-    for logits in logits_in_parts(predictor, codes, asked, now.r, known):
-        found.append(draw(logits, noise[start : start + len(logits)], **drawing))
+    for logits in logits_in_parts(predictor, codes, asked, r, known):
+        found.append(draw(logits, noise[start : start + len(logits)]))
         start += len(logits)
     rows = found[0] if len(found) == 1 else Drawn(*map(torch.cat, zip(*found, strict=True)))
     grids = torch.zeros_like(codes), torch.zeros(codes.shape, device=codes.device)

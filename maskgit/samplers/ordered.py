@@ -45,6 +45,11 @@ ORDER_ROUND = 2**32
 """The round number of the noise that orders are made of: none of the rounds that follow."""
 
 
+def at_random(predictor: Predictor, codes: Tensor, seeds: Sequence[int]) -> Policy:
+    """The policy of `random`."""
+    return _in_order(predictor, codes, uniforms(seeds, ORDER_ROUND, (codes[0].numel(),)))
+
+
 def random(
     predictor: Predictor,
     codes: Tensor,
@@ -62,14 +67,13 @@ def random(
 
     The head runs on this round's cells only, and with `refresh` > 1 so does the net (see `fill`).
     """
-    place = uniforms(seeds, ORDER_ROUND, (codes[0].numel(),))
     drawing: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "refresh": refresh,
     }
-    policy = _in_order(predictor, codes, place)
+    policy = at_random(predictor, codes, seeds)
     yield from fill(predictor, codes, seeds, policy, rounds=counted(schedule, steps), **drawing)
 
 
