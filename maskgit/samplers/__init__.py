@@ -67,9 +67,8 @@ SAMPLERS: dict[str, Sampler] = {
     "ancestral": ancestral,
     "bounded": bounded,
 }
-BY_CHANCE = {"remask", "ancestral", "bounded"}
-"""Samplers whose rounds have no numbers of cells beforehand, but coins, or a bound: that there are
-more rounds than cells is no mistake."""
+BY_CHANCE = {"remask", "ancestral"}
+"""Samplers in which every cell has a coin of its own: more rounds than cells are not in vain."""
 
 
 def rounds_of(sampler: Mapping[str, Any], num_hidden: int) -> int:

@@ -173,13 +173,6 @@ def as_revealed(before: Counts, after: Counts) -> Counts:
     return before - after
 
 
-def uncounted(steps: int, at_start: Counts) -> Iterator[tuple[float, Counts]]:
-    """The rounds of a sampler that leaves to chance, or to the net, how many cells each draws: how
-    many stay hidden is known of the last one only, none."""
-    for k in range(steps):
-        yield (k + 1) / steps, at_start if k < steps - 1 else np.zeros_like(at_start)
-
-
 def as_asked(logits: Tensor, u: Tensor, now: Round, **drawing: Any) -> Drawn:
     """As `draw` does."""
     return draw(logits, u, **drawing)

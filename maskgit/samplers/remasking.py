@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskgit.machine import upload
 from maskgit.samplers.engine import (
+    Counts,
     Drawn,
     Policy,
     Ramp,
@@ -19,7 +21,6 @@ from maskgit.samplers.engine import (
     device_of,
     fill,
     share_at,
-    uncounted,
 )
 from maskgit.samplers.predictor import Predictor
 from maskgit.schedules import Schedule, ScheduleSpec, get_schedule
@@ -105,7 +106,7 @@ def remask(
         return now.u.view_as(cells) < sigma
 
     drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    policy, rounds = Policy(draw_some, hide_some), partial(uncounted, steps)
+    policy, rounds = Policy(draw_some, hide_some), partial(_by_chance, steps)
     yield from fill(predictor, codes, seeds, policy, rounds=rounds, refresh=refresh, **drawing)
 
 
@@ -125,6 +126,12 @@ def _check(steps: int, eta: float, refine: tuple[float, float] | None, level: fl
             "refine is a part (start, end) of (0, 1), and level lies in (0, 1), "
             f"not {refine} and {level}"
         )
+
+
+def _by_chance(steps: int, at_start: Counts) -> Iterator[tuple[float, Counts]]:
+    """The rounds of coins: how many stay hidden is known of the last one only, none."""
+    for k in range(steps):
+        yield (k + 1) / steps, at_start if k < steps - 1 else np.zeros_like(at_start)
 
 
 def _known_share(

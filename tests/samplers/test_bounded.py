@@ -1,17 +1,7 @@
-import torch
-
 from maskgit.samplers.engine import entropy
 from tests.conftest import Flat
-from tests.samplers.conftest import GRID, NUM_CODES, empty, is_the_joint, run
+from tests.samplers.conftest import GRID, NUM_CODES, empty, run
 from tests.samplers.test_ordered import Counting
-
-
-def test_with_a_bound_of_nothing_the_joint_is_drawn_exactly(oracle, quick_noise):
-    n = 100_000
-    options = {"steps": 4, "bound": 0.0}
-    assert is_the_joint(
-        oracle, run("bounded", oracle, torch.full((n, 2, 2), 3), range(n), **options)[-1]
-    )
 
 
 def test_a_round_draws_the_surest_cells_whose_entropies_fit():
@@ -38,6 +28,15 @@ def test_a_sure_net_needs_few_calls_and_an_unsure_one_many():
         run("bounded", predictor, empty(2), [0, 1], steps=30, bound=3.0)
         calls.append(predictor.calls)
     assert calls[0] <= 3 and calls[1] >= 10
-    few = Counting(GRID, NUM_CODES)
-    run("bounded", few, empty(2), [0, 1], steps=4, bound=0.0)
-    assert few.calls == 4, "the last round draws all that is left"
+
+
+def test_no_round_draws_fewer_than_the_schedule_wants():
+    rounds = run(
+        "bounded", Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=4, schedule="linear", bound=0.0
+    )
+    assert [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds] == [
+        [18] * 2,
+        [12] * 2,
+        [6] * 2,
+        [0] * 2,
+    ]

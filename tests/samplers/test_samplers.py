@@ -9,7 +9,6 @@ from maskgit.samplers import BY_CHANCE, SAMPLERS
 from maskgit.schedules import SCHEDULES
 from tests.conftest import Flat
 from tests.samplers.conftest import GRID, NUM_CODES, VARIANTS, counts_of, empty, is_the_joint, run
-from vqgan.registry import options_of
 
 COUNTED = sorted(set(SAMPLERS) - BY_CHANCE)
 
@@ -20,7 +19,8 @@ EVERY = [*SAMPLERS, *VARIANTS]
 CHANCE = BY_CHANCE | set(VARIANTS)
 
 
-SCHEDULED = [name for name in EVERY if "schedule" in options_of(SAMPLERS[name.partition(",")[0]])]
+EXACT = {"tempered": {"by_entropy": (1.0, 1.0)}, "bounded": {"bound": 0.0}}
+"""As much as the schedule says, and from the net's own distribution."""
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
@@ -31,7 +31,7 @@ def test_every_cell_is_filled_with_a_code(name, steps):
     assert len(rounds) == (steps if name in CHANCE else min(steps, 24))
 
 
-@pytest.mark.parametrize("name", SCHEDULED)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_last_round_fills_all_whatever_the_schedule_leaves(name):
     rounds = run(
         name, Flat(GRID, NUM_CODES), empty(8), range(8), steps=4, schedule=lambda t: 1 - 0.9 * t
@@ -41,7 +41,8 @@ def test_the_last_round_fills_all_whatever_the_schedule_leaves(name):
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_every_round_reveals_and_all_but_the_last_leave_some(name):
-    rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], steps=9)
+    options = {"steps": 9} | EXACT.get(name, {})
+    rounds = run(name, Flat(GRID, NUM_CODES), empty(2), [0, 1], **options)
     hidden = [(codes == NUM_CODES).sum((1, 2)).tolist() for codes in rounds]
     assert all(
         a > b
@@ -80,7 +81,7 @@ def test_steps_beyond_the_hidden_cells_run_no_network(name):
     codes = torch.zeros(1, *GRID, dtype=torch.int64)
     codes[0, 0, :3] = NUM_CODES
     predictor = Flat(GRID, NUM_CODES)
-    run(name, predictor, codes, [0], steps=50)
+    run(name, predictor, codes, [0], steps=50, **EXACT.get(name, {}))
     assert predictor.calls == 3 or (name in BY_CHANCE and predictor.calls < 3)
 
 
@@ -99,8 +100,8 @@ def test_one_round_draws_each_cell_from_its_own_distribution(name, oracle, quick
     """With one round every cell is drawn from its marginal: chi-square over 9 free numbers in 4
     cells of 3 codes."""
     n = 20_000
-    options = {"by_entropy": (1.0, 1.0)} if name == "tempered" else {}
-    codes = run(name, oracle, torch.full((n, 2, 2), 3), range(n), steps=1, **options)[-1].flatten(1)
+    options = {"steps": 1} | EXACT.get(name, {})
+    codes = run(name, oracle, torch.full((n, 2, 2), 3), range(n), **options)[-1].flatten(1)
     marginals = oracle.conditional(torch.full((4,), 3))
     counts = torch.stack([(codes == code).sum(0) for code in range(3)], dim=1)
     chi_square = ((counts - n * marginals) ** 2 / (n * marginals)).sum()
@@ -123,8 +124,9 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(
     draws = torch.Generator().manual_seed(seed)
     given_codes = torch.randint(num_codes + 1, (1, *grid), generator=draws)
     known = given_codes != num_codes
-    options = {"steps": steps} | ({"schedule": schedule} if name in SCHEDULED else {})
-    for codes in run(name, Flat(grid, num_codes), given_codes, [seed], **options):
+    for codes in run(
+        name, Flat(grid, num_codes), given_codes, [seed], steps=steps, schedule=schedule
+    ):
         assert torch.equal(codes[known], given_codes[known])
         assert codes.min() >= 0 and codes.max() <= num_codes
         final = codes
@@ -134,8 +136,9 @@ def test_any_grid_is_filled_with_codes_and_what_is_given_stays(
 ONE_CELL_A_ROUND = {
     "random": {"steps": 4},
     "halton": {"steps": 4},
-    "tempered": {"steps": 4, "by_entropy": (1.0, 1.0)},
+    "tempered": {"steps": 4, **EXACT["tempered"]},
     "moment": {"steps": 4, "schedule": "linear", "choice_temperature": 1e6},
+    "bounded": {"steps": 4, "schedule": "linear", **EXACT["bounded"]},
     # that is a random order
     "confidence": {
         "steps": 4,
