@@ -23,7 +23,6 @@ from maskgit.evaluation.plan import data_of
 from maskgit.evaluation.report import Number
 from maskgit.evaluation.request import Evaluation
 from maskgit.training.trainer import train
-from vqgan.grids import GridTokenizer
 
 MEASURED = ("fid", "prdc", "agreement", "nearest", "c2st")
 AGAIN = "c2st_reconstructions"
@@ -40,7 +39,8 @@ class Side:
     """What draws, and which settings it may choose among; the first are its own."""
 
     name: str
-    tokenizer: GridTokenizer
+    tokenizer: Any
+    """A GridTokenizer, or what encodes and decodes as one."""
     choices: Sequence[Any]
     draw: Callable[[Any, int, int, Path], Path]
     """(choice, count, seed, path) -> samples of all classes in turn, in an .npz file."""
@@ -102,7 +102,7 @@ class Panel:
         )
         return dict(measured(request, out).as_json()["numbers"])
 
-    def _against_reconstructions(self, tokenizer: GridTokenizer, samples: Path) -> dict[str, Any]:
+    def _against_reconstructions(self, tokenizer: Any, samples: Path) -> dict[str, Any]:
         data = data_of(f"{self.data}/vqgan")
         real, fake = from_source(data, "train"), from_npz(samples, channels=data.channels)
         metric = METRICS[AGAIN]

@@ -39,6 +39,7 @@ from vqgan.tokenizers import load_tokenizer
 
 COLUMNS = {
     "rfid": "rFID",
+    "rfid_witness": "rFID, witness",
     "psnr": "PSNR",
     "ssim": "SSIM",
     "codes_used": "codes used",
@@ -61,8 +62,7 @@ class Data(NamedTuple):
     classifier: str | None  # the config of the perceptual loss's, if it has one
 
 
-WIDE = ("model.widths=[48,96]",)
-"""What the published tables were made with."""
+WIDE = ("model.widths=[48,96]",)  # of the published tables
 CLASSIFIER = '{{name: classifier, weights: "{weights}"}}'
 DATA = {
     "fashion_mnist": Data(WIDE, "classifier", CLASSIFIER, 4.0, "fashion_mnist/perceptual"),
@@ -173,7 +173,8 @@ def run_tokenizers(
 
     weights: of the feature network: by default a classifier that is trained first (grey data), or
     torchvision's MobileNet (colour). The perceptual loss has another classifier, of another seed,
-    so that no line is trained on what it is measured with; in colour there is but one network.
+    so that no line is trained on what it is measured with; in colour there is but one network. Grey
+    data are measured by a witness, too.
     """
     choose(DATA, data, "data set of the tokenizer benchmark")
     for line in lines:
@@ -189,19 +190,22 @@ def run_tokenizers(
         perceptual = (
             weights or Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
         )
-    network = load_features(DATA[data].features, weights)
-    return compare(Place(data, folder, perceptual), network, 60 * minutes, seeds, count, lines)
+    networks = {"": load_features(DATA[data].features, weights)}
+    if classifier:
+        train(load(f"{data}/witness", [f"run={folder / 'witness'}"]))
+        networks["_witness"] = load_features("witness", folder / "witness")
+    return compare(Place(data, folder, perceptual), networks, 60 * minutes, seeds, count, lines)
 
 
 def compare(
     place: Place,
-    network: FeatureNetwork,
+    networks: Mapping[str, FeatureNetwork],
     seconds: float,
     seeds: int,
     count: int | None,
     lines: list[str],
 ) -> str:
-    """The lines, with a feature network that is there already."""
+    """The lines, with feature networks that are there already, by what is put behind "rfid"."""
     steps = _steps(place, seconds)
     images = from_source(place.config(BASE).data, "validation", count)
     there = [line for line in steps if (place.run(line, 0) / "numbers.json").is_file()]
@@ -211,12 +215,12 @@ def compare(
         for line in [line for line in steps if not lines or line in (*lines, *there)]:
             tokenizer = _trained(place, line, seed, steps[line])
             firsts.setdefault(line, tokenizer)
-            numbers = _measured(place, line, seed, steps[line], tokenizer, images, network)
+            numbers = _measured(place, line, seed, steps[line], tokenizer, images, networks)
             found.setdefault(line, []).append(numbers | {"steps": steps[line]})
             about = {
                 "reference": images.about,
                 "count": images.num_images,
-                "features": network.about,
+                "features": [network.about for network in networks.values()],
             }
             table = write_table(found, COLUMNS, place.out, "tokenizers", about)
     path = _draw(firsts, images, place.out / "tokenizers.png")
@@ -322,16 +326,21 @@ def _measured(
     steps: int,
     tokenizer: Any,
     images: ImageSet,
-    network: FeatureNetwork,
+    networks: Mapping[str, FeatureNetwork],
 ) -> dict[str, Any]:
-    """The numbers of `maskgit evaluate`, kept for equal steps, images and network."""
+    """The numbers of `maskgit evaluate`, kept for equal steps, images and networks."""
 
     def measure() -> dict[str, Any]:
         print(f"== measure {line}, seed {seed}", file=sys.stderr, flush=True)
-        found, _ = measure_tokenizer(tokenizer, images, network, MEASURED, 100, intervals=False)
-        return {key: number._asdict() for key, number in found.items()}
+        numbers: dict[str, Any] = {}
+        for kind, network in networks.items():
+            wanted = ["rfid"] if kind else MEASURED
+            found, _ = measure_tokenizer(tokenizer, images, network, wanted, 100, intervals=False)
+            numbers |= {f"{key}{kind}": number._asdict() for key, number in found.items()}
+        return numbers
 
-    made_of = {"steps": steps, "count": images.num_images, "features": network.about}
+    features = [network.about for network in networks.values()]
+    made_of = {"steps": steps, "count": images.num_images, "features": features}
     return kept(place.run(line, seed) / "numbers.json", made_of, measure)
 
 

@@ -22,19 +22,21 @@ def test_tokenizers_end_to_end_and_again(tmp_path, monkeypatch):
     monkeypatch.setenv("MASKGIT_CACHE", str(tmp_path / "cache"))
     few = ["train.max_eval_images=20", "train.precision=fp32", "train.trackers=[]"]
     train(load("mnist/classifier", [f"run={tmp_path}/classifier", "train.steps=4", *few]))
-    network = load_features("classifier", tmp_path / "classifier")
+    networks = {"": load_features("classifier", tmp_path / "classifier")}
+    networks["_witness"] = load_features("witness", tmp_path / "classifier")
     place = tokenizers.Place(
         "mnist", tmp_path / "out", tmp_path / "classifier", ("model.widths=[8,8]", *few)
     )
-    text = tokenizers.compare(place, network, 0.5, 1, 40, [])
+    text = tokenizers.compare(place, networks, 0.5, 1, 40, [])
     lines = json.loads((tmp_path / "out" / "tokenizers.json").read_text())["lines"]
     assert list(lines) == [*tokenizers.lines_of(), "plain"] and "fsq + perceptual + GAN" in lines
     for [found] in lines.values():
-        assert found["rfid"]["value"] > 0 and found["psnr"]["value"] > 0 and found["steps"] >= 1
+        assert found["rfid"]["value"] == found["rfid_witness"]["value"] > 0
+        assert found["psnr"]["value"] > 0 and found["steps"] >= 1
     assert (tmp_path / "out" / "tokenizers.png").stat().st_size > 5000
     monkeypatch.setattr(tokenizers, "measure_tokenizer", None)
-    assert tokenizers.compare(place, network, 0.5, 1, 40, []) == text
-    assert tokenizers.compare(place, network, 0.5, 1, 40, ["fsq"]) == text, (
+    assert tokenizers.compare(place, networks, 0.5, 1, 40, []) == text
+    assert tokenizers.compare(place, networks, 0.5, 1, 40, ["fsq"]) == text, (
         "one line leaves the others in the table"
     )
 
