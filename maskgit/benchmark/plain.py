@@ -71,6 +71,11 @@ class PlainVQVAE(nn.Module):
         quantized, _, loss = self.quantizer(latents.flatten(2).transpose(1, 2))
         return self.decoder(quantized.transpose(1, 2).unflatten(2, latents.shape[2:])), loss.sum()
 
+    def loss(self, images: Tensor) -> Tensor:
+        """L1, L2 and the quantizer's: (batch, channels, height, width) in [-1, 1] -> scalar."""
+        decoded, loss = self(images)
+        return F.l1_loss(decoded, images) + F.mse_loss(decoded, images) + loss
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, h, w) int64."""
@@ -176,9 +181,7 @@ class PlainPipeline:
         """-> the steps made."""
 
         def loss_of() -> Tensor:
-            images = self._batch(64)
-            decoded, loss = self.vqvae(images)
-            return F.l1_loss(decoded, images) + F.mse_loss(decoded, images) + loss
+            return self.vqvae.loss(self._batch(64))
 
         return train_for(seconds, self.vqvae, loss_of, 1e-3, "plain tokenizer")
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from maskgit.benchmark.fair import seconds_a_step, turn, write_table
 from maskgit.benchmark.plain import PlainVQVAE, train_for
@@ -289,18 +287,10 @@ def _plain_inputs(place: Place, seed: int = 0) -> tuple[PlainVQVAE, Any]:
     return module, (batch.images(device) for batch in batches(dataset, order))
 
 
-def _plain_loss(module: PlainVQVAE, images: Tensor) -> Tensor:
-    decoded, loss = module(images)
-    return F.l1_loss(decoded, images) + F.mse_loss(decoded, images) + loss
-
-
 def _plain_turn(place: Place) -> Work:
     (module, images), bf16 = _plain_inputs(place), best_precision() == "bf16"
-
-    def loss_of() -> Tensor:
-        return _plain_loss(module, next(images))
-
-    return lambda: train_for(5, module, loss_of, 1e-3, "plain", in_steps=True, bf16=bf16)
+    options: dict[str, Any] = {"in_steps": True, "bf16": bf16}
+    return lambda: train_for(5, module, lambda: module.loss(next(images)), 1e-3, "plain", **options)
 
 
 def _plain_trained(place: Place, seed: int, steps: int) -> PlainVQVAE:
@@ -309,9 +299,7 @@ def _plain_trained(place: Place, seed: int, steps: int) -> PlainVQVAE:
     path = place.run(PLAIN, seed) / f"plain-{steps}.safetensors"
     module, images = _plain_inputs(place, seed)
     if not path.is_file():
-        train_for(
-            steps, module, lambda: _plain_loss(module, next(images)), 1e-3, "plain", in_steps=True
-        )
+        train_for(steps, module, lambda: module.loss(next(images)), 1e-3, "plain", in_steps=True)
         with replacing(path) as aside:
             save_file(module.state_dict(), aside)
     module.load_state_dict(load_file(path))
