@@ -7,12 +7,13 @@ __getattr__, __dir__, __all__ = face(
     {
         "request": ["Evaluation", "TokenizerEvaluation", "is_tokenizer", "tokenizer_request"],
         "judges": ["judge_of", "kept_judge"],
-        "generator": ["evaluate"],
+        "generator": ["evaluate", "told"],
         "tokenizer": ["PIXEL_METRICS", "evaluate_tokenizer", "measure_tokenizer"],
-        "report": ["Results", "write_report"],
-        "metrics": ["METRICS"],
+        "report": ["Number", "Results", "write_report"],
+        "metrics": ["METRICS", "estimate"],
         "features": ["FEATURES", "FeatureNetwork", "load_features"],
-        "image_sets": ["ImageSet", "from_npz", "from_source"],
+        "image_sets": ["ImageSet", "from_npz", "from_pipeline", "from_source", "reconstructions"],
+        "plan": ["data_of"],
         "tables": [
             "keep",
             "kept",
