@@ -10,11 +10,11 @@ from pathlib import Path
 
 from typer.completion import completion_init
 
-from maskgit.cli import commands, measuring, serving
+from maskgit.cli import commands, measuring, own_images, serving
 from maskgit.cli.options import app
 from maskgit.stopping import Stopped, raising
 
-__all__ = ["app", "commands", "main", "measuring", "serving"]
+__all__ = ["app", "commands", "main", "measuring", "own_images", "serving"]
 
 COMPLETE = "_MASKGIT_COMPLETE"
 """The variable by which a shell asks how a line may go on."""

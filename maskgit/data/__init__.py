@@ -33,6 +33,9 @@ __getattr__, __dir__, __all__ = face(
         "shards": ["write_shard"],
         "fingerprint": ["data_hash"],
         "npz": ["npz_arrays", "open_array", "read_npz", "reading_npz", "write_npz"],
+        "inspection": ["MOST", "Inspection", "inspect"],
+        "inspection_report": ["inspection_report"],
+        "contact_sheet": ["contact_sheet"],
         "sources": [
             "SOURCES",
             "SPLITS",
@@ -42,6 +45,7 @@ __getattr__, __dir__, __all__ = face(
             "check_labels",
             "describe",
             "load_source",
+            "named",
             "readable_suffixes",
         ],
     },

@@ -1,0 +1,1 @@
+"""One's own pictures in one command: looked at, settings chosen, trained by time, and a verdict."""

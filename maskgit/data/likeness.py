@@ -1,0 +1,84 @@
+"""Near duplicates: images that look alike to the eye, found by a perceptual hash and a thumbnail.
+
+The hash says which pairs to compare: 64 bits, whether each of 8 x 8 cells is lighter than its right
+neighbour (a difference hash). The thumbnail decides, since flat images all have the same hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+MOST_BITS = 4
+"""Of 64 that may differ in near duplicates."""
+MOST_DIFFERENCE = 6.0
+"""Of 255, the mean over a thumbnail's values."""
+SIDE = 12
+"""Of a thumbnail, in pixels."""
+ROWS = 500
+"""Images that are compared with all others at once."""
+
+
+class Likeness(NamedTuple):
+    """What of an image is compared."""
+
+    hash: int
+    thumbnail: np.ndarray  # (SIDE * SIDE * 3,) uint8
+
+
+def likeness(image: Image.Image) -> Likeness:
+    """Of an image, laid on grey where it is transparent."""
+    image = on_grey(image)
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    return Likeness(int.from_bytes(bits.tobytes()), np.asarray(small).reshape(-1))
+
+
+def on_grey(image: Image.Image) -> Image.Image:
+    """RGB; of a transparent picture what there is to see, by itself, on any colour but the hidden
+    one."""
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = image.crop(image.getchannel("A").getbbox() or (0, 0, 1, 1))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+    return image.convert("RGB")
+
+
+def alike(images: Sequence[Likeness]) -> list[list[int]]:
+    """The groups of near duplicates, as places in `images`; what is like none is in no group.
+
+    All of a group are like its first: a long chain of small changes is several groups.
+    """
+    others: dict[int, list[int]] = {}
+    for one, other in _pairs(images):
+        others.setdefault(one, []).append(other)
+    taken: set[int] = set()
+    groups = []
+    for first in range(len(images)):
+        if first not in taken and (group := [o for o in others.get(first, ()) if o not in taken]):
+            groups.append([first, *group])
+            taken.update(groups[-1])
+    return groups
+
+
+def _pairs(images: Sequence[Likeness]) -> list[tuple[int, int]]:
+    """(i, j), i < j, of all that are alike."""
+    if len(images) < 2:
+        return []
+    hashes = np.array([image.hash for image in images], dtype=np.uint64)
+    thumbnails = np.stack([image.thumbnail for image in images]).astype(np.int16)
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(images), ROWS):
+        block = hashes[start : start + ROWS, None] ^ hashes[None, start:]
+        ones, others = np.nonzero(np.bitwise_count(block) <= MOST_BITS)
+        later = others > ones
+        ones, others = ones[later] + start, others[later] + start
+        for part in range(0, len(ones), 20_000):  # thumbnails of as many pairs at once
+            i, j = ones[part : part + 20_000], others[part : part + 20_000]
+            near = np.abs(thumbnails[i] - thumbnails[j]).mean(1) <= MOST_DIFFERENCE
+            found += zip(i[near].tolist(), j[near].tolist(), strict=True)
+    return found
