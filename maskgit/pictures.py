@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from maskgit.data.alpha import on_checkerboard
 from maskgit.data.pixels import to_pil
 from maskgit.plots import font_of
 
@@ -25,12 +26,13 @@ def image_grid(
 ) -> Image.Image:
     """images: (n, channels, height, width) in [-1, 1] -> one picture, row by row.
 
-    Small images are enlarged.
+    Small images are enlarged; transparent ones lie on a checkerboard.
     """
     zoom = max(1, -(-SMALLEST // images.shape[-1]))
     large = images.detach().float().cpu().repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
     gap = 4
-    picture = to_pil(_side_by_side(large, num_columns, gap)).convert("RGB")
+    grid = _side_by_side(large, num_columns, gap)
+    picture = to_pil(on_checkerboard(grid[None])[0]).convert("RGB")
     if not row_names:
         return picture
     words = [(_font(file), text) for file, text in map(font_of, row_names)]

@@ -29,7 +29,10 @@ def augment(images: Tensor, draws: Tensor) -> Tensor:
 
 def colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
     """Each (batch,) in [0, 1): brightness by -0.5 .. 0.5, saturation times 0 .. 2, contrast times
-    0.5 .. 1.5."""
+    0.5 .. 1.5. A fourth channel, alpha, stays."""
+    if images.shape[1] > 3:
+        colours = colour(images[:, :3], brightness, saturation, contrast)
+        return torch.cat((colours, images[:, 3:]), dim=1)
     images = images + (brightness - 0.5).view(-1, 1, 1, 1)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * (2 * saturation).view(-1, 1, 1, 1)

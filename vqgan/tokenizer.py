@@ -36,8 +36,9 @@ class Tokenizer(GridTokenizer):
     """A convolutional autoencoder with a discrete bottleneck (VQGAN, arXiv:2012.09841).
 
     image_size is the training size; any size divisible by `downscale` can be encoded. channels: 1
-    (grey) or 3 (RGB). checkpointing: keep less for the backward pass and compute it twice.
-    channels_last: the convolutions' memory format, which GPUs prefer. Neither changes a result.
+    (grey), 3 (RGB) or 4 (RGB times alpha, and alpha). checkpointing: keep less for the
+    backward pass and compute it twice. channels_last: the convolutions' memory format, which GPUs
+    prefer. Neither changes a result.
     """
 
     def __init__(

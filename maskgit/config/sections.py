@@ -67,7 +67,7 @@ class DataConfig(Section):
         names(table("maskgit.data.sources", "SOURCES"), "data source", ["split"]),
     ] = "mnist5k"
     image_size: Annotated[Positive, Le(2**15)] = 28
-    channels: Literal[1, 3] = 1
+    channels: Literal[1, 3, 4] = 1  # grey, RGB, RGBA
     crop: Literal["center", "random"] = "center"
     max_scale: Annotated[float, Field(ge=1)] = 1.25
     flip: bool = False
@@ -77,7 +77,7 @@ class DataConfig(Section):
     resample: Literal["lanczos", "bicubic", "nearest"] = "lanczos"
     # crop: the shorter side fits, what stands over is cut; contain: all of it, on the background
     resize: Literal["crop", "contain"] = "crop"
-    # what contain fills with, and transparent pixels lie on
+    # what contain fills with, and transparent pixels lie on; of 4 channels, in networks' eyes alone
     background: Colour = "white"
     workers: Annotated[Count, Le(1000), MAY_CHANGE] = 0
 

@@ -5,6 +5,15 @@ from vqgan.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "alpha": [
+            "WITH_ALPHA",
+            "laid",
+            "on_checkerboard",
+            "on_colour",
+            "premultiplied",
+            "seen_channels",
+            "straight",
+        ],
         "pixels": [
             "Transform",
             "open_image",

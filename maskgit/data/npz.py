@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from torch import Tensor
 
+from maskgit.data.alpha import WITH_ALPHA, straight
 from vqgan.files import replacing
 
 MOST_PACKED, UNPACKED = 200, 2**26
@@ -87,16 +88,19 @@ def write_npz(
 ) -> Path:
     """ADM's sample file: arr_0 (n, height, width, 3), grey repeated, and arr_1, the labels.
 
+    RGBA has 4 columns, and straight colours.
+
     batches: uint8 (m, c, h, w), of which one is in memory; shape: (n, c, h, w) of them all.
     """
-    count, _, height, width = shape
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, 3)}
+    count, channels, height, width = shape
+    columns = max(3, channels)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, columns)}
     with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as file:
             npy.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
             for images in batches:
-                rows = images.cpu().expand(-1, 3, -1, -1).movedim(1, -1)
-                file.write(rows.contiguous().numpy().tobytes())
+                rows = images.cpu().expand(-1, columns, -1, -1).movedim(1, -1).numpy()
+                file.write((straight(rows) if channels == WITH_ALPHA else rows).tobytes())
         with archive.open("arr_1.npy", "w") as file:
             numbers = np.array(labels, dtype=np.int64)
             npy.write_array(file, numbers, allow_pickle=False)  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
+from maskgit.data.alpha import WITH_ALPHA, straight
 from vqgan.files import replacing
 
 MAX_PIXELS = 64_000_000
@@ -58,14 +59,17 @@ def to_mode(
     limits: tuple[float, float] | None = None,
     background: str = "white",
 ) -> Image.Image:
-    """Grey ("L") for 1 channel, "RGB" for 3.
+    """Grey ("L") for 1 channel, "RGB" for 3, "RGBa", which is premultiplied, for 4.
 
     16-bit and float grey is scaled from `limits`, by default DEEP's, the same for all images;
-    what is transparent lies on `background`. Plain `convert` clips 16-bit grey to white, float to
-    black, and shows the hidden colour of transparent pixels. ValueError if a pixel lies outside.
+    what is transparent lies on `background`, unless alpha is wanted. Plain `convert` clips 16-bit
+    grey to white, float to black, and shows the hidden colour of transparent pixels. ValueError if
+    a pixel lies outside.
     """
     if image.mode[0] in DEEP:
         image = Image.fromarray(_from_deep(image, limits or DEEP[image.mode[0]]))
+    if channels == WITH_ALPHA:
+        return image.convert("RGBA").convert("RGBa")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
@@ -86,9 +90,9 @@ def _from_deep(image: Image.Image, limits: tuple[float, float]) -> np.ndarray:
     return ((values - low) / (high - low) * 255).round().astype(np.uint8)
 
 
-def to_pixels(image: Image.Image, channels: int) -> Tensor:
+def to_pixels(image: Image.Image, channels: int, background: str = "white") -> Tensor:
     """A picture -> uint8 (channels, height, width), by `to_mode`."""
-    pixels = torch.from_numpy(np.array(to_mode(image, channels)))
+    pixels = torch.from_numpy(np.array(to_mode(image, channels, background=background)))
     return pixels[None] if channels == 1 else pixels.movedim(-1, 0)
 
 
@@ -116,7 +120,8 @@ class Transform:
     resample: none for Lanczos by Pillow, "bicubic" by torch, in a fifth of the time, or "nearest",
     for pixel art. resize: none to fill the square and cut what stands over, or "contain": the whole
     picture in the square, with `background` (none for white) where it ends; "random" then makes it
-    smaller, and puts it anywhere. background: also what transparent pixels lie on.
+    smaller, and puts it anywhere. background: also what transparent pixels lie on. With 4 channels
+    these stay transparent, as does what contain fills.
     """
 
     image_size: int
@@ -150,7 +155,7 @@ class Transform:
         return self.flip and draws is not None and float(draws[3]) < 0.5
 
     def _cut(self, image: Image.Image, short: int, right: float, down: float) -> np.ndarray:
-        """(image_size, image_size[, 3]) of the image, once its shorter side is `short`."""
+        """(image_size, image_size[, c]) of the image, once its shorter side is `short`."""
         size, as_it_is = self.image_size, min(image.size) == short
         if self.resample == "bicubic" and not as_it_is:
             return self._cut_bicubic(image, short, right, down)
@@ -177,7 +182,7 @@ class Transform:
     def _contained(
         self, image: Image.Image, smaller: float, right: float, down: float
     ) -> np.ndarray:
-        """(image_size, image_size[, 3]): all of the image, on the background.
+        """(image_size, image_size[, c]): all of the image, on the background.
 
         Nearest enlarges by whole factors alone, so that pixels stay square.
         """
@@ -189,8 +194,9 @@ class Transform:
             found = _bicubic(np.array(image), (height, width))
         else:
             found = np.asarray(image.resize((width, height), self._filter))
-        fill = ImageColor.getcolor(self.background or "white", image.mode)
-        square = np.full((size, size, *found.shape[2:]), fill, dtype=np.uint8)
+        square = np.zeros((size, size, *found.shape[2:]), dtype=np.uint8)
+        if self.channels != WITH_ALPHA:
+            square[:] = ImageColor.getcolor(self.background or "white", image.mode)
         x, y = _offset(size - width, right), _offset(size - height, down)
         square[y : y + height, x : x + width] = found
         return square
@@ -206,7 +212,7 @@ def _resized(image: Image.Image, short: int) -> tuple[int, int]:
 
 
 def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w[, 3]) -> (*size[, 3]), antialiased; as Pillow's but for rounding."""
+    """uint8 (h, w[, c]) -> (*size[, c]), antialiased; as Pillow's but for rounding."""
     image = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).movedim(-1, 0)
     found = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
     return found.movedim(0, -1).reshape(*size, *pixels.shape[2:]).numpy()
@@ -228,11 +234,15 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """image: (channels, height, width) float in [-1, 1] -> a PIL image, "L" or "RGB"."""
+    """image: (channels, height, width) float in [-1, 1] -> a PIL image, "L", "RGB" or "RGBA".
+
+    Alpha is premultiplied in the one, and straight in the other.
+    """
     pixels = to_uint8(image).cpu().numpy()
-    return Image.fromarray(
-        pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    )
+    if pixels.shape[0] == 1:
+        return Image.fromarray(pixels[0])
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return Image.fromarray(straight(rows) if rows.shape[-1] == WITH_ALPHA else rows)
 
 
 def save_png(image: Image.Image, path: str | Path, *, flushed: bool = True) -> Path:

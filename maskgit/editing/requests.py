@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,14 +223,24 @@ def picture_of(
 def _read(pipeline: Pipeline, name: str, resize: bool, channels: int) -> Tensor:
     """uint8 (channels, height, width) of a file, cut to the model's own size if that is wanted."""
     picture = _open(name)
-    if picture.mode not in ("L", "RGB", "1") or (picture.mode == "RGB" and channels == 1):
-        print(
-            f"{name}: it is edited as an 8-bit {'grey' if channels == 1 else 'RGB'} image",
-            file=sys.stderr,
-        )
+    if picture.mode not in TAKEN_AS[channels]:
+        kind = TAKEN_AS[channels][-1].replace("L", "grey")
+        print(f"{name}: it is edited as an 8-bit {kind} image", file=sys.stderr)
+    own = _transform(pipeline)
     if resize:
-        return torch.from_numpy(Transform(pipeline.tokenizer.image_size, channels)(picture).copy())
-    return to_pixels(picture, channels)
+        return torch.from_numpy(own(picture).copy())
+    return to_pixels(picture, channels, own.background or "white")
+
+
+TAKEN_AS = {1: ("1", "L"), 3: ("1", "L", "RGB"), 4: ("1", "L", "RGB", "RGBA")}
+"""The modes of pictures that lose nothing, by the channels that they are taken as."""
+
+
+def _transform(pipeline: Pipeline) -> Transform:
+    """How the model's own images were cut."""
+    if pipeline.data:
+        return transform_of(DataConfig.model_validate(pipeline.data))
+    return Transform(pipeline.tokenizer.image_size, pipeline.tokenizer.channels)
 
 
 def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
@@ -250,7 +260,8 @@ def _mask(pipeline: Pipeline, name: str, request: Retouch) -> Tensor:
                 "and --resize cuts both"
             )
     picture = to_pil(mask[None].float() * 2 - 1)
-    return torch.from_numpy(Transform(pipeline.tokenizer.image_size, 1)(picture).copy())[0] > 127
+    as_images = replace(_transform(pipeline), channels=1, range=None, background="black")
+    return torch.from_numpy(as_images(picture).copy())[0] > 127
 
 
 def _open(name: str) -> Image.Image:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from maskgit.data.alpha import laid
 from maskgit.data.npz import read_npz
 from maskgit.data.order import spread
 from maskgit.evaluation.features import ClassifierFeatures, FeatureNetwork
@@ -98,7 +99,7 @@ def extract(
         for share in shared_out(images, batch_size):
             mine = torch.empty(0, 1)
             if share is not None:
-                seen = _look(network, judge, share.pixels)
+                seen = _look(network, judge, laid(share.pixels, images.background))
                 moments.add(seen.features)
                 widths = [part.shape[1] for part in seen]
                 mine = torch.cat(seen, 1)[kept[share.numbers.start : share.numbers.stop]]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from maskgit.config.sections import DataConfig
+from maskgit.data.alpha import WITH_ALPHA, laid, premultiplied
 from maskgit.data.datasets import ImageDataset, Quarantine, transform_of
 from maskgit.data.npz import npz_arrays, open_array, reading_npz
 from maskgit.data.order import batches, chunks_of, spread
@@ -38,6 +39,7 @@ class ImageSet(NamedTuple):
     read: Callable[[Sequence[range]], Iterator[Tensor]]  # numbers -> uint8 (n, c, h, w) for each
     about: dict[str, Any]  # JSON values: what a table says of it
     stamp: str = ""  # changes when its files do
+    background: str = "white"  # what networks see it on, if it has alpha
 
     def counted(self) -> dict[str, Any]:
         """What a table says of it, with how many they are."""
@@ -100,7 +102,8 @@ def fingerprint(images: ImageSet) -> str:
 
     Of 64 images, spread evenly.
     """
-    digest = hashlib.sha256(repr((sorted(images.about.items()), images.stamp)).encode())
+    made_of = (sorted(images.about.items()), images.stamp, images.background)
+    digest = hashlib.sha256(repr(made_of).encode())
     if images.labels is not None:
         digest.update(images.labels.tobytes())
     for batch in images.read([range(i, i + 1) for i in spread(images.num_images, 64)]):
@@ -133,17 +136,19 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
     how = data.resample.capitalize()
     whole = f"longer side resized ({how}), on {data.background}"
     cut = whole if data.resize == "contain" else f"shorter side resized ({how}), centre cropped"
-    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
-    return ImageSet(len(chosen), source.labels[chosen], read, about)
+    seen = f", seen on {data.background}" * (data.channels == WITH_ALPHA)
+    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}{seen}"}
+    labels = source.labels[chosen]
+    return ImageSet(len(chosen), labels, read, about, background=data.background)
 
 
 def from_folder(
     folder: str | Path, *, channels: int | None = None, class_names: Sequence[str] = ()
 ) -> ImageSet:
-    """Every picture under a folder, by name; all of one size, as grey or RGB.
+    """Every picture under a folder, by name; all of one size, as grey, RGB or (4 channels) RGBA.
 
-    channels: by default what the first one has. Labels come from the names that `maskgit sample`
-    gives, or else from subfolders named like the classes.
+    channels: by default those of the first one without its alpha. Labels come from the names that
+    `maskgit sample` gives, or else from subfolders named like the classes.
     """
     folder = Path(folder)
     skipped = Skipped()
@@ -191,20 +196,20 @@ def from_npz(
 ) -> ImageSet:
     """ADM's sample file (github.com/openai/guided-diffusion).
 
-    arr_0: uint8 (n, height, width, 3); arr_1: labels, if there are any.
-    It is read a batch at a time. (n, height, width) is taken as grey; channels=1 makes grey of RGB.
+    arr_0: uint8 (n, height, width, 3), or RGBA; arr_1: labels, if there are any. It is read a batch
+    at a time. (n, height, width) is taken as grey; channels=1 makes grey of RGB, channels=4 RGBA.
     """
     shapes = npz_arrays(path)
     shape = shapes.get("arr_0", ())
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3, 4)):
         raise ValueError(
             f"{path}: arr_0 should be (n, height, width, 3) images, it is {shape or 'missing'}"
         )
     if not all(shape):
         raise ValueError(f"{path}: arr_0 holds no images, it is {shape}")
     found = 1 if len(shape) == 3 else shape[-1]
-    wanted = channels or found
-    if found < wanted:
+    wanted = channels or min(found, 3)
+    if found == 1 < wanted:
         raise ValueError(f"{path} holds grey images, but {wanted} channels are wanted")
     labels = _labels_of(Path(path), shape[0], len(class_names)) if "arr_1" in shapes else None
     row = int(np.prod(shape[1:]))
@@ -220,8 +225,7 @@ def from_npz(
                 if len(data) != len(chunk) * row:
                     raise ValueError(f"{path} is cut short")
                 pixels = np.frombuffer(data, np.uint8).reshape(len(chunk), *shape[1:3], found)
-                images = torch.from_numpy(pixels.copy()).movedim(-1, 1)
-                yield images if wanted == found else _to_grey(images)
+                yield _with_channels(pixels, wanted)
 
     about = {"set": str(path), "images": f"{shape[1]}x{shape[2]}x{wanted}"}
     return ImageSet(shape[0], labels, read, about, _stamp([Path(path)]))
@@ -238,6 +242,17 @@ def _labels_of(path: Path, count: int, num_classes: int) -> np.ndarray:
     labels = labels.astype(np.int64)
     check_labels(labels, num_classes or int(labels.max(initial=0)) + 1, f"{path}: arr_1")
     return labels
+
+
+def _with_channels(pixels: np.ndarray, wanted: int) -> Tensor:
+    """uint8 (n, h, w, 1, 3 or 4), as files hold them -> (n, wanted, h, w), as images are."""
+    found = pixels.shape[-1]
+    if found == 3 and wanted == WITH_ALPHA:
+        pixels = np.concatenate((pixels, np.full_like(pixels[..., :1], 255)), axis=-1)
+    pixels = premultiplied(pixels) if found == WITH_ALPHA else pixels.copy()
+    images = torch.from_numpy(pixels).movedim(-1, 1)
+    images = images if wanted == WITH_ALPHA else laid(images, "white")
+    return images if wanted == images.shape[1] else _to_grey(images)
 
 
 def _to_grey(images: Tensor) -> Tensor:
@@ -275,6 +290,7 @@ def from_pipeline(
         labels,
         read,
         {"set": "samples", "seeds": f"{seed} to {seed + count - 1}", **settings},
+        background=pipeline.data.get("background", "white"),
     )
 
 
@@ -291,4 +307,5 @@ def reconstructions(tokenizer: GridTokenizer, images: ImageSet) -> ImageSet:
         images.labels,
         read,
         images.about | {"set": f"reconstructions of {images.about['set']}"},
+        background=images.background,
     )

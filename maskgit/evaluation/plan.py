@@ -104,7 +104,9 @@ def _reference(
     """The data section, where there is one, and the reference images."""
     where = request.reference
     if where is not None and (Path(where).is_dir() or where.endswith(".npz")):
-        return None, from_files(where, channels=pipeline.tokenizer.channels if pipeline else None)
+        found = from_files(where, channels=pipeline.tokenizer.channels if pipeline else None)
+        own = pipeline.data.get("background", "white") if pipeline else "white"
+        return None, found._replace(background=own)
     data = _own_data(pipeline) if where is None else data_of(where)
     return data, from_source(data, request.split)
 
@@ -157,7 +159,7 @@ def _samples(
             f"{request.run or request.samples} holds images of {own[0]}x{own[1]}, the reference is "
             f"{size[0]}x{size[1]}: resize either one, since any resize changes the numbers"
         )
-    return found
+    return found._replace(background=real.background)
 
 
 def _given(samples: Path, channels: int, class_names: Sequence[str]) -> ImageSet:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from maskgit.data.alpha import on_colour
 from maskgit.data.order import spread
 from maskgit.data.pixels import to_float, to_uint8
 from maskgit.data.tokenization import tokenizer_data
@@ -240,7 +241,10 @@ def _pixels_and_codes(
                 originals = to_float(share.pixels.to(state.device))
                 grids = tokenizer.encode(originals)
                 decoded = to_float(to_uint8(tokenizer.decode(grids)))
-                columns = [PIXEL_METRICS[name].compute(decoded, originals) for name in names]
+                sides = (decoded, originals)
+                seen = [on_colour(side, images.background) for side in sides]  # by a network
+                metrics = [PIXEL_METRICS[name] for name in names]
+                columns = [one.compute(*(seen if one.load else sides)) for one in metrics]
                 empty = torch.empty(len(grids), 0)
                 found = torch.stack([column.float() for column in columns], 1) if names else empty
                 codes = grids.flatten(1)

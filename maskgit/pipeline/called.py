@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from maskgit.data.alpha import WITH_ALPHA
 from maskgit.data.pixels import to_pil
 from maskgit.pipeline.labels import numbers_of
 from vqgan.registry import choose
@@ -25,7 +26,7 @@ class Drawn(NamedTuple):
 
     images: Any
     """pil: a list of PIL images; np: float32 (batch, height, width, channels) in [0, 1];
-    pt: float (batch, channels, height, width) in [0, 1]."""
+    pt: float (batch, channels, height, width) in [0, 1]; colours are not times alpha."""
 
 
 def call(
@@ -87,7 +88,11 @@ def _to_pil(images: Sequence[Tensor]) -> list[Image.Image]:
 
 
 def _to_pt(images: Sequence[Tensor]) -> Tensor:
-    return (torch.stack(list(images)).float() / 2 + 0.5).clamp(0, 1)
+    found = (torch.stack(list(images)).float() / 2 + 0.5).clamp(0, 1)
+    if found.shape[1] != WITH_ALPHA:
+        return found
+    colours, alpha = found.split([3, 1], dim=1)
+    return torch.cat((colours.minimum(alpha) / alpha.clamp(min=1 / 255), alpha), dim=1)
 
 
 def _to_np(images: Sequence[Tensor]) -> np.ndarray:

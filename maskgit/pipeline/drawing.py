@@ -193,7 +193,7 @@ def _claim(out: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def draw_npz(pipeline: Pipeline, request: Request, out: Path) -> Path | None:
-    """ADM's sample file, what other programs read: uint8 (n, height, width, 3) and labels."""
+    """ADM's sample file, what other programs read: uint8 (n, height, width, 3 or 4), labels."""
     items, tokenizer = request.items(), pipeline.tokenizer
     size = pipeline.grid_of(request.options.get("height"), request.options.get("width"))
     shape = (len(items), tokenizer.channels, *tokenizer.size_of(size))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maskgit.config.loading import to_dict
 from maskgit.config.sections import ClassifierConfig
+from maskgit.data.alpha import on_colour, seen_channels
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.machine import upload
@@ -57,7 +58,8 @@ class ClassifierTask:
         self.data_hash = data_hash(self.dataset, self.validation)
         self.class_names = self.dataset.source.class_names
         options: dict[str, Any] = config.model.model_dump()
-        options |= {"channels": config.data.channels, "num_classes": len(self.class_names)}
+        options["channels"] = seen_channels(config.data.channels)
+        options["num_classes"] = len(self.class_names)
         classifier = within_memory(lambda: Classifier(**options), "model")
         self.main = Learner(classifier, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"classifier": self.main}
@@ -76,7 +78,7 @@ class ClassifierTask:
         for number, batch in enumerate(parts):
             place = (self.config.seed, step, self.accelerator.process_index, number)
             draws = generator("augmentation", *place, device=device)
-            images = shift(batch.images(device), self.config.shift, draws)
+            images = shift(self._images(batch), self.config.shift, draws)
             with learner.together(number == len(parts) - 1):
                 loss = F.cross_entropy(
                     learner.ddp(images), upload(batch.labels, device), label_smoothing=0.05
@@ -86,13 +88,16 @@ class ClassifierTask:
         [norm] = finish(total, (learner, step))
         return {"loss": total, "gradient_norm": norm}
 
+    def _images(self, batch: Batch) -> Tensor:
+        return on_colour(batch.images(self.accelerator.device), self.config.data.background)
+
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """accuracy on held-out real images."""
         device, most = self.accelerator.device, self.config.train.max_eval_images
         averages = Averages(self.accelerator, "accuracy")
         for _, batch in shared_batches(self.validation, most, self.accelerator):
-            logits = self.main.averaged(batch.images(device))
+            logits = self.main.averaged(self._images(batch))
             right = logits.argmax(-1) == upload(batch.labels, device)
             averages.add("accuracy", right.sum(), len(right))
         return averages.means()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maskgit.config.loading import to_dict
 from maskgit.config.sections import TokenizerConfig
+from maskgit.data.alpha import on_colour
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
@@ -141,8 +142,9 @@ class TokenizerTask:
         logs = {"pixel_loss": pixel.detach()}
         if self.perceptual is None:
             return pixel, logs
+        seen = (on_colour(side, self.config.data.background) for side in (images, targets))
         with self.accelerator.autocast():
-            perceptual = self.perceptual(images, targets).float()
+            perceptual = self.perceptual(*seen).float()
         logs["perceptual_loss"] = perceptual.detach()
         return pixel + self.config.loss.perceptual_weight * perceptual, logs
 
