@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from maskgit.data.sources import SPLITS, load_source
-from maskgit.data.sources.folders import validating
+from maskgit.data.sources.groups import validating
 from maskgit.data.sources.source import describe
 from tests.data.conftest import make_imagenet
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -17,6 +15,7 @@ from annotated_types import Gt, Lt
 from PIL import Image
 
 from maskgit.data.pixels import open_image
+from maskgit.data.sources.groups import groups_of, validating, validating_apart
 from maskgit.data.sources.listing import Entry, Listing, listing
 from maskgit.data.sources.names import Names
 from maskgit.data.sources.source import Skipped, Source, natural
@@ -135,24 +134,37 @@ def class_folders(tree: Tree, top: Path) -> dict[str, Path]:
 
 
 def folder(
-    split: str, *, root: str, validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05
+    split: str,
+    *,
+    root: str,
+    validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05,
+    group: str | None = None,
 ) -> Source:
     """Images in a folder for each class (or all in one folder: a single class).
 
     With `root/train` and `root/val` (or `valid`, `validation`, `test`, in any case) these are the
-    splits; else a share of the files, chosen by the hash of their names, validates.
+    splits; else a share of the files, chosen by the hash of their names, validates. group: a
+    regular expression; files in whose names below `root` it (or its part in brackets) finds the
+    same text, as frames of one animation, are all in one split.
     """
     base, skipped = Path(root).expanduser(), Skipped()
     if not base.is_dir():
         raise FileNotFoundError(f"no folder {base}: set data.source.root to a folder of images")
     with listing(base) as known:
-        return _found(split, base, known, validation_share, skipped)
+        return _found(split, base, known, validation_share, group, skipped)
 
 
 def _found(
-    split: str, base: Path, known: Listing, validation_share: float, skipped: Skipped
+    split: str,
+    base: Path,
+    known: Listing,
+    validation_share: float,
+    group: str | None,
+    skipped: Skipped,
 ) -> Source:
     splits = split_folders(Tree(base, skipped, known), base, split)
+    if splits and group is not None:
+        raise ValueError(f"{base} has a train folder: leave out data.source.group, or the folders")
     top = splits.get(split, base)
     classes = _classes(splits.get("train", base), skipped, known)
     if splits and split != "train":
@@ -171,7 +183,10 @@ def _found(
         if len(files.names) == 1:
             raise ValueError(f"{base} has one image: add another, one trains and one validates")
         relative = (str(Path(name).relative_to(top)) for name in files.names)
-        chosen = validating(relative, validation_share)
+        if group is None:
+            chosen = validating(relative, validation_share)
+        else:
+            chosen = validating_apart(groups_of(relative, group), files.labels, validation_share)
         files = files.only([other == (split != "train") for other in chosen])
     return Source(files.image, files.labels, tuple(classes), files.name, skipped)
 
@@ -226,17 +241,6 @@ def _check_known(classes: list[str], splits: dict[str, Path], known: Listing) ->
     here, there = (class_folders(Tree(at, Skipped(), known), at) for at in (top, train))
     if unknown := [name for name in here if name not in {*classes, *there}]:
         raise ValueError(f"{top} has classes that {train} has not: {', '.join(unknown)}")
-
-
-def validating(names: Iterable[str], share: float) -> list[bool]:
-    """Which files validate, by the hashes of their names: a share of them, at least one of two."""
-    hashes = [zlib.crc32(os.fsencode(name)) % 10_000 for name in names]
-    chosen = [value < share * 1e4 for value in hashes]
-    if len(chosen) > 1 and not any(chosen):
-        chosen[hashes.index(min(hashes))] = True
-    if len(chosen) > 1 and all(chosen):
-        chosen[hashes.index(max(hashes))] = False
-    return chosen
 
 
 def imagenet(split: str, *, root: str = "data/imagenet") -> Source:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from maskgit.data.npz import read_npz
 from maskgit.data.pixels import open_image
-from maskgit.data.sources.folders import validating
+from maskgit.data.sources.groups import groups_of, validating, validating_apart
 from maskgit.data.sources.names import Names
 from maskgit.data.sources.source import Source, natural
 from maskgit.machine import cache_folder, warn_once
@@ -39,12 +39,14 @@ def webdataset(
     label_key: str = "label",
     class_names: str | None = None,
     validation_share: Annotated[float, Gt(0), Lt(1)] = 0.05,
+    group: str | None = None,
 ) -> Source:
     """Tar shards: train and validation are globs, such as data/imagenet/train-*.tar.
 
     A sample is a .jpg, .jpeg, .png or .webp with a .cls of the same name (a label or a class), or a
     .json with label_key. Without validation shards a share of the training's samples validates,
-    chosen by the hash of their names. class_names: a text file, a line for each label.
+    chosen by the hash of their names, or of what the regular expression `group` finds in them: a
+    group is in one split. class_names: a text file, a line for each label.
     """
     training = _read(train, label_key, "train")
     found = training
@@ -54,7 +56,11 @@ def webdataset(
     if validation is None:
         if len(found.labels) == 1:
             raise ValueError(f"{train} has one image: add another, one trains and one validates")
-        chosen = validating(found.members, validation_share)
+        if group is None:
+            chosen = validating(found.members, validation_share)
+        else:
+            apart = groups_of(found.members, group)
+            chosen = validating_apart(apart, _numbers(found, names), validation_share)
         found = found.only([other == (split != "train") for other in chosen])
     return Source(found.image, _numbers(found, names), tuple(names), found.name)
 
