@@ -56,6 +56,7 @@ def _known_colour(name: str) -> str:
 
 
 Colour = Annotated[str, AfterValidator(_known_colour)]
+Balance = Literal["none", "sqrt", "uniform"]
 
 
 class DataConfig(Section):
@@ -79,6 +80,8 @@ class DataConfig(Section):
     resize: Literal["crop", "contain"] = "crop"
     # what contain fills with, and transparent pixels lie on; of 4 channels, in networks' eyes alone
     background: Colour = "white"
+    # how often a class comes in training: as it is there, by the root of that, or as any other
+    balance: Balance = "none"
     workers: Annotated[Count, Le(1000), MAY_CHANGE] = 0
 
 
@@ -259,6 +262,7 @@ class MaskGITConfig(Section):
     init_from: Annotated[Place | None, MAY_CHANGE] = None
     tokenizer: Annotated[Place, MAY_CHANGE] = "runs/tokenizer"
     codes: Annotated[Place, MAY_CHANGE] = "runs/codes"
+    balance: Balance = "none"  # of the classes of the codes, as data.balance is of images
     model: Backbone = DEFAULTS
     critic: Backbone = None  # a token critic that is trained beside the generator
     loss: Masking = DEFAULTS
@@ -286,6 +290,7 @@ class CriticConfig(Section):
     init_from: Annotated[Place | None, MAY_CHANGE] = None
     generator: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
     codes: Annotated[Place, MAY_CHANGE] = "runs/codes"
+    balance: Balance = "none"  # of the classes of the codes, as data.balance is of images
     model: Backbone = DEFAULTS
     loss: CriticLoss = CriticLoss()
     sampler: Annotated[SamplerChoice, MAY_CHANGE] = "critic"

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = face(
             "seen_channels",
             "straight",
         ],
+        "balance": ["Balanced", "balanced"],
         "pixels": [
             "Transform",
             "open_image",

@@ -158,6 +158,11 @@ class CodeDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def class_labels(self) -> np.ndarray:
+        """The cache's."""
+        return self.labels
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Opened again where it is unpickled: a memory map would be sent with all that it maps."""
         options: dict[str, Any] = {"seed": self.seed, "augment": self.augment}

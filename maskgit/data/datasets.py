@@ -48,6 +48,11 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def class_labels(self) -> np.ndarray:
+        """(n,) int64, or (n, m) of a source with attributes of its own."""
+        ...
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch: ...
 
 
@@ -127,6 +132,11 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.source.labels)
+
+    @property
+    def class_labels(self) -> np.ndarray:
+        """The source's."""
+        return self.source.labels
 
     def recheck(self) -> None:
         """Drop from the quarantine what reads well now, or is not there any more."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from maskgit.data.balance import Balanced
 from maskgit.data.datasets import Batch, Dataset
 from maskgit.machine import give_memory_back
 from maskgit.randomness import permutation
@@ -21,7 +22,8 @@ class StepOrder:
     """The (index, epoch) pairs of each micro-batch of one process, from step `start` to `stop`.
 
     Step s sees positions s B .. (s + 1) B - 1 of the endless sequence of shuffled epochs, whatever
-    the number of processes; process r of n takes every n-th, in `accumulate` parts.
+    the number of processes; process r of n takes every n-th, in `accumulate` parts. balance: an
+    order in which classes come more or less often than images of them are there.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class StepOrder:
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
+        balance: Balanced | None = None,
     ) -> None:
         if batch_size % (world * accumulate):
             raise ValueError(
@@ -44,12 +47,13 @@ class StepOrder:
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
         self.start, self.stop = start, stop
         self.rank, self.world, self.accumulate = rank, world, accumulate
+        self.balance = balance
 
     def __len__(self) -> int:
         return (self.stop - self.start) * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        orders: dict[int, np.ndarray] = {}
+        orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for step in range(self.start, self.stop):
             positions = step * self.batch_size + np.arange(self.batch_size)
             keys = []
@@ -57,11 +61,19 @@ class StepOrder:
                 epoch, offset = divmod(position, self.num_items)
                 if epoch not in orders:
                     orders = {e: o for e, o in orders.items() if e >= epoch - 1}
-                    orders[epoch] = permutation(self.num_items, self.seed, epoch)
-                keys.append((int(orders[epoch][offset]), epoch))
+                    orders[epoch] = self._epoch(epoch)
+                indices, times = orders[epoch]
+                keys.append((int(indices[offset]), int(times[offset])))
             size = len(keys) // self.accumulate
             for part in range(self.accumulate):
                 yield keys[part * size : (part + 1) * size]
+
+    def _epoch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The index of each item, and a number that tells its returns apart."""
+        if self.balance is not None:
+            return self.balance.epoch(number)
+        order = permutation(self.num_items, self.seed, number)
+        return order, np.full_like(order, number)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -81,6 +93,10 @@ class _Told:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @property
+    def class_labels(self) -> np.ndarray:
+        return self.dataset.class_labels
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | Exception:
         try:

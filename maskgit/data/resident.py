@@ -43,6 +43,11 @@ class ResidentCodes:
         return len(self.dataset)
 
     @property
+    def class_labels(self) -> np.ndarray:
+        """The cache's, where the host has them."""
+        return self.dataset.labels
+
+    @property
     def manifest(self) -> Mapping[str, Any]:
         """The cache's."""
         return self.dataset.manifest

@@ -31,6 +31,11 @@ class Views:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def class_labels(self) -> np.ndarray:
+        """The data set's."""
+        return self.dataset.class_labels
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """-> images: (good ones, views, channels, height, width) uint8, and their labels."""
         rows = [(index, self.dataset.read(index)) for index, _ in keys]

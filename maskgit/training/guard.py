@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from maskgit.config.sections import Config, TrainConfig
+from maskgit.data.balance import balanced
 from maskgit.data.datasets import Dataset
 from maskgit.data.order import StepOrder
 from maskgit.training.checkpoints import latest_good
@@ -89,7 +90,10 @@ def diverged(run: Path, step: int, train: TrainConfig, reason: str) -> FloatingP
 def note_given_up(config: Config, step: int, reason: str, dataset: Dataset) -> None:
     """Add to given_up.jsonl: the step, why, and the names of its images (of codes, their rows)."""
     path, size = Path(config.run) / "given_up.jsonl", config.train.batch_size
-    [keys] = StepOrder(len(dataset), size, seed=config.seed, start=step, stop=step + 1)
+    balance = balanced(config, dataset)
+    [keys] = StepOrder(
+        len(dataset), size, seed=config.seed, start=step, stop=step + 1, balance=balance
+    )
     source = getattr(dataset, "source", None)
     names = [source.name(index) if source else f"row {index}" for index, _ in keys]
     print(f"gave up step {step}: {reason}; its images are in {path}", file=sys.stderr, flush=True)

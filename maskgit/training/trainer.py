@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from maskgit.config.loading import load, save
 from maskgit.config.sections import Config
+from maskgit.data.balance import balanced
 from maskgit.data.order import StepOrder, batches
 from maskgit.data.pixels import save_png
 from maskgit.machine import peak_memory
@@ -75,6 +76,7 @@ class Training:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             accumulate=self.train.accumulate,
+            balance=balanced(config, self.task.dataset),
         )
         if self.is_main:  # only now: a start that failed leaves no config to be compared with
             save(config, self.folder / "config.yaml")
