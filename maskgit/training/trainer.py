@@ -68,16 +68,11 @@ class Training:
         self.is_between = True  # two steps, not in the middle of one
         self.step = self.saved = self._resume(moved)
         self.order = StepOrder(
-            len(self.task.dataset),
-            self.train.batch_size,
-            seed=config.seed,
-            start=self.step,
-            stop=self.train.steps,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            accumulate=self.train.accumulate,
+            len(self.task.dataset), self.train.batch_size, seed=config.seed,
+            start=self.step, stop=self.train.steps, accumulate=self.train.accumulate,
+            rank=accelerator.process_index, world=accelerator.num_processes,
             balance=balanced(config, self.task.dataset),
-        )
+        )  # fmt: skip
         if self.is_main:  # only now: a start that failed leaves no config to be compared with
             save(config, self.folder / "config.yaml")
             clean(self.folder)
