@@ -3,8 +3,10 @@ made."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from maskgit.config.loading import find_config, known_configs, load, parse, to_dict
 from maskgit.data.tokenization import tokenize_dataset
@@ -15,7 +17,7 @@ from maskgit.training.trainer import train
 from tests.data.conftest import make_cifar, make_imagenet
 from vqgan.tokenizer import Tokenizer
 
-DATA_SETS = ("mnist", "fashion_mnist", "cifar10", "imagenet256")
+DATA_SETS = ("mnist", "fashion_mnist", "cifar10", "imagenet256", "own", "sprites")
 
 
 def test_every_data_set_has_both_stages():
@@ -54,6 +56,40 @@ def test_the_two_stages_fit(name):
         net = make_backbone(generator.model.model_dump(), **shape)
     assert net.mask_id == tokenizer.codebook_size
     assert generator.model.dim_head * generator.model.heads == generator.model.dim
+
+
+@pytest.mark.parametrize("data", ["own", "sprites"])
+def test_two_steps_of_each_stage_of_a_folder(data, tmp_path, monkeypatch):
+    """The data, sizes and models of the config; only batches and evaluations are small."""
+    monkeypatch.setattr(first_classes, "__defaults__", (2, 2))
+    rng = np.random.default_rng(0)
+    for name in ("drakes/burner", "drakes/fire", "elves/scout", "elves/shaman"):
+        for frame in range(3):
+            path = tmp_path / "pictures" / f"{name}-{frame}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (70, 72, 4), dtype=np.uint8)).save(path)
+    small = {"steps": 2, "batch_size": 2, "max_eval_images": 4, "trackers": [], "precision": "fp32"}
+    stages = ["classifier", "vqgan", "maskgit", *(["critic"] if data == "sprites" else [])]
+    for stage in stages:
+        values = to_dict(load(f"{data}/{stage}"))
+        values["run"] = str(tmp_path / stage)
+        values["train"] |= small
+        if "data" in values:
+            values["data"]["source"]["root"] = str(tmp_path / "pictures")
+            values["data"]["workers"] = 0
+        else:
+            values["codes"] = str(tmp_path / "codes")
+            values["sampler"]["steps"] = 2
+        if stage == "vqgan":
+            eyes = {"name": "classifier", "weights": str(tmp_path / "classifier")}
+            values["loss"]["perceptual"] = eyes
+        if stage == "maskgit":
+            tokenize_dataset(tmp_path / "vqgan", tmp_path / "codes", batch_size=4)
+            values["tokenizer"] = str(tmp_path / "vqgan")
+        if stage == "critic":
+            values["generator"] = str(tmp_path / "maskgit")
+        train(parse(values, stage))
+        assert load_latest(tmp_path / stage).step == 2
 
 
 @pytest.mark.parametrize("size", [128, 512])

@@ -72,8 +72,10 @@ class Balanced:
 
 def balanced(config: Config, dataset: Dataset) -> Balanced | None:
     """The order that a config asks for; none for each image once an epoch."""
-    of_images = isinstance(config, TokenizerConfig | ClassifierConfig)
-    balance = config.data.balance if of_images else config.balance
+    if isinstance(config, TokenizerConfig | ClassifierConfig):
+        balance = config.data.balance
+    else:
+        balance = config.balance
     if balance == "none":
         return None
     return Balanced(dataset.class_labels, balance, config.seed)

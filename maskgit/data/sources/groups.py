@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -50,42 +51,33 @@ def groups_of(names: Iterable[str], pattern: str) -> list[str]:
 def validating_apart(groups: Sequence[str], labels: np.ndarray, share: float) -> list[bool]:
     """Which images validate, by the hashes of their groups, no group in both splits.
 
-    labels: (n,) int64. Every class trains, and every class of two groups or more validates, unless
-    it shares all of them with a class that has no other to train on. ValueError if all is one.
+    labels: (n,) int64. Half of a class at most validates, and of every class of two groups or more
+    some do, unless groups are of several classes. ValueError if all is one group.
     """
-    classes_of: dict[str, set[int]] = {}
+    sizes: dict[str, Counter[int]] = {}  # of each group, how many images of which classes
     for group, label in zip(groups, labels.tolist(), strict=True):
-        classes_of.setdefault(group, set()).add(label)
-    if len(classes_of) == 1 and len(groups) > 1:
+        sizes.setdefault(group, Counter())[label] += 1
+    if len(sizes) == 1 and len(groups) > 1:
         raise ValueError(
             f"all {len(groups)} images are of one group ({groups[0]!r}): none is left to validate"
         )
-    ordered = sorted(classes_of, key=lambda group: (_hash(group), group))
-    of_class: dict[int, list[str]] = {}
-    for group in ordered:
-        for label in classes_of[group]:
-            of_class.setdefault(label, []).append(group)
+    whole = Counter(labels.tolist())
+    ordered = sorted(sizes, key=lambda group: (_hash(group), group))
     known = validating(ordered, share)
     chosen = {group for group, is_chosen in zip(ordered, known, strict=True) if is_chosen}
-    for mine in of_class.values():
-        if chosen.issuperset(mine):
-            chosen.remove(mine[-1])
-    for mine in of_class.values():
-        if chosen.isdisjoint(mine):
-            chosen.update(_one_to_spare(mine, classes_of, of_class, chosen))
+
+    def too_many(label: int) -> bool:
+        return 2 * sum(sizes[group][label] for group in chosen) > whole[label]
+
+    for label in sorted(whole):
+        while too_many(label):
+            chosen.remove(max(chosen, key=lambda group: (sizes[group][label], _hash(group), group)))
+    for label in sorted(whole):
+        for group in ordered:
+            if any(sizes[other][label] for other in chosen):
+                break
+            if sizes[group][label]:
+                chosen.add(group)
+                if any(map(too_many, sizes[group])):
+                    chosen.remove(group)
     return [group in chosen for group in groups]
-
-
-def _one_to_spare(
-    mine: Sequence[str],
-    classes_of: dict[str, set[int]],
-    of_class: dict[int, list[str]],
-    chosen: set[str],
-) -> list[str]:
-    """The first group without which each of its classes still trains; none if there is none."""
-
-    def trains_without(group: str, label: int) -> bool:
-        return any(other != group and other not in chosen for other in of_class[label])
-
-    spare = (g for g in mine if all(trains_without(g, label) for label in classes_of[g]))
-    return [group for group in [next(spare, None)] if group is not None]
