@@ -23,6 +23,7 @@ from maskgit.pipeline import Pipeline
 from vqgan.registry import suggest
 
 ADDRESS = re.compile(r"^data:image/[a-z+.-]{1,20};base64,")
+LARGEST_MARGIN = 2**16
 LARGEST_SEED = 2**53 - 1
 """What a number of a browser holds."""
 
@@ -325,7 +326,7 @@ def _margins(
     value: Any, pipeline: Pipeline, size: tuple[int, int], limits: Limits
 ) -> tuple[int, ...]:
     own = pipeline.tokenizer.image_size
-    left, top, right, bottom = _four(value, "margins", limits.larger * own)
+    left, top, right, bottom = _four(value, "margins", LARGEST_MARGIN)
     area = (size[0] + top + bottom) * (size[1] + left + right)
     if area > limits.larger * own * own:
         raise ValueError(

@@ -239,7 +239,11 @@ function start() {
   makeAway();
   makeTheme();
   whenChanged(show);
-  $("#controls").addEventListener("submit", (event) => { event.preventDefault(); go(); });
+  $("#controls").addEventListener("submit", (event) => {
+    event.preventDefault();
+    $("#warning").hidden = true;
+    go();
+  });
   $("#stop").addEventListener("click", () => job && job.abort());
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) go();
@@ -249,7 +253,8 @@ function start() {
   showClasses();
   if (state.view === "edit") say("Choose a picture first");
   else go();
-  if (wrong.length) setTimeout(() => say(`This link asks for what is not here: ${wrong.join(", ")}`, true));
+  $("#warning").hidden = !wrong.length;
+  $("#warning").textContent = `This link asks for what is not here: ${wrong.join(", ")}`;
 }
 
 start();

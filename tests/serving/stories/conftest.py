@@ -68,6 +68,7 @@ def serving(folder, tmp, *words):
         assert process.wait(timeout=30) == 128 + signal.SIGINT
     finally:
         process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -176,9 +176,9 @@ def test_a_bad_link_draws_what_can_be_drawn(visit, query):
     page = visit().open(query)
     assert len(page.tiles()) == 20
     if "seed" in query:
-        page.page.wait_for_selector("#status.wrong")
         assert re.search(
-            "not here: no class none such.*seed of x.*steps of 1e9.*no sampler evil", page.status()
+            "not here: no class none such.*seed of x.*steps of 1e9.*no sampler evil",
+            page.page.inner_text("#warning"),
         )
 
 
