@@ -38,6 +38,7 @@ function tile(label, seed) {
     state.view = "edit";
     pick(picture.src, label, `${name}, seed ${seed}`);
     results.edit = null;
+    say(`${name}, seed ${seed}`);
     changed();
     $("#canvas").focus();
   });
@@ -48,7 +49,6 @@ function layOut(sheet, asked) {
   const rows = asked.labels.map((label, row) => {
     const made = document.createElement("div");
     made.className = "row";
-    made.style.setProperty("--columns", asked.per_label);
     const name = Object.assign(document.createElement("h2"), { textContent: about.classes[label] });
     const line = document.createElement("div");
     line.className = "tiles";
@@ -56,6 +56,7 @@ function layOut(sheet, asked) {
     made.append(name, line);
     return made;
   });
+  $(".rows", sheet).style.setProperty("--columns", asked.per_label);
   $(".rows", sheet).replaceChildren(...rows);
 }
 
@@ -127,8 +128,9 @@ async function drawSide(which, signal) {
   results[which] = found;
   asked.labels.forEach((label, row) => { if (which === "a" && !compare) setThumbnail(label, found.images[row * asked.per_label]); });
   const caption = `${found.settings} · ${found.seconds} s`;
-  $("figcaption", sheet).textContent = compare ? `${which.toUpperCase()} · ${caption}` : caption;
-  say(`${title}${found.images.length} pictures in ${found.seconds} s`);
+  $("figcaption", sheet).textContent = `${which.toUpperCase()} · ${caption}`;
+  const count = found.images.length;
+  if (!compare || which === "b") say(compare ? `Both drawn, from seed ${asked.seed} on` : `${count} picture${count > 1 ? "s" : ""} · ${caption}`);
   showAway();
 }
 
@@ -226,6 +228,7 @@ function show() {
   $("#go").textContent = words[state.view];
   $("#sheets").hidden = state.view === "edit";
   $("#sheets").classList.toggle("two", state.view === "compare");
+  for (const caption of $$("figcaption")) caption.hidden = state.view !== "compare";
   showAway();
 }
 
@@ -233,6 +236,8 @@ function start() {
   const size = about.parameters >= 1e6 ? `${(about.parameters / 1e6).toFixed(1)} M` : `${Math.round(about.parameters / 1e3)} k`;
   const classes = about.classes.length > 1 ? `${about.classes.length} classes · ` : "";
   $("#about").textContent = `${classes}${about.size} × ${about.size} pixels · ${size} weights`;
+  $("#same").open = matchMedia("(min-width: 56rem)").matches; // on a telephone the controls come first
+  document.body.classList.toggle("clear", about.channels === 4);
   const wrong = readLink();
   makeControls();
   makeEasel(say);

@@ -86,7 +86,7 @@ def test_sampler_rounds_guidance_and_temperature(visit, pipeline):
     page.go()
     settings = {"sampler": "halton", "steps": 5, "guidance": 2.5, "temperature": 0.5}
     assert is_drawn(pipeline, page.tiles(), [0, 0], [3, 4], **settings)
-    assert "halton · 5 rounds · guidance 2.5" in page.page.inner_text("#sheet-a figcaption")
+    assert "halton · 5 rounds · guidance 2.5" in page.status()
     page.page.click(".settings[data-side=a] .reset")
     page.go()
     assert is_drawn(pipeline, page.tiles(), [0, 0], [3, 4])
