@@ -3,7 +3,7 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint bench faults floors page
+.PHONY: demo test lint bench faults floors page screenshot
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)
@@ -26,6 +26,10 @@ floors: .venv-floors/made
 # the stories of `maskgit serve` in a headless Chromium, which has to be installed (Debian: apt-get install chromium)
 page: .venv-serve/made
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-serve/bin/python -m pytest tests/serving/stories/*.py
+
+# the picture on the sign of the page
+screenshot: .venv-serve/made
+	HF_HUB_OFFLINE=1 .venv-serve/bin/python -m tests.serving.stories.screenshot $(or $(RUN),fashion)
 
 bench: .venv/bench
 	$(BIN)/maskgit benchmark $(if $(QUICK),--quick)

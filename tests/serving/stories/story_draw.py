@@ -37,9 +37,7 @@ def test_the_first_thing_seen_is_pictures(visit, pipeline):
 
 def test_classes_by_name_with_thumbnails(visit, pipeline):
     page = visit().open()
-    page.page.wait_for_function(
-        "[...document.querySelectorAll('#chips img')].every((one) => one.src.startsWith('data:'))"
-    )
+    page.page.locator('#chips img:not([src^="data:"])').first.wait_for(state="detached")
     page.page.click("#none")
     page.page.fill("#find", "BOOT")
     page.page.click("#chips >> text=ankle boot")

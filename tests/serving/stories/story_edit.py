@@ -95,10 +95,10 @@ def test_vary_undo_and_go_back(visit, pipeline):
     page.go()
     assert page.page.locator(".version").count() == 3
     page.page.click("#undo")
-    page.page.wait_for_function("document.querySelectorAll('.version').length === 2")
+    page.page.locator(".version").nth(2).wait_for(state="detached")
     assert np.array_equal(result(page), first)
     page.page.click(".version >> nth=0")
-    page.page.wait_for_function("document.querySelectorAll('.version').length === 0")
+    page.page.locator(".version").first.wait_for(state="detached")
     assert page.page.is_disabled("#undo")
 
 
