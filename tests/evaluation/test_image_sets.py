@@ -57,6 +57,21 @@ def test_grey_is_repeated_when_written_and_comes_back(tmp_path, rgb):
     assert torch.equal(pixels(from_npz(path, channels=1)), grey)
 
 
+def test_alpha_is_written_and_comes_back_or_lies_on_white(tmp_path, rgb):
+    alpha = torch.tensor([0, 90, 255], dtype=torch.uint8)[torch.arange(7) % 3]
+    alpha = alpha[:, None, None, None].expand(7, 1, 6, 4)
+    images = torch.cat((torch.minimum(rgb, alpha), alpha), 1)
+    path = write_npz(tmp_path / "s.npz", images.split(3), tuple(images.shape), [0] * 7)
+    assert npz_arrays(path)["arr_0"] == (7, 6, 4, 4)
+    assert torch.equal(pixels(from_npz(path, channels=4)), images)
+    on_white = pixels(from_npz(path))
+    assert torch.equal(on_white[2], rgb[2]) and (on_white[0] == 255).all()
+    assert pixels(from_npz(path, channels=1)).shape == (7, 1, 6, 4)
+    opaque = write_npz(tmp_path / "o.npz", [rgb], tuple(rgb.shape), [0] * 7)
+    found = pixels(from_npz(opaque, channels=4))
+    assert torch.equal(found[:, :3], rgb) and (found[:, 3] == 255).all()
+
+
 @pytest.mark.parametrize("broken, message", [
     ({"arr_0": np.zeros((2, 3), np.uint8)}, "arr_0 should be"),
     ({"other": np.zeros((2, 4, 4, 3), np.uint8)}, "missing"),
