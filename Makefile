@@ -3,7 +3,10 @@ PYTHON ?= python3
 FRESH ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint bench faults floors page screenshot
+.PHONY: try demo test lint bench faults floors page screenshot
+
+try: .venv/demo
+	$(BIN)/maskgit sample fashion --out grid.png
 
 demo: .venv/demo
 	INSTALL_SECONDS=$$(cat .venv/demo) $(BIN)/maskgit quickstart mnist $(if $(FRESH),--fresh)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import resource
 import sys
 import time
@@ -75,6 +76,14 @@ def one_thread_each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
             return [work(part) for part in parts]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
+
+
+def processor() -> str:
+    """The name of the CPU, as far as the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return " ".join((names or [platform.processor() or platform.machine()])[0].split())
 
 
 def cache_folder() -> Path:

@@ -33,6 +33,7 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "maskgit/configs/mnist/vqgan.yaml" in names and "vqgan/tokenizer.py" in names
+    assert "maskgit/pipeline/fashion/model.safetensors" in names
     assert "vqgan/README.md" in names and "maskgit/configs/README.md" in names
     assert not any(
         name.startswith(("tests", "scripts", "configs")) or name.endswith(".png") for name in names
@@ -59,7 +60,8 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     Path(site.stdout.strip(), "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     away = tmp_path / "elsewhere"
     away.mkdir()
-    for command in (["--help"], ["list"]):
+    draw = ["sample", "fashion", "--labels", "bag", "--per-label", "1", "--out", "bag.png"]
+    for command in (["--help"], draw, ["list"]):
         done = subprocess.run(
             [tmp_path / "env" / "bin" / "maskgit", *command],
             capture_output=True,
@@ -67,7 +69,7 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
             cwd=away,
         )
         assert done.returncode == 0, done.stderr
-    assert "mnist/vqgan" in done.stdout
+    assert "mnist/vqgan" in done.stdout and (away / "bag.png").is_file()
     where = subprocess.run(
         [python, "-c", "import maskgit; print(maskgit.__file__)"],
         capture_output=True,

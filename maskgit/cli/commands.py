@@ -26,6 +26,7 @@ from maskgit.cli.options import (
     Sampling,
     Seed,
     Strip,
+    TokenizerArgument,
     app,
     check_out,
     given,
@@ -51,9 +52,7 @@ def train(config: ConfigArgument, overrides: Overrides = None) -> None:
 
 @app.command(cls=Computing)
 def tokenize(
-    tokenizer: Annotated[
-        Path, typer.Argument(help="The run folder of a tokenizer, or its .safetensors file.")
-    ],
+    tokenizer: TokenizerArgument,
     out: Annotated[Path, typer.Option(help="The folder of the code cache.")],
     config: Annotated[
         str | None, typer.Option(help="A config whose data section says what to tokenise.")

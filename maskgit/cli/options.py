@@ -91,6 +91,13 @@ RunArgument = Annotated[
         callback=run_at_hand,
     ),
 ]
+TokenizerArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The run folder of a tokenizer, its .safetensors file, or hub:USER/NAME.",
+        callback=run_at_hand,
+    ),
+]
 Labels = Annotated[
     str,
     typer.Option(

@@ -132,6 +132,8 @@ def _training(pipeline: Pipeline, run: Path | None) -> str:
         return ""
     seconds = training_seconds(pipeline, run / "metrics.jsonl") if run else 0.0
     took = f", {seconds / 60:.3g} minutes of steps" if seconds else ""
+    if run is not None and (machine := run / "machine.txt").is_file():
+        took += f" on {machine.read_text().strip()}"
     config = yaml.safe_dump(dict(pipeline.run), sort_keys=False).rstrip()
     return (
         f"## Training\n\n{train['steps']} steps of {train['batch_size']} images{took}.\n\n"

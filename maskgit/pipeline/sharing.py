@@ -17,8 +17,10 @@ from maskgit.pipeline.pipeline import Pipeline
 from maskgit.pipeline.saved import CONFIG, EXPORT, pipeline_folder
 from vqgan.files import replacing
 
-PATH = re.compile(r"(?<![\w.:/\\])(?:~[\w.-]*/|/(?=[\w.~])|[A-Za-z]:\\)[^\s'\"`,;)}\]]*")
-"""A path from the root of a disk, or from somebody's home, in a text."""
+PATH = re.compile(
+    r"(?<![\w.:/\\])(?!(?<=<)/\w+>)(?:~[\w.-]*/|/(?=[\w.~])|[A-Za-z]:\\)[^\s'\"`,;)}\]]*"
+)
+"""A path from the root of a disk, or from somebody's home, in a text; the end of a tag is none."""
 CARD = "README.md"
 ROWS, COLUMNS = 10, 8
 """Of the grid on the card, at most."""

@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
@@ -15,11 +16,12 @@ from accelerate.utils import (
     ProjectConfiguration,
 )
 
-from maskgit.config.loading import flatten, load, to_dict
+from maskgit.config.loading import flatten, load, save, to_dict
 from maskgit.config.sections import Config, TrainConfig
-from maskgit.machine import quicken
+from maskgit.machine import processor, quicken
 from maskgit.precision import best_precision
 from maskgit.processes import MEETING, cpu_only
+from vqgan.files import replacing
 
 LONGEST_WAIT = timedelta(minutes=10)
 """Of a process for the others: then they are dead, and end, so that a launcher starts them again.
@@ -68,6 +70,19 @@ def make_accelerator(train: TrainConfig, run: Path) -> Accelerator:
         log_with=list(train.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "logs")),
     )
+
+
+def write_down(config: Config, folder: Path, num_processes: int) -> None:
+    """What a run is, config.yaml, and on what it runs, machine.txt, which its card tells."""
+    save(config, folder / "config.yaml")
+    threads = f"{num_processes} x {processor()}, {torch.get_num_threads()} threads"
+    name = (
+        f"{num_processes} x {torch.cuda.get_device_name()}"
+        if torch.cuda.is_available()
+        else threads
+    )
+    with replacing(folder / "machine.txt") as aside:
+        aside.write_text(f"{name}\n")
 
 
 def start_trackers(accelerator: Accelerator, config: Config, step: int) -> None:

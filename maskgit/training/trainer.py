@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from maskgit.config.loading import load, save
+from maskgit.config.loading import load
 from maskgit.config.sections import Config
 from maskgit.data.balance import balanced
 from maskgit.data.order import StepOrder, batches
@@ -30,7 +30,7 @@ from maskgit.stopping import Stopped, listening, stop_requested
 from maskgit.training import guard
 from maskgit.training.budget import with_steps
 from maskgit.training.checkpoints import Checkpoint, checkpoints, clean, save_checkpoint
-from maskgit.training.launch import make_accelerator, start_trackers, with_precision
+from maskgit.training.launch import make_accelerator, start_trackers, with_precision, write_down
 from maskgit.training.learner import PARTS, Outcome, learning_rate_at, whole
 from maskgit.training.lost import saving_alone
 from maskgit.training.meter import Meter, Stopwatch
@@ -74,7 +74,7 @@ class Training:
             balance=balanced(config, self.task.dataset),
         )  # fmt: skip
         if self.is_main:  # only now: a start that failed leaves no config to be compared with
-            save(config, self.folder / "config.yaml")
+            write_down(config, self.folder, accelerator.num_processes)
             clean(self.folder)
             self.metrics = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.first = next(iter(self.task.learners.values()))

@@ -38,6 +38,7 @@ def private(tiny_pipeline, tmp_path):
     (run / "evaluation" / "results.json").write_text(json.dumps(results))
     rows = [{"step": 2, "cells_per_second": 64.0}, {"step": 2, "loss": 1}, {"step": 4, "cells_per_second": 32.0}]  # fmt: skip
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"step')
+    (run / "machine.txt").write_text("1 x Pear M9, 2 threads\n")
     return run
 
 
@@ -74,7 +75,8 @@ def test_the_card_tells_what_the_run_knows(private, tmp_path):
         "maskgit sample given --out grid.png", "Pipeline.from_pretrained('./given')",
         "| fid | 3.25 ± 0.5 | 0.125 |", "| recall | 0.5 |  |", "20 samples, 2026-11-28, x86_64",
         "`folder` (root my images, list ['b.txt', 'c']), whose licence is not known here",
-        f"4 steps of 2 images, {(64 / 64 + 64 / 32) / 60:.3g} minutes", "steps: 4",
+        f"4 steps of 2 images, {(64 / 64 + 64 / 32) / 60:.3g} minutes of steps on 1 x Pear M9, 2 threads",
+        "steps: 4", "</summary>", "</details>",
         f"torch {torch.__version__.split('+')[0]}",
     ):  # fmt: skip
         assert words in text, words

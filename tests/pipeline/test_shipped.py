@@ -1,5 +1,6 @@
 """Pipelines that come with the package, by name in every command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from maskgit.pipeline import Pipeline, at_hand, check_own, check_there, results_beside
 from maskgit.pipeline.shipped import shipped, shipped_name, shipped_names
 from tests.conftest import cli
+from vqgan.weights import recorded_hash
 
 
 @pytest.fixture
@@ -50,3 +52,20 @@ def test_commands_take_the_name(toys, tmp_path, capsys):
     assert cli("share", "toys", "--out", "copy") == 0
     assert cli("sample", "copy", "--per-label", 1, "--out", "again.png") == 0
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "grid.png").read_bytes()
+
+
+def test_fashion_is_small_whole_and_draws(tmp_path):
+    folder = shipped("fashion")
+    assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 6 * 2**20
+    bound = json.loads((folder / "config.json").read_text())["sha256"]
+    assert bound["model"] == recorded_hash(folder / "model.safetensors", "maskgit")
+    pipeline = Pipeline.from_pretrained("fashion")
+    assert pipeline.precision == "fp32" and "ankle boot" in pipeline.class_names
+    [image] = pipeline.generate(labels=["bag"])
+    assert image.size == (28, 28) and image.getextrema()[1] > 200
+
+
+def test_the_card_of_fashion_says_how_it_was_made():
+    text = (shipped("fashion") / "README.md").read_text()
+    for words in ("MIT", "maskgit train", "maskgit sample fashion", "## Numbers", "## Training"):
+        assert words in text, words

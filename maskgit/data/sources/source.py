@@ -128,4 +128,4 @@ def _alike(names: Iterable[str]) -> list[str]:
 
 
 def _few(names: list[str], count: int = 5) -> str:
-    return ", ".join(map(shown, names[:count])) + f", ... ({len(names)})" * (len(names) > count)
+    return ", ".join(map(shown, names[:count])) + f", … ({len(names)})" * (len(names) > count)
