@@ -44,6 +44,7 @@ TINY = {
     "maskgit": ["model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8"],
     "critic": ["model.dim=16", "model.depth=1", "model.heads=2", "model.dim_head=8"],
     "classifier": [],
+    "decoder": ["loss.perceptual=null"],
 }
 SMALLER = {"100": "8", "1000": "12", "20": "1", "4,8,16": "2"}
 SHORT = [

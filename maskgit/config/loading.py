@@ -16,6 +16,7 @@ from maskgit.config.sections import (
     ClassifierConfig,
     Config,
     CriticConfig,
+    DecoderConfig,
     MaskGITConfig,
     TokenizerConfig,
 )
@@ -27,6 +28,7 @@ CONFIGS: dict[str, type[Section]] = {
     "tokenizer": TokenizerConfig,
     "maskgit": MaskGITConfig,
     "critic": CriticConfig,
+    "decoder": DecoderConfig,
     "classifier": ClassifierConfig,
 }
 

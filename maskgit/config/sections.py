@@ -109,14 +109,19 @@ class AdversarialConfig(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
 
 
-class TokenizerLoss(Section):
-    """What the tokenizer is trained on."""
+class ReconstructionLoss(Section):
+    """What decoded images are compared with their originals by."""
 
     pixel: Annotated[str, member(table("vqgan.losses", "PIXEL_LOSSES"), "pixel loss")] = "l1_l2"
     perceptual: Annotated[
         Choice | None, names(table("vqgan.perceptual", "PERCEPTUAL"), "perceptual loss")
     ] = None
     perceptual_weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class TokenizerLoss(ReconstructionLoss):
+    """What the tokenizer is trained on."""
+
     adversarial: AdversarialConfig | None = None
 
 
@@ -298,6 +303,28 @@ class CriticConfig(Section):
     train: TrainConfig = TrainConfig()
 
 
+class DecoderLoss(ReconstructionLoss):
+    """What a decoder is trained on: of each image a share of the codes, drawn evenly from 0 to
+    `share`, is drawn anew by the generator, in so many rounds."""
+
+    share: Share = 0.8
+    rounds: Annotated[Positive, Le(2**16)] = 3
+
+
+class DecoderConfig(Section):
+    """`task: decoder`: a trained generator, frozen, and its images -> a decoder that is used to the
+    codes it draws."""
+
+    task: Literal["decoder"] = "decoder"
+    run: Annotated[Place, MAY_CHANGE] = "runs/decoder"
+    seed: Count = 0
+    # a run, or its weights, that a new run starts from
+    init_from: Annotated[Place | None, MAY_CHANGE] = None
+    generator: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
+    loss: DecoderLoss = DecoderLoss()
+    train: WholeTrainConfig = WholeTrainConfig()
+
+
 class ClassifierConfig(Section):
     """`task: classifier`: real images -> a judge of class agreement."""
 
@@ -315,4 +342,4 @@ class ClassifierConfig(Section):
     train: WholeTrainConfig = WholeTrainConfig()
 
 
-Config = TokenizerConfig | MaskGITConfig | CriticConfig | ClassifierConfig
+Config = TokenizerConfig | MaskGITConfig | CriticConfig | DecoderConfig | ClassifierConfig

@@ -143,6 +143,7 @@ def take_weights(
     classes: Classes | None = None,
     *,
     prefix: str = "",
+    of: str = "",
 ) -> None:
     """Copy from a file of weights what fits into a module; stderr names what is new.
 
@@ -155,7 +156,7 @@ def take_weights(
     new = []
     with torch.no_grad():
         for name, target in own.items():
-            value = tensors.get(name.removeprefix(prefix))
+            value = tensors.get(of + name.removeprefix(prefix))
             if value is not None and name.endswith(classes.tensors) and classes.before:
                 classes.copy(value, target)
             elif value is not None and value.shape == target.shape:

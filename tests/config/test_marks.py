@@ -29,8 +29,10 @@ def test_what_a_resumed_run_may_set_anew(task):
         "classifier": set(),
         "maskgit": {"tokenizer", "codes"},
         "critic": {"generator", "codes"},
+        "decoder": {"generator"},
     }[task]
     drawing = {"sampler", "guidance"} if task in ("maskgit", "critic") else {"data.workers"}
+    drawing = set() if task == "decoder" else drawing
     wanted = {f"train.{key}" for key in loop} | drawing | places | {"run", "init_from"}
     assert set(may_change(CONFIGS[task])) == wanted
 

@@ -20,6 +20,7 @@ from maskgit.data.tokenization import tokenize_dataset
 from maskgit.model import wrapper
 from maskgit.training.meter import Meter
 from maskgit.training.tasks import TASKS, classifier, critic, maskgit
+from maskgit.training.tasks.reconstruction import Comparison
 from maskgit.training.trainer import train
 from tests.training.conftest import changed
 from tests.waits import Waits, hurry
@@ -193,17 +194,16 @@ def test_a_critic_s(generator, accelerator, tmp_path):
 )
 def test_a_wait_in_a_step_would_be_counted(tiny_configs, accelerator, monkeypatch, wait):
     """Each is one that a step could hold."""
-    kind, waited = TASKS["tokenizer"], []
-    real = kind._reconstruction_loss
+    waited, real = [], Comparison.__call__
 
     def waiting(self, images, targets):
-        loss, logs = real(self, images, targets)
+        compared = real(self, images, targets)
         try:
-            wait(loss)
+            wait(compared.loss)
         except (RuntimeError, NotImplementedError):  # `meta` has no values
-            waited.append(loss)
-        return loss, logs
+            waited.append(compared.loss)
+        return compared
 
-    monkeypatch.setattr(kind, "_reconstruction_loss", waiting)
+    monkeypatch.setattr(Comparison, "__call__", waiting)
     found, _ = waits_of(tiny_configs[0], accelerator, steps=1)
     assert len(found) == 1

@@ -18,6 +18,7 @@ from maskgit.data.datasets import Batch, Dataset
 from maskgit.training.learner import Learner
 from maskgit.training.tasks.classifier import ClassifierTask
 from maskgit.training.tasks.critic import CriticTask
+from maskgit.training.tasks.decoder import DecoderTask
 from maskgit.training.tasks.maskgit import MaskGITTask
 from maskgit.training.tasks.tokenizer import TokenizerTask
 
@@ -72,5 +73,6 @@ TASKS: dict[str, Callable[..., Task]] = {
     "tokenizer": TokenizerTask,
     "maskgit": MaskGITTask,
     "critic": CriticTask,
+    "decoder": DecoderTask,
     "classifier": ClassifierTask,
 }

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from maskgit.config.loading import to_dict
 from maskgit.config.sections import TokenizerConfig
-from maskgit.data.alpha import on_colour
 from maskgit.data.datasets import Batch, image_datasets
 from maskgit.data.fingerprint import data_hash
 from maskgit.data.order import spread
@@ -24,11 +23,9 @@ from maskgit.training.averages import Averages, shared_batches
 from maskgit.training.learner import Learner, finish
 from maskgit.training.resume import take_weights
 from maskgit.training.tasks.adversary import Adversary
+from maskgit.training.tasks.reconstruction import Comparison
 from maskgit.training.writing import frozen
 from vqgan import health
-from vqgan.losses import PIXEL_LOSSES
-from vqgan.perceptual import PERCEPTUAL
-from vqgan.registry import build
 from vqgan.tokenizer import Tokenizer
 from vqgan.weights import weights_of, within_memory
 
@@ -50,13 +47,9 @@ class TokenizerTask:
         tokenizer = within_memory(lambda: Tokenizer(**shape, **config.model.model_dump()), "model")
         self.main = Learner(tokenizer, accelerator, config.train)
         self.learners: dict[str, Learner[Any]] = {"tokenizer": self.main}
-        self.pixel = PIXEL_LOSSES[config.loss.pixel]
-        self.perceptual = None
-        if config.loss.perceptual is not None:
-            seeing = build(PERCEPTUAL, config.loss.perceptual, "perceptual loss")
-            self.perceptual = seeing.to(accelerator.device).to(
-                memory_format=tokenizer.memory_format
-            )
+        self.compare = Comparison(
+            config.loss, config.data.background, accelerator, tokenizer.memory_format
+        )
         self.adversary = None
         if config.loss.adversarial is not None:
             self.adversary = Adversary(
@@ -86,7 +79,7 @@ class TokenizerTask:
             last = number == len(parts) - 1
             with learner.together(last):
                 out = learner.ddp(images, accumulate=not last)
-                loss, part_logs = self._reconstruction_loss(out.images, images)
+                loss, part_logs = self.compare(out.images, images)
                 part_logs["quantizer_loss"] = out.loss.detach()
                 total = loss + out.loss
                 if judged is not None:
@@ -129,24 +122,11 @@ class TokenizerTask:
                 with self.accelerator.autocast():
                     found = self.main.module.last_layer(images)
                 yield (
-                    self._reconstruction_loss(found.float(), images)[0],
+                    self.compare(found.float(), images)[0],
                     adversary.loss(found.float(), step, number),
                 )
 
         return adversary.weight(step, losses(), self._last_weight)
-
-    def _reconstruction_loss(
-        self, images: Tensor, targets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        pixel = self.pixel(images, targets)
-        logs = {"pixel_loss": pixel.detach()}
-        if self.perceptual is None:
-            return pixel, logs
-        seen = (on_colour(side, self.config.data.background) for side in (images, targets))
-        with self.accelerator.autocast():
-            perceptual = self.perceptual(*seen).float()
-        logs["perceptual_loss"] = perceptual.detach()
-        return pixel + self.config.loss.perceptual_weight * perceptual, logs
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
