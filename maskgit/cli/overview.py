@@ -9,7 +9,7 @@ from typing import Any
 
 from maskgit.config.loading import known_configs, load
 from maskgit.config.presets import load_presets
-from maskgit.config.sections import MaskGITConfig, TokenizerConfig
+from maskgit.config.sections import DecoderConfig, MaskGITConfig, TokenizerConfig
 from maskgit.data.manifest import read_manifest
 from maskgit.pipeline.saved import (
     check_header,
@@ -238,7 +238,11 @@ def _describe_config(path: Path, overrides: Sequence[str]) -> str:
         f"{path}: {config.task}, {config.train.length} of {config.train.batch_size}, "
         f"into {config.run}"
     ]
-    lines += [f"  {key}: {value}" for key, value in config.model.model_dump().items()]
+    if isinstance(config, DecoderConfig):
+        told = {"generator": config.generator}
+    else:
+        told = config.model.model_dump()
+    lines += [f"  {key}: {value}" for key, value in told.items()]
     if isinstance(config, TokenizerConfig):
         lines += [*cost("tokenizer", _tokenizer_model(config)), *_cost_of_judging(config)]
     if isinstance(config, MaskGITConfig) and (shape := _shape_of_codes(config)) is not None:

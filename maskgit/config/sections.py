@@ -321,6 +321,7 @@ class DecoderConfig(Section):
     # a run, or its weights, that a new run starts from
     init_from: Annotated[Place | None, MAY_CHANGE] = None
     generator: Annotated[Place, MAY_CHANGE] = "runs/maskgit"
+    balance: Balance = "none"  # of the classes of its images
     loss: DecoderLoss = DecoderLoss()
     train: WholeTrainConfig = WholeTrainConfig()
 
