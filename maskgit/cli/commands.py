@@ -321,27 +321,3 @@ def doctor(
         stops += not finding.good
     if stops:
         raise typer.Exit(2)
-
-
-@app.command(cls=Computing)
-def quickstart(
-    configs: Annotated[
-        str, typer.Argument(help="A folder of configs: vqgan, maskgit and classifier.")
-    ] = "mnist",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Overrides, each for one stage: vqgan.train.steps=10 maskgit.model.dim=64."
-        ),
-    ] = None,
-    fresh: Annotated[bool, typer.Option(help="Delete the run folder first.")] = False,
-) -> None:
-    """The whole life of a small model: tokenizer, codes, generator, samples, report.
-
-    Run again, it continues.
-
-    Example: maskgit quickstart mnist maskgit.train.steps=500
-    """
-    from maskgit.cli.quickstart import run_quickstart
-
-    print(run_quickstart(configs, overrides or [], fresh=fresh))

@@ -6,18 +6,16 @@ it is done.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from maskgit.cli.stages import Stages
 from maskgit.config.loading import find_config, load
 from maskgit.config.sections import ClassifierConfig, MaskGITConfig, TokenizerConfig
 from maskgit.data.codes import code_usage
@@ -35,7 +33,6 @@ from maskgit.plots import curves
 from maskgit.training.metrics_log import read_metrics
 from maskgit.training.trainer import train
 from vqgan.classifier import Classifier, class_agreement
-from vqgan.files import replacing
 from vqgan.health import psnr
 from vqgan.registry import choose
 from vqgan.tokenizers import load_tokenizer
@@ -45,27 +42,6 @@ STAGES = ("vqgan", "maskgit", "classifier")
 COLUMNS = 10
 NUM_JUDGED, NUM_REAL = 500, 1000
 """Samples that are judged, and held-out images, at most, that tokenizer and judge see."""
-
-
-class _Stages:
-    """Runs stages; stages.json remembers how long each took, over all calls."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds: dict[str, float] = {}
-        with suppress(FileNotFoundError, ValueError):
-            self.seconds = json.loads(path.read_text())
-
-    def run(self, name: str, work: Callable[[], Any], *, continues: bool = False) -> Any:
-        print(f"== {name}", file=sys.stderr, flush=True)
-        start = time.perf_counter()
-        try:
-            return work()
-        finally:
-            before = self.seconds.get(name, 0.0) if continues else 0.0
-            self.seconds[name] = before + time.perf_counter() - start
-            with replacing(self.path) as aside:
-                aside.write_text(json.dumps(self.seconds))
 
 
 def run_quickstart(folder: str, overrides: Sequence[str] = (), *, fresh: bool = False) -> str:
@@ -89,7 +65,7 @@ def run_quickstart(folder: str, overrides: Sequence[str] = (), *, fresh: bool = 
     if fresh:
         for path in (vqgan.run, maskgit.codes, maskgit.run, judge.run, out / "stages.json"):
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
-    stages = _Stages(out / "stages.json")
+    stages = Stages(out / "stages.json")
     stages.run("train the tokenizer", lambda: train(vqgan), continues=True)
     stages.run("tokenise", lambda: tokenize_dataset(vqgan.run, maskgit.codes), continues=True)
     stages.run("train the generator", lambda: train(maskgit), continues=True)

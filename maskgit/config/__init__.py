@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = face(
             "save",
             "to_dict",
             "validated",
+            "write_yaml",
         ],
         "sections": [
             "AdversarialConfig",

@@ -188,6 +188,12 @@ def save(config: Section, path: Path) -> None:
         OmegaConf.save(OmegaConf.create(to_dict(config)), aside)
 
 
+def write_yaml(values: Mapping[str, Any], path: Path, head: str = "") -> None:
+    """Write plain values as YAML, below some lines of comment."""
+    with replacing(path) as aside:
+        aside.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(values))))
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings -> {"a.b": value}, as trackers want them: lists and none become text."""
     flat: dict[str, Any] = {}
@@ -210,4 +216,4 @@ def override_section(
     if others := sorted(found.keys() - {name}):
         meant = f"{name}.{others[0]}" if others[0] in schema.model_fields else f"{name}.key=value"
         raise ValueError(f"unknown key {others[0]}: what can be set here is written {meant}")
-    return validated(schema, found[name], name)
+    return validated(schema, found[name], f"{COMMAND_LINE}: {name}")

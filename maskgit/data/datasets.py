@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from maskgit.config.sections import DataConfig
+from maskgit.data.inspection import asked_of_colour
 from maskgit.data.pixels import Transform, to_float
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown
@@ -220,6 +221,8 @@ def image_datasets(data: DataConfig, run: Path, seed: int) -> tuple[ImageDataset
         for split, source in sources.items()
     )
     report(sources, (train, validation))
+    if this_process().is_main_process and (asked := asked_of_colour(train.source, data.channels)):
+        print(asked, file=sys.stderr, flush=True)
     return train, validation
 
 

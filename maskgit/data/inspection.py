@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +162,27 @@ def _look(source: Source, split: str, index: int, found: Inspection) -> None:
         found.unread.append((name, f"{type(error).__name__}: {error}"))
         return
     found.seen.append(seen)
+
+
+FEW = 8
+"""Images that are looked at before a training, to ask whether it is meant."""
+
+
+def asked_of_colour(source: Source, channels: int) -> str:
+    """A question, if images that are to be made grey are mostly in colour; else nothing."""
+    if channels > 1:
+        return ""
+    some = spread(len(source.labels), FEW)
+    found = 0
+    for index in some:
+        with suppress(OSError, ValueError):
+            found += is_colour(unpacked(source.image(index)))
+    if found <= len(some) / 2:
+        return ""
+    return (
+        f"warning: {found} of {len(some)} images looked at are in colour, and data.channels=1 "
+        "makes them grey: is data.channels=3 meant?"
+    )
 
 
 def unpacked(image: Image.Image) -> Image.Image:

@@ -180,7 +180,7 @@ def _step(task: Task, step: int, parts: list[Batch]) -> None:
             learner.give_up()
 
 
-SAID_AGAIN = ("images: ", "the first steps compile")
+SAID_AGAIN = ("images: ", "the first steps compile", "only ")
 """Beginnings of what the training will say itself."""
 
 

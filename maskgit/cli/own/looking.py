@@ -30,6 +30,11 @@ def source_of(word: str) -> Any:
     return named(parse_choice(word, "data"))
 
 
+def names_configs(word: str) -> bool:
+    """Whether a word is a folder of configs, of the package or one's own, and not of images."""
+    return f"{word}/vqgan" in known_configs() or (Path(word) / "vqgan.yaml").is_file()
+
+
 def look(word: str, out: Path | None = None, most: int = MOST) -> tuple[Inspection, str]:
     """-> what was found and its report, which `out`, a .md file, gets with a picture beside it."""
     if out is not None and out.suffix.lower() != ".md":
