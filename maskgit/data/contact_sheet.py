@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from maskgit.data.inspection import Inspection, unpacked
+from maskgit.data.colours import unpacked
+from maskgit.data.inspection import Inspection
 from maskgit.data.order import spread
 from maskgit.data.sources import load_source
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maskgit.config.sections import DataConfig
-from maskgit.data.inspection import asked_of_colour
+from maskgit.data.colours import asked_of_colour
 from maskgit.data.pixels import Transform, to_float
 from maskgit.data.sources import SPLITS, Source, describe, load_source
 from maskgit.data.sources.source import shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from maskgit.data.colours import is_colour, unpacked
 from maskgit.data.likeness import Likeness, alike, likeness
 from maskgit.data.order import spread
 from maskgit.data.sources import SPLITS, Source, load_source
@@ -23,8 +23,6 @@ MOST = 20_000
 """Images that are opened; of more, so many, spread evenly over each split."""
 FEW_COLOURS = 64
 """Of an image of pixel art, at most, in the median."""
-COLOUR = 8
-"""Of 255: what channels differ by, in a picture that is not grey."""
 
 
 class Seen(NamedTuple):
@@ -164,33 +162,6 @@ def _look(source: Source, split: str, index: int, found: Inspection) -> None:
     found.seen.append(seen)
 
 
-FEW = 8
-"""Images that are looked at before a training, to ask whether it is meant."""
-
-
-def asked_of_colour(source: Source, channels: int) -> str:
-    """A question, if images that are to be made grey are mostly in colour; else nothing."""
-    if channels > 1:
-        return ""
-    some = spread(len(source.labels), FEW)
-    found = 0
-    for index in some:
-        with suppress(OSError, ValueError):
-            found += is_colour(unpacked(source.image(index)))
-    if found <= len(some) / 2:
-        return ""
-    return (
-        f"warning: {found} of {len(some)} images looked at are in colour, and data.channels=1 "
-        "makes them grey: is data.channels=3 meant?"
-    )
-
-
-def unpacked(image: Image.Image) -> Image.Image:
-    """RGBA in place of a palette that has transparency."""
-    packed = image.mode == "P" and "transparency" in image.info
-    return image.convert("RGBA") if packed else image
-
-
 def num_colours(image: Image.Image) -> int:
     """Of a picture, or one more than FEW_COLOURS where it has more."""
     found = image.convert("RGB").getcolors(FEW_COLOURS)
@@ -202,11 +173,3 @@ def has_alpha(image: Image.Image) -> bool:
     if "A" not in image.getbands() and "transparency" not in image.info:
         return False
     return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
-
-
-def is_colour(image: Image.Image) -> bool:
-    """Whether some pixels are clearly not grey, as seen from afar."""
-    if image.mode in ("1", "L", "LA") or image.mode[0] in "IF":
-        return False
-    small = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.int16)
-    return bool((small.max(-1) - small.min(-1)).max() > COLOUR)

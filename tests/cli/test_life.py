@@ -74,21 +74,6 @@ def test_a_folder_becomes_a_page_and_the_same_command_goes_on(sprites, tiny, tmp
     assert "is of other images" in capfd.readouterr().err
 
 
-def test_what_cannot_be_is_one_line(sprites, capsys):
-    assert cli("quickstart", "mnist", "--minutes", "3") == 2
-    assert cli("quickstart", "sprites", "maskgit.train.steps=3") == 2
-    assert cli("quickstart", "nothing/here") == 2
-    assert cli("quickstart", "sprites", "--name", "../up") == 2
-    lines = capsys.readouterr().err.splitlines()
-    said = (
-        "are for images",
-        "to be edited there",
-        "no folder nothing/here",
-        "no name for a folder",
-    )
-    assert len(lines) == 4 and all(words in line for words, line in zip(said, lines, strict=True))
-
-
 def test_a_run_is_called_as_its_images_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my pictures").mkdir()

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskgit.data.inspection import asked_of_colour, inspect, num_colours, unpacked
-from maskgit.data.sources import load_source
+from maskgit.data.colours import unpacked
+from maskgit.data.inspection import inspect, num_colours
 
 
 @pytest.fixture
@@ -63,14 +63,6 @@ def test_copies_in_other_classes_and_splits_are_told(tmp_path):
 def test_of_many_images_some_are_opened_and_all_are_counted(zoo):
     found = inspect(spec(zoo), most=10)
     assert found.num_images == 27 and 5 <= found.opened <= 11
-
-
-def test_colour_that_would_be_made_grey_is_asked_about(zoo):
-    [cats, dogs] = (load_source(spec(zoo / name), "train") for name in ("cat", "dog"))
-    assert "images looked at are in colour, and data.channels=1 makes them grey" in asked_of_colour(
-        cats, 1
-    )
-    assert asked_of_colour(cats, 3) == asked_of_colour(dogs, 1) == ""
 
 
 def test_colours_of_palettes_with_transparency(tmp_path):
