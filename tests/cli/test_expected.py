@@ -29,6 +29,6 @@ def test_there_are_references_and_all_is_drawn_beside_them(tmp_path):
     assert references()
     for curves in references().values():
         for points in curves.values():
-            assert points == sorted(points) and points[-1][0] == 1.0
+            assert points == sorted(points) and 0 < points[-1][0] <= 1.0
     assert expected_curves(ROWS, 1024, tmp_path / "e.png").is_file()
     assert expected_curves({}, 1024, tmp_path / "f.png").is_file()

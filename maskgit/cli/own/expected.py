@@ -47,7 +47,7 @@ def expected_curves(rows: Rows, codebook_size: int, path: Path) -> Path:
             for reference, curves in references().items():
                 if curves.get(name):
                     across, up = zip(*curves[name], strict=True)
-                    axis.plot(across, up, "--", linewidth=1, label=reference)
+                    axis.plot(across, up, "--o", linewidth=1, markersize=4, label=reference)
             if own[name]:
                 across, up = zip(*own[name], strict=True)
                 axis.plot(across, up, "o-", color="black", linewidth=2, markersize=3, label="yours")
@@ -62,7 +62,8 @@ def is_normal(rows: Rows, codebook_size: int) -> list[str]:
     """A sentence for each curve: how its end compares with those of the references."""
     own, said = own_curves(rows, codebook_size), []
     for name, (write, sign) in SAID.items():
-        ends = [curves[name][-1][1] for curves in references().values() if curves.get(name)]
+        others = [curves[name][-1] for curves in references().values() if curves.get(name)]
+        ends = [value for share, value in others if share == 1.0]
         if not own[name] or not ends:
             continue
         mine, worst, best = own[name][-1][1], min(ends, key=sign), max(ends, key=sign)
