@@ -53,6 +53,9 @@ def test_a_slow_machine_gets_less_of_everything(machine):
     assert slow.data["image_size"] < quick.data["image_size"]
     assert slow.tokenizer["widths"][0] < quick.tokenizer["widths"][0]
     assert slow.generator["depth"] < quick.generator["depth"]
+    assert not any("NOT ENOUGH TIME" in line for line in quick.says)
+    hurried = choose_all(data(), "mine", 1, None)
+    assert sum("NOT ENOUGH TIME" in line for line in hurried.says) == 2
     longer = choose_all(data(), "mine", 250, None)
     assert longer.minutes_of("vqgan") == 90 and longer.steps_of("vqgan") >= 1500
 

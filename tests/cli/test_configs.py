@@ -22,7 +22,8 @@ def test_ordinary_configs_are_written_and_kept_when_edited(tmp_path):
     assert configs["vqgan"].loss.perceptual["weights"] == configs["perceptual"].run
     assert configs["vqgan"].train.minutes == 3.6
     assert configs["perceptual"].seed != configs["classifier"].seed
-    assert configs["vqgan"].train.eval_every == 270, "some eight evaluations"
+    assert configs["vqgan"].train.eval_every == 360, "some six evaluations"
+    assert configs["vqgan"].train.warmup_steps == 100
     paths["vqgan"].write_text(first.replace("batch_size: 32", "batch_size: 16"))
     write_configs(plan(), tmp_path)
     assert load(paths["vqgan"]).train.batch_size == 16

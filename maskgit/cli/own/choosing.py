@@ -26,6 +26,9 @@ SHARES = {"perceptual": 0.08, "vqgan": 0.36, "maskgit": 0.42, "classifier": 0.06
 WITHOUT_CLASSES = {"vqgan": 0.46, "maskgit": 0.46}
 ENOUGH = {"vqgan": 1500, "maskgit": 2500}
 """Steps in which a net of some size has to fit to be taken, rather than a smaller one."""
+LEAST = {"vqgan": 500, "maskgit": 800}
+"""Steps below which a stage shows little, as short trainings of sprites and clothes did."""
+TITLES = {"vqgan": "tokenizer", "maskgit": "generator"}
 FEW_IMAGES = 20_000
 """Images up to which a generator gets some dropout."""
 
@@ -70,7 +73,22 @@ def choose_all(found: Inspection, source: Any, minutes: float, size: int | None)
     _classes(plan, found)
     _tokenizer(plan)
     _generator(plan, found)
+    plan.says += _too_little(plan)
     return plan
+
+
+def _too_little(plan: Plan) -> list[str]:
+    """A line for each stage that has far too few steps to become anything, with what it needs."""
+    lines = []
+    for stage, wanted in LEAST.items():
+        steps = plan.steps_of(stage)
+        if steps < wanted:
+            total = plan.minutes * wanted / steps
+            lines.append(
+                f"NOT ENOUGH TIME: about {steps:.0f} steps of the {TITLES[stage]}, which shows "
+                f"little below {wanted}: about --minutes {total:.0f}, or a smaller --size"
+            )
+    return lines
 
 
 def _data(plan: Plan, found: Inspection, size: int | None) -> None:

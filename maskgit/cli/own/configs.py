@@ -67,11 +67,11 @@ def values_of(plan: Plan, stage: str, out: Path) -> dict[str, Any]:
 
 
 def _train(plan: Plan, stage: str, batch_size: int, rate: float, **options: Any) -> dict[str, Any]:
-    """By time, with some eight evaluations on the way where its steps are known about."""
+    """By time, with some six evaluations on the way where its steps are known about."""
     steps = plan.steps_of(stage) if stage in plan.seconds else 1000
-    every = max(10, int(steps / 8) // 10 * 10)
+    every = max(20, int(steps / 6) // 10 * 10)
     return {
         "minutes": plan.minutes_of(stage), "batch_size": batch_size, "learning_rate": rate,
-        **options, "eval_every": every, "preview_every": 2 * every, "save_every": every,
-        "max_eval_images": 500, "trackers": [],
+        **options, "warmup_steps": min(100, max(5, int(steps / 20))), "eval_every": every,
+        "preview_every": 2 * every, "save_every": every, "max_eval_images": 250, "trackers": [],
     }  # fmt: skip
