@@ -15,8 +15,8 @@ def measured(**numbers):
         ({"fid": 40.0, "rfid": 5.0, "floor": 3.0}, "maskgit"),
         ({"fid": 5.0, "rfid": 4.0, "floor": 3.0}, "neither"),
         ({}, "maskgit"),
-        ({"psnr": 15.0}, "vqgan"),
         ({"detail": 0.4}, "vqgan"),
+        ({"fid": 40.0, "rfid": 5.0, "floor": 3.0, "colour": 0.1}, "vqgan"),
     ],
 )
 def test_the_stage_that_limits(numbers, which):
@@ -38,20 +38,24 @@ def test_what_to_do_next_names_a_command_and_its_time():
     assert "`maskgit quickstart my/pics --minutes 27 --name longer`" in mush
     slow = said(measured(fid=40.0, rfid=5.0, floor=3.0, agreement=0.8, judge=0.9))
     assert "`maskgit train runs/pics/maskgit.yaml train.minutes=10`" in slow and "5 more" in slow
+    weak = said(measured(fid=40.0, rfid=5.0, floor=3.0, agreement=0.1, judge=0.2))
+    assert "look at the pictures" in weak and "look at the pictures" not in slow
     assert "80% of the samples" in slow and "keeps 97% of the colour" in slow
     assert "has stopped falling" in said(measured(), learning=False)
     assert "a larger --size" in said(measured(fid=3.0, rfid=2.0, floor=3.0))
 
 
 def test_colour_and_detail_that_are_lost():
-    rows = torch.linspace(-1, 1, 8)[None, None, :, None].expand(2, 3, 8, 8)
-    stripes = rows.clone()
-    stripes[:, 0, ::2] += 0.5
-    grey = stripes.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    colour, detail = kept(stripes, grey)
-    assert colour == pytest.approx(0, abs=1e-6) and 0 < detail < 1
-    assert kept(stripes, stripes) == (1, 1)
-    assert kept(grey, stripes)[0] == 1.0, "of no colour none is lost"
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 16, 16, generator=draws) + torch.tensor([0.5, 0, -0.5]).view(3, 1, 1)
+    assert kept(images, images) == pytest.approx((1, 1))
+    grey = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    assert kept(images, grey)[0] == pytest.approx(0, abs=1e-6)
+    flat = images.mean((2, 3), keepdim=True).expand_as(images)
+    assert kept(images, flat)[1] < 0.05 and kept(images, flat)[0] > 0.9
+    noise = flat + torch.rand(images.shape, generator=draws)
+    assert kept(images, noise)[1] < 0.2, "detail that is not the image's own is none"
+    assert kept(flat, flat)[1] == kept(grey, images)[0] == 1.0, "of nothing none is lost"
 
 
 def test_a_loss_that_falls():

@@ -70,15 +70,17 @@ def is_normal(rows: Rows, codebook_size: int) -> list[str]:
         place = "within" if sign(worst) <= sign(mine) <= sign(best) else "outside"
         if place == "outside":
             place = "better than" if sign(mine) > sign(best) else "worse than"
+        span = write(best) if worst == best else f"{write(worst)} to {write(best)}"
         said.append(
-            f"Is it normal? {write(mine)}: {place} the {write(worst)} to {write(best)} that our "
-            "trainings ended with."
+            f"Is it normal? {TITLES[name]} {write(mine)}: {place} what our trainings ended with "
+            f"({span})."
         )
     return said
 
 
+TITLES = {"psnr": "PSNR", "bits": "Bits a code, of the most that there can be,"}
 SAID: dict[str, tuple[Callable[[float], str], Callable[[float], float]]] = {
-    "psnr": (lambda value: f"PSNR {value:.1f} dB", lambda value: value),
-    "bits": (lambda value: f"{value:.0%} of the most bits a code", lambda value: -value),
+    "psnr": (lambda value: f"{value:.1f} dB", lambda value: value),
+    "bits": (lambda value: f"{value:.0%}", lambda value: -value),
 }
 """How a number is written, and what is greater the better it is."""
