@@ -5,8 +5,9 @@ import pytest
 
 from maskgit.serving import Limits, Studio
 from maskgit.serving.studio import REMEMBERED, Clock
-from tests.conftest import make_pipeline
+from tests.conftest import TINY_TOKENIZER, make_pipeline
 from tests.serving.conftest import as_address, as_image, drawing, editing, mask, picture
+from vqgan.tokenizer import Tokenizer
 
 
 def test_the_grid_fills_round_by_round(studio):
@@ -129,3 +130,20 @@ def test_showing_takes_no_longer_than_drawing(monkeypatch):
     clock.showed()
     clock.drew()
     assert not clock.may_show(), "10 seconds of showing, 3 of drawing"
+
+
+def test_transparent_pictures_are_drawn_and_edited(tiny_pipeline):
+    quantizer = {"name": "fsq", "levels": [4, 4]}
+    tiny_pipeline.own_tokenizer = Tokenizer(
+        image_size=16, channels=4, **TINY_TOKENIZER, quantizer=quantizer
+    ).eval()
+    studio = Studio(tiny_pipeline, "x")
+    *_, last = studio.draw(drawing(labels=[1], per_label=1))
+    assert as_image(last["images"][0]).mode == "RGBA" and studio.about()["channels"] == 4
+    one = {"image": last["images"][0], "what": "inpaint", "box": [0, 0, 8, 8], "label": 0}
+    *_, done = studio.edit(json.dumps(one))
+    before, after = (np.asarray(as_image(found)) for found in (done["before"], done["images"][0]))
+    assert np.array_equal(before[8:], after[8:]) and not np.array_equal(before, after)
+    again = studio.edit(json.dumps({**one, "image": done["before"]}))
+    assert list(again)[-1]["images"] == done["images"], "as the command edits before.png"
+    assert len(list(studio.file("strip.png", json.dumps(one)))) == 1
