@@ -129,7 +129,7 @@ def test_a_run_is_evaluated_on_its_background(place, tmp_path):
     words = ("--features", "classifier", "--metrics", "fid,rfid", "--count", "40")
     assert cli("evaluate", place / "maskgit", *words, "--judge", judge, "--out", out) == 0
     found = json.loads((out / "results.json").read_text())
-    assert "seen on grey" in json.dumps(found) and found["numbers"]["fid"]["value"] > 0
+    assert "centre cropped, on grey" in json.dumps(found) and found["numbers"]["fid"]["value"] > 0
     words = ("--metrics", "psnr,ssim,codes", "--out", tmp_path / "of-vqgan")
     assert cli("evaluate", place / "vqgan", *words) == 0
     assert open_image(tmp_path / "of-vqgan" / "reconstructions.png").mode == "RGB"

@@ -134,10 +134,12 @@ def from_source(data: DataConfig, split: str, count: int | None = None) -> Image
     name = data.source if isinstance(data.source, str) else " ".join(map(str, data.source.values()))
     size = f"{data.image_size}x{data.image_size}x{data.channels}"
     how = data.resample.capitalize()
-    whole = f"longer side resized ({how}), on {data.background}"
-    cut = whole if data.resize == "contain" else f"shorter side resized ({how}), centre cropped"
-    seen = f", seen on {data.background}" * (data.channels == WITH_ALPHA)
-    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}{seen}"}
+    cut = f"shorter side resized ({how}), centre cropped"
+    if data.resize == "contain":
+        cut = f"longer side resized ({how})"
+    if data.resize == "contain" or data.channels == WITH_ALPHA:
+        cut += f", on {data.background}"
+    about = {"set": f"{name}/{split}", "images": f"{size}, {cut}"}
     labels = source.labels[chosen]
     return ImageSet(len(chosen), labels, read, about, background=data.background)
 

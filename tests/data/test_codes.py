@@ -125,5 +125,5 @@ def test_a_worker_that_is_spawned_maps_the_cache_itself(tmp_path, data):
     assert len(sent) < 1000, "no codes are sent"
     there, keys = pickle.loads(sent), [(i, 1) for i in range(24)]
     assert all(isinstance(shard, np.memmap) for shard in there.codes)
-    for one, other in zip(cached.__getitems__(keys), there.__getitems__(keys), strict=True):
-        assert torch.equal(one, other)
+    here, again = (cache.__getitems__(keys) for cache in (cached, there))
+    assert torch.equal(here.data, again.data) and torch.equal(here.labels, again.labels)
