@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,10 @@ def at_hand(run: Path, revision: str | None = None, token: str | None = None) ->
     """A path as it is; the folder of a name of the package, unless there is such a path; that in
     the cache for `hub:user/name[@revision]`."""
     if not str(run).startswith(HUB):
-        return run if run.exists() else shipped(run) or run
+        own = shipped(run)
+        if own is not None and run.exists():
+            print(f"{run} is the folder here, not the model of the package", file=sys.stderr)
+        return run if own is None or run.exists() else own
     from maskgit.pipeline.hub import fetch_folder
 
     return fetch_folder(str(run), revision, token)
