@@ -1,6 +1,6 @@
 import pytest
 
-from maskgit.cli.own.looking import look, source_of
+from maskgit.cli.own.looking import look, names_configs, source_of
 from tests.conftest import cli
 
 
@@ -31,3 +31,12 @@ def test_wrong_words_are_one_line(tmp_path, capsys):
     assert cli("inspect", "mnist5k", "--out", tmp_path / "x.txt") == 2
     lines = capsys.readouterr().err.splitlines()
     assert "no folder" in lines[0] and "did you mean 'mnist5k'" in lines[1] and "a .md" in lines[2]
+
+
+def test_a_folder_of_images_is_not_taken_for_configs_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names_configs("sprites") and names_configs("mnist") and not names_configs("nothing")
+    (tmp_path / "sprites").mkdir()
+    assert not names_configs("sprites")
+    (tmp_path / "sprites" / "vqgan.yaml").touch()
+    assert names_configs("sprites")

@@ -31,8 +31,9 @@ def source_of(word: str) -> Any:
 
 
 def names_configs(word: str) -> bool:
-    """Whether a word is a folder of configs, of the package or one's own, and not of images."""
-    return f"{word}/vqgan" in known_configs() or (Path(word) / "vqgan.yaml").is_file()
+    """Whether a word is a folder of configs, and not of images; one that is here comes first."""
+    here = Path(word).expanduser()
+    return (here / "vqgan.yaml").is_file() if here.is_dir() else f"{word}/vqgan" in known_configs()
 
 
 def look(word: str, out: Path | None = None, most: int = MOST) -> tuple[Inspection, str]:
