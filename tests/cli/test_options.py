@@ -61,7 +61,7 @@ def test_folders_and_what_is_written_pass(tmp_path):
 
 
 COMPUTING = {"train", "tokenize", "sample", "edit", "evaluate", "tune", "compare", "benchmark"}
-COMPUTING |= {"quickstart", "import", "share"}
+COMPUTING |= {"quickstart", "import", "share", "serve", "inspect"}
 
 
 @pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
@@ -71,7 +71,7 @@ def test_the_commands_that_compute_keep_the_memory_that_they_free(name, monkeypa
     monkeypatch.setattr("maskgit.machine.keep_freed_memory", lambda: told.append(name))
     command = typer.main.get_command(app).commands[name]
     words = {"edit": ["x", "nowhere", "nothing"], "train": ["x"], "tokenize": ["x", "--out", "y"],
-             "sample": ["x", "--out", "y"], "info": ["x"], "tune": ["x"], "compare": ["x"],
+             "sample": ["x", "--out", "y"], "info": ["x"], "inspect": ["x"], "serve": ["x"], "tune": ["x"], "compare": ["x"],
              "import": ["x", "y", "--out", "z"], "share": ["x", "--out", "y"]}  # fmt: skip
     context = command.make_context(name, words.get(name, []))
     monkeypatch.setattr(context.command, "callback", lambda **values: None)
