@@ -14,11 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from maskgit.stopping import Stopped
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# how long an example takes is the machine's affair
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 # equal to the last bit, as many tests ask, CPUs alone are
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 

@@ -28,11 +28,13 @@ def judge_path(run: Path | None, judge: Path | None) -> Path | None:
 
 def _trained(run: Path) -> Path:
     from maskgit.config import ClassifierConfig, validated
-    from maskgit.evaluation import kept_judge
+    from maskgit.evaluation import is_tokenizer, kept_judge
     from maskgit.pipeline import data_of, is_own, pipeline_folder
     from maskgit.processes import this_process
     from maskgit.training import train
 
+    if is_tokenizer(run):
+        raise ValueError(f"{run} is a tokenizer: --judge auto is for generators")
     data = data_of(pipeline_folder(run))
     if not data:
         raise ValueError(f"{run} does not say what images it was trained on: pass --judge RUN")

@@ -27,7 +27,7 @@ def contact_sheet(spec: object, found: Inspection) -> Image.Image:
     sources = {split: load_source(spec, split) for split in found.counts}  # type: ignore[arg-type]
     named = {
         f"{found.class_names[label]} ({found.by_class[label]})": [
-            sources[seen[i].split].image(seen[i].number) for i in spread(len(seen), COLUMNS)
+            cell(sources[seen[i].split].image(seen[i].number)) for i in spread(len(seen), COLUMNS)
         ]
         for label, seen in rows.items()
     }
@@ -36,18 +36,18 @@ def contact_sheet(spec: object, found: Inspection) -> Image.Image:
 
 
 def sheet(rows: dict[str, list[Image.Image]], note: str = "") -> Image.Image:
-    """name of a row -> its images."""
+    """name of a row -> its cells."""
     font = ImageFont.load_default(size=14)
     margin = 2 * GAP + int(max([font.getlength(name) for name in rows], default=0))
     width = margin + max(map(len, rows.values()), default=0) * (CELL + GAP) + GAP
     height = GAP + len(rows) * (CELL + GAP) + (20 if note else 0)
     picture = Image.new("RGB", (max(width, 200), max(height, CELL)), "white")
     draw = ImageDraw.Draw(picture)
-    for row, (name, images) in enumerate(rows.items()):
+    for row, (name, cells) in enumerate(rows.items()):
         top = GAP + row * (CELL + GAP)
         draw.text((margin - GAP, top + CELL // 2), name, fill="black", font=font, anchor="rm")
-        for column, image in enumerate(images):
-            picture.paste(cell(image), (margin + column * (CELL + GAP), top))
+        for column, one in enumerate(cells):
+            picture.paste(one, (margin + column * (CELL + GAP), top))
     if note:
         draw.text((margin, height - 18), note, fill="black", font=font)
     return picture

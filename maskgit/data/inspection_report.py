@@ -82,7 +82,8 @@ def advice(found: Inspection) -> Iterator[str]:
         yield (
             f"{inside / max(1, held):.0%} of the validation images have a near duplicate that is "
             "trained on, so that numbers on them flatter: `data.source.group` keeps images that "
-            "belong together (frames of one animation) in one split."
+            "belong together (frames of one animation) in one split; where folders are the splits, "
+            "move them into one."
         )
     if found.mixed:
         yield f"{len(found.mixed)} groups of near duplicates lie in several classes (below)."

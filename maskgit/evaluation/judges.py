@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from maskgit.config.sections import DataConfig
 from maskgit.machine import cache_folder, warn_once
 from maskgit.pipeline.saved import class_names_of, data_of, pipeline_folder
 from vqgan.weights import load_weights
@@ -60,6 +61,16 @@ def _candidates(run: Path) -> Iterator[Path]:
         yield kept
 
 
+ALIKE = ("source", "channels", "image_size", "resize", "resample", "background")
+"""What a judge's images have in common with those of the model."""
+
+
+def _cut(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data section with what was the default before there was a choice."""
+    kept = DataConfig.model_fields
+    return {key: data.get(key, kept[key].default) for key in ALIKE}
+
+
 def _is_of(weights: Path, run: Path) -> bool:
     """Whether a classifier was trained on the images of a run, and knows its classes."""
     header: Mapping[str, Any] = {}
@@ -67,5 +78,5 @@ def _is_of(weights: Path, run: Path) -> bool:
         header = load_weights(weights, "classifier")[0]
     folder = pipeline_folder(run)
     data = (header.get("run") or {}).get("data") or {}
-    alike = all(data.get(key) == data_of(folder).get(key) for key in ("source", "channels"))
+    alike = all(_cut(data)[key] == _cut(data_of(folder))[key] for key in ALIKE)
     return bool(data) and alike and header.get("class_names") == class_names_of(folder)

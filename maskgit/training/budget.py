@@ -6,6 +6,7 @@ The rehearsal trains a model of its own and forgets it. So the run is, bit for b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from bisect import bisect_right
@@ -19,10 +20,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from maskgit.config.loading import flatten, to_dict
+from maskgit.config.marks import may_change
 from maskgit.config.sections import Config, DataConfig, TokenizerConfig, TrainConfig
 from maskgit.data.datasets import Batch
 from maskgit.data.order import StepOrder, batches
 from maskgit.machine import seconds_of
+from maskgit.training.checkpoints import checkpoints
 from maskgit.training.learner import whole
 from maskgit.training.meter import Stopwatch
 from maskgit.training.tasks import TASKS, Task
@@ -76,7 +80,8 @@ def with_steps(config: Config, accelerator: Accelerator) -> Config:
     train = config.train.model_copy(
         update={"minutes": None, "compile": _is_compiled(config.train, minutes, accelerator)}
     )
-    known = _agreed(accelerator, _kept(path))
+    about = _about(config)
+    known = _agreed(accelerator, _kept(path, about))
     if known is None:
         if accelerator.is_main_process:
             print(f"measuring what {minutes:g} minutes hold", file=sys.stderr, flush=True)
@@ -90,7 +95,7 @@ def with_steps(config: Config, accelerator: Accelerator) -> Config:
         said = f"{path.parent}: {minutes:g} minutes hold {steps} steps, {here}"
         print(said, file=sys.stderr, flush=True)
         with replacing(path) as aside:
-            aside.write_text(json.dumps({"minutes": minutes, "steps": steps}))
+            aside.write_text(json.dumps({"minutes": minutes, "steps": steps, "of": about}))
     return config.model_copy(update={"train": train.model_copy(update={"steps": steps})})
 
 
@@ -101,11 +106,19 @@ def _is_compiled(train: TrainConfig, minutes: float, accelerator: Accelerator) -
     return accelerator.device.type != "cpu" and not train.shard and minutes >= WORTH_COMPILING
 
 
-def _kept(path: Path) -> tuple[float, int] | None:
-    """What was found before: minutes and steps."""
+def _about(config: Config) -> str:
+    """A hash of what a run may not change: steps found for another model say nothing."""
+    free = tuple(f"{name}." for name in may_change(type(config)))
+    kept = {k: v for k, v in flatten(to_dict(config)).items() if not f"{k}.".startswith(free)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _kept(path: Path, about: str) -> tuple[float, int] | None:
+    """What was found before, minutes and steps, of the same config or of a run that has begun."""
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         values = json.loads(path.read_text())
-        return float(values["minutes"]), int(values["steps"])
+        if values["of"] == about or checkpoints(path.parent):
+            return float(values["minutes"]), int(values["steps"])
     return None
 
 

@@ -74,7 +74,8 @@ def test_grey_square_images_of_one_class():
     assert plan.generator["dim"] <= 192, "few images"
 
 
-def test_frames_stay_together_and_small_classes_are_shown_more_often():
+def test_frames_stay_together_and_small_classes_are_shown_more_often(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = data(count=900)
     found.counts["train"][0] = 20
     folder = {"name": "folder", "root": "mine"}
@@ -85,11 +86,20 @@ def test_frames_stay_together_and_small_classes_are_shown_more_often():
         found.groups = [[0, 1], [2, 3]]
         return choose_all(found, folder, 25, None).data
 
-    plan = made([f"mine/a/elf-{i}-run-{k}.png" for i in range(3) for k in range(3)])
+    names = [f"mine/a/elf-{i}-run-{k}.png" for i in range(3) for k in range(3)]
+    (tmp_path / "mine" / "a").mkdir(parents=True)
+    for name in names:
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    plan = made(names)
     assert plan["source"] == folder | {"group": choosing.FRAMES} and plan["balance"] == "sqrt"
     assert "source" not in made([f"mine/a/{i}.png" for i in range(9)]), "numbers alone tell nothing"
+    for split in ("train", "val"):
+        (tmp_path / "mine" / split / "a").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "mine" / split / "a" / "elf-1.png")
+    assert "source" not in made(names), "folders say which validate"
 
 
 def test_pixel_art_that_divides_stays_sharp():
-    plan = choose_all(data((64, 64), num_colours=9), "mine", 25, 32)
-    assert plan.data["resample"] == "nearest"
+    for side in (64, 16):
+        plan = choose_all(data((side, side), num_colours=9), "mine", 25, 32)
+        assert plan.data["resample"] == "nearest"

@@ -78,3 +78,14 @@ def test_a_run_is_called_as_its_images_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my pictures").mkdir()
     assert run_name("my pictures/", None) == "my pictures" and run_name("x", "other") == "other"
+
+
+@pytest.mark.parametrize("word", [".", "runs/mine", "runs/mine/here"])
+def test_a_run_does_not_lie_among_the_images_nor_they_in_it(tmp_path, monkeypatch, word, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine" / "here").mkdir(parents=True)
+    kept = tmp_path / "runs" / "mine" / "here" / "a.png"
+    Image.new("L", (4, 4)).save(kept)
+    assert cli("quickstart", word, "--name", "mine", "--fresh") == 2
+    assert "would lie in one another: call quickstart from" in capsys.readouterr().err
+    assert kept.is_file()

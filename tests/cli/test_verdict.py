@@ -14,7 +14,7 @@ def measured(**numbers):
         ({"fid": 40.0, "rfid": 30.0, "floor": 3.0}, "vqgan"),
         ({"fid": 40.0, "rfid": 5.0, "floor": 3.0}, "maskgit"),
         ({"fid": 5.0, "rfid": 4.0, "floor": 3.0}, "neither"),
-        ({}, "maskgit"),
+        ({}, "unknown"),
         ({"detail": 0.4}, "vqgan"),
         ({"fid": 40.0, "rfid": 5.0, "floor": 3.0, "colour": 0.1}, "vqgan"),
     ],

@@ -43,6 +43,8 @@ def test_others_are_passed_over(run, tiny_pipeline):
     write(run.parent / "perceptual", tiny_pipeline.class_names)
     write(run.parent / "classifier-2", ["x", *tiny_pipeline.class_names[1:]])
     write(run.parent / "classifier-3", tiny_pipeline.class_names, DATA | {"source": "mnist5k"})
+    write(run.parent / "classifier-4", tiny_pipeline.class_names, DATA | {"image_size": 8})
+    write(run.parent / "classifier-5", tiny_pipeline.class_names, DATA | {"resize": "contain"})
     (run.parent / "judge").mkdir()
     (run.parent / "judge" / "classifier.safetensors").write_bytes(b"broken")
     assert judge_of(run) is None and judge_of(None) is None

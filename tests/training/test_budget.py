@@ -107,6 +107,15 @@ def test_a_run_that_was_killed_keeps_its_steps_and_ends_with_the_same_bits(
     assert load_latest(Path(config.run)).step == 2 * steps, "other minutes are in proportion"
 
 
+def test_steps_of_another_model_are_not_taken_over(tiny_configs, tmp_path):
+    config, path = by_time(tiny_configs[0], 1), tmp_path / BUDGET
+    other = by_time(changed(tiny_configs[0], model={"latent_dim": 8}), 1)
+    moved = by_time(changed(tiny_configs[0], run="moved"), 1)
+    path.write_text(json.dumps({"minutes": 1, "steps": 7, "of": budget._about(config)}))
+    assert budget._kept(path, budget._about(moved)) == (1, 7)
+    assert budget._kept(path, budget._about(other)) is None
+
+
 @pytest.mark.slow
 def test_two_processes_make_as_many_steps(tiny_configs, tmp_path):
     config = by_time(tiny_configs[0], 0.1, eval_every=100, save_every=100)

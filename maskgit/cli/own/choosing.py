@@ -10,6 +10,7 @@ from typing import Any
 
 from maskgit.cli.own.speed import BATCH, generator_step, pick, tokenizer_step
 from maskgit.data import Inspection
+from maskgit.data.sources import load_source
 
 SIZES = (32, 48, 64, 96, 128, 256)
 MOST_CELLS = 16
@@ -111,7 +112,7 @@ def _data(plan: Plan, found: Inspection, size: int | None) -> None:
             "resize contain: all of each image; a cut from the middle would lose edges"
         )
     [(usual, _)] = sides.most_common(1)
-    if found.is_pixel_art and max(usual) % chosen == 0:
+    if found.is_pixel_art and 0 in (max(usual) % chosen, chosen % max(usual)):
         plan.data["resample"] = "nearest"
         plan.says.append(f"resample nearest: pixel art of {max(usual)} px stays sharp")
     elif found.is_pixel_art:
@@ -150,8 +151,15 @@ def _classes(plan: Plan, found: Inspection) -> None:
 
 
 def _has_frames(plan: Plan, found: Inspection) -> bool:
-    """Whether names tell groups, several of each class: numbers alone, 1.jpg, 2.jpg, do not."""
+    """Whether names tell groups, several of each class: numbers alone, 1.jpg, 2.jpg, do not.
+
+    Not where the source cannot keep them together, as where folders say which images validate.
+    """
     if plan.source.get("name") != "folder" or "group" in plan.source:
+        return False
+    try:
+        load_source({**plan.source, "group": FRAMES}, "train")
+    except ValueError:
         return False
     groups: dict[int, set[str]] = {}
     for one in found.seen:

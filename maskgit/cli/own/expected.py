@@ -72,8 +72,8 @@ def is_normal(rows: Rows, codebook_size: int) -> list[str]:
             place = "better than" if sign(mine) > sign(best) else "worse than"
         span = write(best) if worst == best else f"{write(worst)} to {write(best)}"
         said.append(
-            f"Is it normal? {TITLES[name]} {write(mine)}: {place} what our trainings ended with "
-            f"({span})."
+            f"Is it normal? {TITLES[name]} {write(mine)}: {place} what our trainings on grey "
+            f"pictures of 28 px ended with ({span})."
         )
     return said
 

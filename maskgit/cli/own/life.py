@@ -42,6 +42,7 @@ def quickstart(
     """-> the report; index.html in runs/NAME shows it."""
     out = Path("runs") / run_name(folder, name)
     source = source_of(folder)
+    _check_apart(folder, out)
     if fresh and out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,9 @@ def quickstart(
     threads = best_threads()
     torch.set_num_threads(threads.number)
     print(f"threads: {threads.says}", file=sys.stderr, flush=True)
-    plan = stages.run("look and choose", lambda: planned(folder, source, minutes, size, out))
+    plan = stages.run(
+        "look and choose", lambda: planned(folder, source, minutes, size, out), continues=True
+    )
     paths = write_configs(plan, out)
     configs = load_configs(paths)
     for stage, config in configs.items():
@@ -65,6 +68,16 @@ def run_name(folder: str, name: str | None) -> str:
     if not re.fullmatch(r"\w[\w .+-]*", found):
         raise ValueError(f"{found!r} is no name for a folder in runs: set --name")
     return found
+
+
+def _check_apart(folder: str, out: Path) -> None:
+    """ValueError if the run would lie among the images, or they in the run."""
+    images, run = Path(folder).expanduser().resolve(), out.resolve()
+    if images.exists() and (images in (run, *run.parents) or run in images.parents):
+        raise ValueError(
+            f"{run} and the images in {images} would lie in one another: call quickstart from "
+            "another folder, or set --name"
+        )
 
 
 def _tokenize(stages: Stages, configs: Mapping[str, Config]) -> None:

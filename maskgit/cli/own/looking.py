@@ -19,7 +19,7 @@ def source_of(word: str) -> Any:
     """A folder, a parquet file, the name or the mapping of a data source, or a config -> what a
     config's data.source would be."""
     if Path(word).expanduser().is_dir() and word not in known_configs():
-        return {"name": "folder", "root": word}
+        return {"name": "folder", "root": str(Path(word))}
     if word.endswith(".yaml") or word in known_configs():
         data = getattr(load(word), "data", None)
         if data is None:

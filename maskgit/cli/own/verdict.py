@@ -66,11 +66,11 @@ def is_falling(values: list[float]) -> bool:
 
 
 def limits(found: Measured) -> str:
-    """The stage that limits the result: vqgan, maskgit, or neither."""
+    """The stage that limits the result: vqgan, maskgit or neither; unknown without FIDs."""
     if min(found.colour, found.detail) < MUSH:
         return "vqgan"
     if math.isnan(found.fid):
-        return "maskgit"
+        return "unknown"
     if found.fid < 2 * found.floor:
         return "neither"
     return "vqgan" if found.rfid > LIMITS * found.fid else "maskgit"
@@ -123,6 +123,8 @@ def _what(found: Measured, which: str) -> str:
         "than samples are.",
         "neither": "Samples are about as near to the images as other images are, as far as these "
         "few can tell.",
+        "unknown": "Which stage limits was not measured, since that takes classes and the extra "
+        "`maskgit-torch[evaluate]`: compare reconstructions.png and grid.png by eye.",
     }
     return said[which] + numbers
 

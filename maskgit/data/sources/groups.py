@@ -52,7 +52,7 @@ def validating_apart(groups: Sequence[str], labels: np.ndarray, share: float) ->
     """Which images validate, by the hashes of their groups, no group in both splits.
 
     labels: (n,) int64. Half of a class at most validates, and of every class of two groups or more
-    some do, unless groups are of several classes. ValueError if all is one group.
+    some do, unless groups are of several classes. ValueError if nothing can validate.
     """
     sizes: dict[str, Counter[int]] = {}  # of each group, how many images of which classes
     for group, label in zip(groups, labels.tolist(), strict=True):
@@ -80,4 +80,9 @@ def validating_apart(groups: Sequence[str], labels: np.ndarray, share: float) ->
                 chosen.add(group)
                 if any(map(too_many, sizes[group])):
                     chosen.remove(group)
+    if len(groups) > 1 and not chosen:
+        raise ValueError(
+            "no group is left to validate: each class is one group, or most of one; take a group "
+            "that tells more of them apart"
+        )
     return [group in chosen for group in groups]
