@@ -6,10 +6,10 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGQUIT")
 """That mean stop: of a person, a closed terminal, and the batch systems of clusters."""
@@ -17,6 +17,7 @@ LAUNCHERS = ("LOCAL_RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 """Of the environment that accelerate and torchrun give to the processes they start."""
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
+Item = TypeVar("Item")
 _noted: list[int] = []
 """The first signal since the outermost `listening` or `raising` began: a process's, as signals."""
 
@@ -40,6 +41,13 @@ def check_stop() -> None:
     """Stopped, if a signal asked for it: for loops, once in a few seconds at least."""
     if number := stop_requested():
         raise Stopped(number)
+
+
+def unless_stopped(items: Iterable[Item]) -> Iterator[Item]:
+    """Each of them in turn; Stopped, if a signal asked for it."""
+    for item in items:
+        check_stop()
+        yield item
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,15 @@ import time
 
 import pytest
 
-from maskgit.stopping import SIGNALS, Stopped, check_stop, listening, raising, stop_requested
+from maskgit.stopping import (
+    SIGNALS,
+    Stopped,
+    check_stop,
+    listening,
+    raising,
+    stop_requested,
+    unless_stopped,
+)
 from tests.conftest import repo
 
 pytestmark = pytest.mark.usefixtures("heard")
@@ -25,6 +33,16 @@ def test_a_signal_is_noted_and_found_where_the_work_asks(name):
             check_stop()
     assert stopped.value.signal_number == number
     assert signal.getsignal(number) is before and not stop_requested()
+
+
+def test_a_signal_ends_what_is_done_unless_stopped():
+    done = []
+    with listening(), pytest.raises(Stopped):
+        for number in unless_stopped(range(9)):
+            done.append(number)
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert done == [0, 1, 2]
 
 
 def test_a_signal_stops_what_does_not_ask():

@@ -40,7 +40,7 @@ from maskgit.samplers import CRITICS, SAMPLERS, rounds_of
 from maskgit.samplers.conditions import Condition, batch_of, each, some
 from maskgit.samplers.guidance import Guided
 from maskgit.samplers.predictor import Filled, Watched
-from maskgit.stopping import check_stop
+from maskgit.stopping import unless_stopped
 from vqgan.chunks import fitting, in_chunks
 from vqgan.grids import GridTokenizer
 from vqgan.registry import split
@@ -165,9 +165,7 @@ class Pipeline:
         options: as in `settings`, and those of `_prepare`: codes, height, width, negative.
         """
         predictor, fill = self._prepare(labels, seeds, **options)
-        for codes in fill(predictor):
-            check_stop()
-            yield codes
+        yield from fill(predictor)
 
     @torch.no_grad()
     def watch(
@@ -320,7 +318,7 @@ class Pipeline:
 
         def draw(part: slice) -> list[Tensor]:
             given = some(condition, part), seeds[part]
-            *_, codes = self.rounds(*given, **_of(part, options))
+            *_, codes = unless_stopped(self.rounds(*given, **_of(part, options)))
             return list(decoded(tokenizer, codes, PRECISIONS[self.precision]))
 
         for images in in_chunks(draw, count, self.at_once(batch_size, grid)):

@@ -51,8 +51,9 @@ def moment(
     many cells, without a code drawn in vain.
 
     With b = 1 + 1 / choice temperature, cells are chosen without replacement by weights sum_x
-    p(x)^b, and their codes drawn by p(x)^b; those of the last round, where nothing is chosen, by p.
-    A single choice temperature falls to 0. With `refresh` > 1 the weights of the last whole round
+    p(x)^b, and their codes drawn by p(x)^b; those of a last round at r = 1, where nothing is
+    chosen, by p (few cells in many steps, as of an inpainting, are all drawn before r = 1). A
+    single choice temperature falls to 0. With `refresh` > 1 the weights of the last whole round
     choose, so that in the others only the chosen cells run through the net (see `fill`).
     """
     choice = falling(choice_temperature, "choice_temperature")

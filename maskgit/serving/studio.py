@@ -33,6 +33,7 @@ from maskgit.serving.asked import (
 from maskgit.serving.shown import address, png, tiles, written
 from maskgit.serving.worker import Tell, Worker
 from maskgit.serving.written import draw_command, draw_python, edit_command, edit_python
+from maskgit.stopping import unless_stopped
 from vqgan.chunks import in_chunks
 from vqgan.registry import choose
 
@@ -142,7 +143,8 @@ class Studio:
         def draw(part: slice) -> list[Tensor]:
             labels, seeds = map(list, zip(*items[part], strict=True))
             codes = None
-            for number, codes in enumerate(pipeline.rounds(labels, seeds, **asked.drawing.given)):
+            filling = unless_stopped(pipeline.rounds(labels, seeds, **asked.drawing.given))
+            for number, codes in enumerate(filling):
                 clock.drew()
                 event: Event = {"round": len(done) * rounds + number + 1, "rounds": parts * rounds}
                 if clock.may_show():

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import pytest
 import torch
 
@@ -6,6 +9,7 @@ from maskgit.model.wrapper import NonAutoregressiveWrapper
 from maskgit.pipeline.drawing import class_grid
 from maskgit.pipeline.pipeline import CELL_BYTES, Pipeline
 from maskgit.samplers import SAMPLERS
+from maskgit.stopping import Stopped, listening
 from tests.conftest import make_pipeline
 from tests.pipeline.conftest import LABELS, SEEDS
 from vqgan import chunks
@@ -168,3 +172,12 @@ def test_a_batch_is_planned_by_what_an_accelerator_has_left(tiny_pipeline, monke
     monkeypatch.setattr(chunks, "free_memory", lambda device: 16 * CELL_BYTES * 10)
     assert [tiny_pipeline.at_once(n) for n in (None, 3)] == [8, 3]
     assert tiny_pipeline.at_once(None, (8, 8)) == 2
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_signal_ends_a_stream_of_images_but_not_the_rounds_of_a_step(tiny_pipeline):
+    with listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(list(tiny_pipeline.rounds([0], [0], steps=3))) == 3
+        with pytest.raises(Stopped):
+            list(tiny_pipeline.stream([0], [0]))

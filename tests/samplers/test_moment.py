@@ -25,6 +25,20 @@ def test_cells_and_codes_are_drawn_by_powers_of_their_probabilities(choice, quic
     assert found < stats.chi2.ppf(0.999, int(often.sum()) - 1)
 
 
+@pytest.mark.parametrize("steps, power", [(1, 1.0), (4, 1.5)])
+def test_a_last_cell_is_drawn_by_its_own_probabilities_at_the_end_only(steps, power, quick_noise):
+    """One hidden cell in four steps is drawn in the first, at r = 1 / 4."""
+    n, predictor = 20_000, Flat((2, 2), 5)
+    codes = torch.zeros(n, 2, 2, dtype=torch.int64)
+    codes[:, 1, 0] = 5
+    options = {"steps": steps, "choice_temperature": (2.0, 2.0)}
+    [found] = run("moment", predictor, codes, range(n), **options)
+    weights = predictor.table[1, 0].softmax(-1) ** power
+    expected = (n * weights / weights.sum()).numpy()
+    counts = torch.bincount(found[:, 1, 0], minlength=5).numpy()
+    assert stats.chisquare(counts, expected, sum_check=False).pvalue > 0.001
+
+
 def test_without_noise_the_surest_cell_gets_its_likeliest_code():
     predictor = Flat(GRID, NUM_CODES)
     options = {"steps": 24, "schedule": "linear", "choice_temperature": 0.0}

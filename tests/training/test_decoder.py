@@ -1,16 +1,22 @@
 """Decoders that are used to a generator's codes: config, training, resume, pipeline."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from maskgit.config.loading import parse, to_dict
+from maskgit.config.presets import Preset, save_preset
 from maskgit.data.tokenization import tokenize_dataset
+from maskgit.editing.operations import KEEP_ROUND
 from maskgit.pipeline.pipeline import Pipeline
+from maskgit.samplers.ordered import ORDER_ROUND
+from maskgit.training.checkpoints import load_latest
 from maskgit.training.launch import make_accelerator
 from maskgit.training.metrics_log import read_metrics
-from maskgit.training.tasks.decoder import DecoderTask
+from maskgit.training.tasks.decoder import HOLES, DecoderTask
 from maskgit.training.trainer import Stopped, Training, train
 from tests.training.conftest import changed
 from vqgan.weights import content_hash
@@ -47,6 +53,41 @@ def test_only_the_decoder_learns_and_codes_mean_what_they_did(decoder_config):
     assert torch.equal(*codes), "the same seed draws the same codes"
     rows = read_metrics(Path(decoder_config.run) / "metrics.jsonl")
     assert [row["step"] for row in rows if "redrawn_loss" in row] == [3, 6]
+
+
+def test_presets_found_with_the_other_decoder_stay_behind(decoder_config):
+    save_preset(Path(decoder_config.generator) / "pipeline", "four", Preset())
+    assert "four" in Pipeline.from_pretrained(decoder_config.generator).presets
+    train(changed(decoder_config, train={"steps": 1}))
+    assert not Pipeline.from_pretrained(decoder_config.run).presets
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("batch, step", [(2, 2), (4, 3)], ids=["update", "evaluate"])
+def test_a_signal_in_a_step_ends_the_run_when_the_step_is_saved(
+    decoder_config, monkeypatch, batch, step
+):
+    """It comes before codes are drawn anew; the fourth batch is the first that is evaluated."""
+    whole, cut = train(decoder_config), changed(decoder_config, run=decoder_config.run + "-cut")
+    real, calls = DecoderTask.redrawn, []
+
+    def signalled(task, *given):
+        calls.append(given)
+        if len(calls) == batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(task, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DecoderTask, "redrawn", signalled)
+        with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {step};"):
+            train(cut)
+    assert load_latest(Path(cut.run)).step == step
+    assert hashes(train(cut)) == hashes(whole)
+
+
+def test_holes_have_a_stream_of_their_own():
+    """No round of a sampler (2^16 at most), no order of one, no edit's."""
+    assert HOLES > 2**16 and HOLES not in (ORDER_ROUND, KEEP_ROUND)
 
 
 def test_training_in_parts_and_resuming_give_the_same_decoder(decoder_config, monkeypatch):

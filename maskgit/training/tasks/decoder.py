@@ -33,8 +33,8 @@ from maskgit.training.tasks.reconstruction import Compared, Comparison
 from maskgit.training.writing import frozen
 from vqgan import health
 
-HOLES = 2**32
-"""The round number of the noise that holes are made of: no sampler's."""
+HOLES = 2**32 + 1
+"""The round number of the noise that holes are made of: none of a sampler or an edit."""
 
 
 class DecoderTask:
@@ -120,7 +120,8 @@ class DecoderTask:
         return averages.means()
 
     def pipeline(self, averaged: nn.Module | None = None) -> Pipeline:
-        """The generator as it was, with the averaged decoder."""
+        """The generator as it was, with the averaged decoder; no presets: they were found by the
+        images of the other."""
         tokenizer = copy.deepcopy(self.tokenizer)
         tokenizer.decoder.load_state_dict((averaged or self.main.averaged).state_dict())
         whole = self.frozen
