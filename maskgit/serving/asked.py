@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -240,7 +239,7 @@ def whole(value: Any, what: str, least: int, most: int) -> int:
 def number(value: Any, what: str, least: float, most: float) -> float:
     """A number in least .. most, or ValueError."""
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits or not math.isfinite(value) or not least <= value <= most:
+    if not fits or not least <= value <= most:
         raise ValueError(f"{what}: a number from {least:g} to {most:g}, not {value!r:.30}")
     return float(value)
 

@@ -75,7 +75,7 @@ class Door:
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return 415, "a request is JSON"
         length = headers.get("content-length", "")
-        if not length.isdecimal():
+        if not length.isdecimal() or "transfer-encoding" in headers:
             return 411, "a request says how long it is"
         if int(length) > self.most_bytes:
             return 413, f"a request has {self.most_bytes / 2**20:g} MB at most"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from maskgit.serving import Limits, Studio
 
 
 @pytest.fixture
-def studio(tiny_pipeline):
+def studio(tiny_pipeline, monkeypatch):
+    monkeypatch.setattr("maskgit.serving.studio.FREE_SECONDS", math.inf)  # every round is shown
     return Studio(tiny_pipeline, "runs/tiny")
 
 

@@ -55,7 +55,7 @@ BAD = [
     drawing(guidance={"scale": 2}), drawing(sampler="nothing"), drawing(sampler=["halton"]),
     drawing(sampler="critic"), drawing(sampler={"name": "halton"}), drawing(sampler="x" * 200),
     drawing(preset="none such"), drawing(preset="../../etc/passwd"), drawing(temperature=-1),
-    drawing(temperature=[1, 2]), drawing(height=10**6),
+    drawing(guidance=10**400), drawing(seed=10**400), drawing(temperature=[1, 2]), drawing(height=10**6),
 ]  # fmt: skip
 
 

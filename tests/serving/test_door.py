@@ -56,6 +56,7 @@ def test_requests_are_json_and_not_large(door):
     assert refused(door, content_type="text/plain") == 415, "as a form of another site sends it"
     assert refused(door, content_length="1001") == 413
     assert refused(door, content_length="") == refused(door, content_length="-1") == 411
+    assert refused(door, transfer_encoding="chunked") == 411, "it is not as long as it says"
     assert refused(door, "PUT") == refused(door, "POST", "/") == 405
 
 

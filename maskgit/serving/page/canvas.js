@@ -23,6 +23,7 @@ export const editing = {
   versions: [],
 };
 let say = () => {};
+let replaced = () => {}; // told whenever another picture is on the easel
 let zoom = 1;
 let shown = null; // an <img> of a round, while it is drawn
 
@@ -49,6 +50,7 @@ async function use(address) {
   $("#no-picture").hidden = true;
   $("#stage").hidden = false;
   render();
+  replaced();
 }
 
 export async function pick(address, label, name) {
@@ -66,7 +68,9 @@ export async function setResult(address) {
 }
 
 export async function showRound(address) {
-  shown = await loaded(address);
+  const image = await loaded(address);
+  if (!document.body.classList.contains("busy")) return; // it came after the last one
+  shown = image;
   render();
 }
 
@@ -282,8 +286,9 @@ function showTool() {
   render();
 }
 
-export function makeEasel(tell) {
+export function makeEasel(tell, tellReplaced) {
   say = tell;
+  replaced = tellReplaced;
   if (!about.places) {
     for (const choice of $$("[name=tool]")) choice.parentElement.hidden = choice.value !== "vary";
     HINTS.vary = `${HINTS.vary} (This model's codes have no places: parts cannot be drawn alone.)`;

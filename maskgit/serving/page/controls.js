@@ -11,11 +11,12 @@ const SHOWN_CLASSES = 48;
 const SLOW_THUMBNAILS = 8000; // milliseconds of a dozen, after which no more are asked for
 
 const many = about.classes.length;
-const perLabel = many > 6 ? 4 : 6;
+const few = Math.min(5, many, about.limits.images); // of the classes
+const perLabel = about.size > 100 ? 2 : many > 6 ? 4 : 6;
 export const state = {
   view: "draw",
-  labels: [...Array(Math.min(5, many)).keys()],
-  perLabel: about.size > 100 ? 2 : perLabel,
+  labels: [...Array(few).keys()],
+  perLabel: Math.min(perLabel, Math.floor(about.limits.images / few)),
   seed: 0,
   a: {},
   b: { guidance: about.guided ? 1 : undefined, steps: about.guided ? undefined : 1 },

@@ -37,7 +37,7 @@ function tile(label, seed) {
     if (made.classList.contains("waiting")) return;
     state.view = "edit";
     pick(picture.src, label, `${name}, seed ${seed}`);
-    results.edit = null;
+    forgetEdit();
     say(`${name}, seed ${seed}`);
     changed();
     $("#canvas").focus();
@@ -121,6 +121,7 @@ async function drawSide(which, signal) {
   const asked = drawAsked(which);
   const compare = state.view === "compare";
   results[which] = null;
+  showAway();
   layOut(sheet, asked);
   $("figcaption", sheet).textContent = compare ? which.toUpperCase() : "";
   const title = compare ? `${which.toUpperCase()}: ` : "";
@@ -136,10 +137,10 @@ async function drawSide(which, signal) {
 
 async function drawEdit(signal) {
   const asked = editAsked(settings("a"));
-  results.edit = null;
+  forgetEdit();
   const found = await follow("edit", asked, signal, "", (event) => event.images && showRound(event.images[0]));
+  await setResult(found.images[0]);
   results.edit = found;
-  setResult(found.images[0]);
   say(`${found.settings} · ${found.seconds} s`);
   showAway();
 }
@@ -177,6 +178,11 @@ function showAway() {
   $("#command").textContent = found.command;
   $("#python").textContent = found.python;
   for (const button of $$("[data-own]")) button.hidden = !found[button.dataset.own];
+}
+
+function forgetEdit() {
+  results.edit = null;
+  showAway();
 }
 
 async function copy(text, button) {
@@ -240,7 +246,7 @@ function start() {
   document.body.classList.toggle("clear", about.channels === 4);
   const wrong = readLink();
   makeControls();
-  makeEasel(say);
+  makeEasel(say, forgetEdit);
   makeAway();
   makeTheme();
   whenChanged(show);

@@ -38,9 +38,20 @@ socket.socket.connect = connect
 
 
 def chromium():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert found, "no Chromium: apt-get install chromium"
-    return found
+    for found in filter(None, map(shutil.which, ("chromium", "chromium-browser"))):
+        if not subprocess.run([found, "--version"], capture_output=True).returncode:  # no stub
+            return found
+    raise AssertionError("no Chromium: apt-get install chromium")
+
+
+@contextmanager
+def interruptible():
+    """What is started here knows Ctrl-C, also where this process itself stands in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +67,10 @@ def serving(folder, tmp, *words):
     (tmp / "sitecustomize.py").write_text(SPY)
     environment = {**os.environ, "PYTHONPATH": f"{tmp}:{repo()}", "SPY": str(tmp / "connected")}
     command = [sys.executable, "-m", "maskgit", "serve", str(folder), "--port", "0", *words]
-    process = subprocess.Popen(
-        command, cwd=repo(), env=environment, stdout=subprocess.PIPE, text=True
-    )
+    with interruptible():
+        process = subprocess.Popen(
+            command, cwd=repo(), env=environment, stdout=subprocess.PIPE, text=True
+        )
     try:
         line = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127.0.0.1:\d+", line), line
