@@ -141,7 +141,7 @@ OPTIONS = {
 
 NEW = {
     "sample": {"--set", "--compile"}, "edit": {"--set"}, "evaluate": {"--set"}, "tune": {"--batch-size"},
-    "compare": {"--batch-size"},
+    "compare": {"--batch-size"}, "quickstart": {"--minutes", "--size", "--name"},
 }  # fmt: skip
 
 

@@ -87,7 +87,9 @@ def test_what_was_given_is_said_once_with_its_place(yaml, override, message):
 
 
 def test_a_section_that_is_none_has_no_empty_place():
-    with pytest.raises(ValueError, match=r"^data: Input should be a valid dict.* \(given: 3\)$"):
+    with pytest.raises(
+        ValueError, match=r"line: data: Input should be a valid dict.* \(given: 3\)$"
+    ):
         override_section(DataConfig, DataConfig(), "data", ["data=3"])
 
 

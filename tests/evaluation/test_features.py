@@ -92,6 +92,6 @@ def test_mobilenet_from_a_file(tmp_path):
 def test_a_wrong_choice_names_the_right_ones():
     with pytest.raises(ValueError, match="did you mean 'inception'"):
         load_features("incepton", None)
-    with pytest.raises(ValueError, match="need --weights"):
+    with pytest.raises(ValueError, match="need a judge: --judge auto"):
         load_features("classifier", None)
     assert all(entry.__doc__ for entry in FEATURES.values())

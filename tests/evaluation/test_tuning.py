@@ -128,7 +128,7 @@ def test_what_is_searched_is_what_a_sampler_has(sampler, run, measured):
     list(run_tuning(Search(run, trials=3), [sampler], [4]))
     names = set(measured[-1].options["sampler"])
     assert names >= {"name", "steps", "temperature", "schedule"}
-    assert ("choice_temperature" in names) == (sampler == "confidence")
+    assert ("choice_temperature" in names) == (sampler in {"confidence", "moment"})
     assert ("eta" in names) == ("kind" in names) == (sampler == "remask")
 
 

@@ -10,6 +10,7 @@ from maskgit.config.loading import to_dict
 from maskgit.data.tokenization import tokenize_dataset
 from maskgit.training.checkpoints import load_latest
 from maskgit.training.tasks import TASKS
+from maskgit.training.tasks.reconstruction import Comparison
 from maskgit.training.trainer import train
 from tests.conftest import as_an_accelerator, by_processes, repo
 from tests.faults.conftest import cases
@@ -41,19 +42,18 @@ def poison(monkeypatch, task, steps, where="images"):
 
         monkeypatch.setattr(kind, "update", noted)
         return
-    real_loss = kind._reconstruction_loss
-    update = kind.update
+    real_loss, update, now = Comparison.__call__, kind.update, {"bad": False}
 
     def noted_too(self, step, parts):
-        self.poisoned = step in steps
+        now["bad"] = step in steps
         return update(self, step, parts)
 
     def lost(self, images, targets):
-        loss, logs = real_loss(self, images, targets)
-        return (loss * float("nan") if getattr(self, "poisoned", False) else loss), logs
+        found = real_loss(self, images, targets)
+        return found._replace(loss=found.loss * float("nan")) if now["bad"] else found
 
     monkeypatch.setattr(kind, "update", noted_too)
-    monkeypatch.setattr(kind, "_reconstruction_loss", lost)
+    monkeypatch.setattr(Comparison, "__call__", lost)
 
 
 @pytest.mark.parametrize("where", ["images", "loss"])
