@@ -81,7 +81,7 @@ def test_all_that_sees_images_has_the_memory_format_of_the_model(tiny_configs, t
             data={"image_size": 16},
         )
         task = TokenizerTask(config, make_accelerator(config.train, Path(config.run)))
-        for net in (task.main.module, task.perceptual, task.adversary.learner.module):
+        for net in (task.main.module, task.compare.perceptual, task.adversary.learner.module):
             kernels = [weight for weight in net.parameters() if weight.ndim == 4]
             wide = [w for w in kernels if min(w.shape) > 1]
             assert wide and all(
