@@ -6,7 +6,7 @@ neighbour (a difference hash). The thumbnail decides, since flat images all have
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,32 +53,31 @@ def alike(images: Sequence[Likeness]) -> list[list[int]]:
 
     All of a group are like its first: a long chain of small changes is several groups.
     """
-    others: dict[int, list[int]] = {}
-    for one, other in _pairs(images):
-        others.setdefault(one, []).append(other)
     taken: set[int] = set()
     groups = []
-    for first in range(len(images)):
-        if first not in taken and (group := [o for o in others.get(first, ()) if o not in taken]):
+    for first, others in _neighbours(images):
+        if first not in taken and (group := [o for o in others.tolist() if o not in taken]):
             groups.append([first, *group])
             taken.update(groups[-1])
     return groups
 
 
-def _pairs(images: Sequence[Likeness]) -> list[tuple[int, int]]:
-    """(i, j), i < j, of all that are alike."""
+def _neighbours(images: Sequence[Likeness]) -> Iterator[tuple[int, np.ndarray]]:
+    """Each image that later ones are like, in order, with them: (n,) places. Those of ROWS images
+    are held at once."""
     if len(images) < 2:
-        return []
+        return
     hashes = np.array([image.hash for image in images], dtype=np.uint64)
     thumbnails = np.stack([image.thumbnail for image in images]).astype(np.int16)
-    found: list[tuple[int, int]] = []
     for start in range(0, len(images), ROWS):
         block = hashes[start : start + ROWS, None] ^ hashes[None, start:]
         ones, others = np.nonzero(np.bitwise_count(block) <= MOST_BITS)
         later = others > ones
         ones, others = ones[later] + start, others[later] + start
+        near = np.zeros(len(ones), dtype=bool)
         for part in range(0, len(ones), 20_000):  # thumbnails of as many pairs at once
-            i, j = ones[part : part + 20_000], others[part : part + 20_000]
-            near = np.abs(thumbnails[i] - thumbnails[j]).mean(1) <= MOST_DIFFERENCE
-            found += zip(i[near].tolist(), j[near].tolist(), strict=True)
-    return found
+            some = slice(part, part + 20_000)
+            apart = np.abs(thumbnails[ones[some]] - thumbnails[others[some]]).mean(1)
+            near[some] = apart <= MOST_DIFFERENCE
+        firsts, begins = np.unique(ones[near], return_index=True)
+        yield from zip(firsts.tolist(), np.split(others[near], begins[1:]), strict=len(firsts) > 0)
